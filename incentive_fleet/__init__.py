@@ -1,0 +1,1 @@
+"""The incentive fleet: queue consumers that keep credits and coupons right, exactly once in effect."""

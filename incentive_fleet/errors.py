@@ -1,0 +1,70 @@
+"""The one tree of errors. Every driver's errors are mapped into it at the driver's edge; nothing else decides kinds.
+
+    FleetError
+    ├── TransientError            the world is not ready; the same work succeeds later; never counts against a message
+    │   ├── DatabaseUnavailable
+    │   ├── DatabaseContention    deadlock or serialization failure that outlived its bounded retries
+    │   └── BrokerUnavailable
+    ├── PermanentError            the input is wrong; trying again cannot help
+    │   ├── Malformed
+    │   └── Conflict
+    ├── Refused                   a person's request that the rules do not allow; carries a reason code
+    └── SettingsError             a setting is missing or wrong
+
+Whatever is not a FleetError is *unexpected*: a bug, retried for the culprit alone and then dead-lettered.
+"""
+
+from __future__ import annotations
+
+
+class FleetError(Exception):
+    """Root of every error that this product raises on purpose."""
+
+
+class TransientError(FleetError):
+    """The database or a broker is away, locked or slow. A retry helps; nothing was applied."""
+
+
+class DatabaseUnavailable(TransientError):
+    """Postgres cannot be reached, is starting up, or ended the session."""
+
+
+class DatabaseContention(TransientError):
+    """A deadlock, serialization failure or timeout persisted through the bounded retries."""
+
+
+class BrokerUnavailable(TransientError):
+    """SNS, SQS or RabbitMQ cannot be reached or closed the connection."""
+
+
+class PermanentError(FleetError):
+    """The input can never be accepted. A retry does not help.
+
+    `reason` is a stable code for machines and filters, `detail` a sentence for people.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+class Malformed(PermanentError):
+    """The bytes are not a valid event (SPEC 2). `detail` names the field and the value."""
+
+
+class Conflict(PermanentError):
+    """The identity is taken by different content (SPEC 2)."""
+
+
+class Refused(FleetError):
+    """The rules do not allow what a person asked for; nothing was recorded. `reason` is a stable code."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+class SettingsError(FleetError):
+    """A setting is missing or wrong; the message names it in one sentence."""

@@ -1,0 +1,1 @@
+"""What it means: deterministic rules on plain values. No I/O, no clock, no randomness, no logging."""

@@ -1,0 +1,1 @@
+"""Who looks after it: the command line, dead letters, statements, embedded parts."""

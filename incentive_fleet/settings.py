@@ -1,0 +1,85 @@
+"""Settings, read once at the entry point from the environment into a frozen object. Nothing else reads the environment.
+
+Every setting has a default with its unit in the name, but for the addresses of the parts, which have none: a command that
+needs one asks with `need_...` and a missing one is named in one sentence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from incentive_fleet.errors import SettingsError
+
+PREFIX = "INCENTIVES_"
+
+Seconds = Annotated[float, Field(gt=0, le=43_200)]  # 12 h: the longest visibility timeout that SQS grants
+
+
+class Settings(BaseModel):
+    """One field a setting; the environment variable is INCENTIVES_ and the field's name in upper case."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    database_url: str | None = None
+    admin_database_url: str | None = None
+    rabbitmq_url: str | None = None
+    rabbitmq_management_url: str | None = None
+    aws_endpoint_url: str | None = None  # from AWS_ENDPOINT_URL; boto3 reads it as well
+    aws_region: str | None = None  # from AWS_REGION or AWS_DEFAULT_REGION
+
+    prefix: str = Field("incentives", pattern=r"^[A-Za-z0-9_-]{1,40}$")  # of every topic, queue and exchange
+    batch_size: int = Field(500, ge=1, le=5_000)  # deliveries in one transaction at the most
+    wait_s: float = Field(1.0, gt=0, le=20)  # long poll; SQS allows at most 20 s
+    prefetch: int = Field(2_000, ge=1, le=65_535)  # unacknowledged deliveries a RabbitMQ channel holds; 16 bits on the wire
+    sqs_pollers: int = Field(4, ge=1, le=32)  # receiving threads a process
+    sqs_visibility_s: int = Field(30, ge=1, le=43_200)
+    retry_delays_s: tuple[Seconds, ...] = Field((5, 30, 120, 600), min_length=1, max_length=10)  # unexpected errors
+    pause_max_s: float = Field(30, gt=0, le=600)  # longest back-off while the database or a broker is away
+    drain_s: float = Field(25, gt=0, le=600)  # SIGTERM to exit; Kubernetes and ECS kill after 30 s
+    expiry_grace_hours: int = Field(24, ge=0, le=8_760)  # SPEC 8
+    health_port: int | None = Field(None, ge=0, le=65_535)
+
+    @field_validator("retry_delays_s", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Settings:
+        """Read the settings; raises SettingsError naming the variable and its value. Unset and empty are the same."""
+        values: dict[str, str] = {}
+        for name in cls.model_fields:
+            value = environment.get(PREFIX + name.upper(), "")
+            if value:
+                values[name] = value
+        region = environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION")
+        endpoint = environment.get("AWS_ENDPOINT_URL")
+        try:
+            return cls.model_validate(
+                values | ({"aws_region": region} if region else {}) | ({"aws_endpoint_url": endpoint} if endpoint else {})
+            )
+        except ValidationError as error:
+            first = error.errors()[0]
+            variable = PREFIX + str(first["loc"][0]).upper()
+            raise SettingsError(f"{variable} is {first['input']!r}: {first['msg']}.") from None
+
+    def need_database_url(self) -> str:
+        """The application's database; raises SettingsError when unset."""
+        if not self.database_url:
+            raise SettingsError("INCENTIVES_DATABASE_URL is not set: it names the Postgres database, postgresql://...")
+        return self.database_url
+
+    def need_rabbitmq_url(self) -> str:
+        """The RabbitMQ broker; raises SettingsError when unset."""
+        if not self.rabbitmq_url:
+            raise SettingsError("INCENTIVES_RABBITMQ_URL is not set: it names the RabbitMQ broker, amqp://...")
+        return self.rabbitmq_url
+
+    def need_aws_region(self) -> str:
+        """The AWS region of topics and queues; raises SettingsError when unset."""
+        if not self.aws_region:
+            raise SettingsError("AWS_REGION is not set: it names the region of the topics and queues, like eu-central-1.")
+        return self.aws_region
