@@ -1,0 +1,74 @@
+"""Connections to Postgres under the application's role, and the one place that maps its driver's errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+from psycopg import errors as pg
+
+from incentive_fleet.errors import DatabaseContention, DatabaseUnavailable, SettingsError
+
+APPLICATION_ROLE = "incentives_app"
+CONNECT_TIMEOUT_S = 10
+STATEMENT_TIMEOUT_MS = 60_000  # a batch takes well under a second; what takes a minute is stuck
+IDLE_IN_TRANSACTION_TIMEOUT_MS = 120_000  # a stopped process must not hold an order's lock for ever
+
+# Worth trying the same work again at once: another transaction was in the way, or wrote the same identity first.
+CONTENTION = (
+    pg.SerializationFailure,
+    pg.DeadlockDetected,
+    pg.LockNotAvailable,
+    pg.UniqueViolation,
+    pg.QueryCanceled,
+)
+# The server is away or ended the session. AdminShutdown and the like arrive as OperationalError subclasses.
+AWAY = (psycopg.OperationalError, psycopg.InterfaceError, pg.ReadOnlySqlTransaction)
+
+
+def connect(url: str, *, application_name: str = "incentives") -> psycopg.Connection[tuple[object, ...]]:
+    """Open a connection that has taken the application's role; transactions are begun explicitly.
+
+    Raises DatabaseUnavailable (a retry helps) or SettingsError when the URL cannot be read or the schema is missing.
+    A connection belongs to one thread.
+    """
+    with mapped_errors():
+        try:
+            connection = psycopg.connect(
+                url,
+                autocommit=True,
+                connect_timeout=CONNECT_TIMEOUT_S,
+                application_name=application_name,
+                options=(
+                    f"-c statement_timeout={STATEMENT_TIMEOUT_MS}"
+                    f" -c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_TIMEOUT_MS} -c timezone=UTC"
+                ),
+                keepalives_idle=30,
+            )
+        except psycopg.ProgrammingError as error:
+            raise SettingsError(f"INCENTIVES_DATABASE_URL cannot be read: {error}") from None
+        try:
+            connection.execute(f"SET ROLE {APPLICATION_ROLE}")
+        except pg.InvalidParameterValue:
+            connection.close()
+            raise SettingsError(
+                f"The database has no role {APPLICATION_ROLE}: run `incentives db upgrade` first."
+            ) from None
+        connection.prepare_threshold = 1
+        return connection
+
+
+@contextmanager
+def mapped_errors() -> Iterator[None]:
+    """Turn the driver's errors into ours: contention and absence are transient, everything else stays what it is."""
+    try:
+        yield
+    except CONTENTION as error:
+        raise DatabaseContention(_first_line(error)) from error
+    except AWAY as error:
+        raise DatabaseUnavailable(_first_line(error)) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
