@@ -1,0 +1,228 @@
+"""A message's body to an Event and back: CloudEvents 1.0 as structured JSON, raw or inside an SNS notification (SPEC
+2).
+
+`decode` raises Malformed and nothing else, whatever the bytes are. It never looks at a clock, a database or another
+event, so the same bytes always give the same Event. Raw is told from wrapped by `specversion`: a document that has it
+is a CloudEvent; one that lacks it and has `Type` "Notification" is what SNS makes when raw delivery is off, and its
+`Message` is the CloudEvent's text. CloudEvents may not name an attribute `Type`, so nothing can be both.
+
+`datacontenttype` is compared as RFC 9110 compares media types, case aside; the one parameter let through is
+charset=utf-8, which many HTTP libraries add and which changes nothing. `traceparent` is kept as it came: a trace that
+cannot be read is not worth an order.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+from typing import Annotated, Any, Final, Literal, TypeVar
+
+from pydantic import BaseModel, Field, ValidationError
+
+from incentive_fleet.errors import Malformed
+from incentive_fleet.events.document import decode_text, parse_object, shown
+from incentive_fleet.events.models import (
+    TYPE_OF,
+    TYPES,
+    WIRE,
+    DeliveryCompleted,
+    EventData,
+    Line,
+    OrderPlaced,
+    OrderRefunded,
+    RefundLine,
+    Text,
+    UndeliveredLine,
+    UtcTime,
+)
+from incentive_fleet.events.reasons import Reason
+from incentive_fleet.events.refusals import from_validation
+from incentive_fleet.events.times import check_time, format_time
+
+Model = TypeVar("Model", bound=BaseModel)
+
+SPECVERSION: Final = "1.0"
+CONTENT_TYPE_PATTERN: Final = (
+    r"^[Aa][Pp][Pp][Ll][Ii][Cc][Aa][Tt][Ii][Oo][Nn]/[Jj][Ss][Oo][Nn]"
+    r'(?:[ \t]*;[ \t]*[Cc][Hh][Aa][Rr][Ss][Ee][Tt]=(?:[Uu][Tt][Ff]-8|"[Uu][Tt][Ff]-8"))?$'
+)
+
+
+class Envelope(BaseModel):
+    """The attributes of the CloudEvent beside `data`; others are ignored."""
+
+    model_config = WIRE
+
+    specversion: Literal["1.0"]
+    id: Text
+    source: Text
+    type: Text
+    time: UtcTime
+    subject: Text  # the order id
+    datacontenttype: Annotated[str, Field(pattern=CONTENT_TYPE_PATTERN)] | None = None
+    traceparent: Text | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A valid event. (`source`, `id`) is its identity, `digest` its content."""
+
+    source: str
+    id: str
+    type: str
+    time: datetime
+    subject: str
+    traceparent: str | None
+    data: EventData
+    canonical: bytes  # the validated data: defaults filled in, absent optionals left out, UTC, fixed order, UTF-8
+    digest: bytes  # SHA-256 of type, line feed, canonical
+
+
+def decode(body: bytes) -> Event:
+    """The event in a message's body. Raises Malformed, with a code of reasons.Reason; a retry does not help."""
+    document, text = _cloud_event(decode_text(body))
+    model = _model_of(document)
+    if "null" in text:
+        _refuse_nulls(document, model)
+    envelope = _validated(Envelope, document, "")
+    if "data" not in document:
+        raise Malformed(Reason.MISSING_FIELD, "data is missing")
+    data = _validated(model, document["data"], "data")
+    if envelope.subject != data.order_id:
+        raise Malformed(
+            Reason.SUBJECT_MISMATCH, f"subject is {shown(envelope.subject)}, data.order_id is {shown(data.order_id)}"
+        )
+    return _event(envelope, data)
+
+
+def encode_event(source: str, id: str, data: EventData, time: datetime, traceparent: str | None = None) -> bytes:
+    """The body of a CloudEvent with this data, for producers, examples and tests; `decode` gives it back.
+
+    `time` is the envelope's, aware. Raises Malformed when the id, source, time, traceparent or data break a bound.
+    """
+    head: dict[str, str] = {
+        "specversion": SPECVERSION,
+        "id": id,
+        "source": source,
+        "type": TYPE_OF[type(data)],
+        "subject": data.order_id,
+        "time": format_time(check_time(time)),
+        "datacontenttype": "application/json",
+    }
+    if traceparent is not None:
+        head["traceparent"] = traceparent
+    front = json.dumps(head, ensure_ascii=False, separators=(",", ":"))
+    body = b"".join((front[:-1].encode("utf-8", "surrogatepass"), b',"data":', canonical_json(data), b"}"))
+    decode(body)  # What leaves here is valid, also when the data was put together without validation.
+    return body
+
+
+def canonical_json(data: EventData) -> bytes:
+    """The data as the digest sees it; reading it with `from_canonical` gives equal data."""
+    return data.model_dump_json(exclude_none=True).encode()
+
+
+def from_canonical(type: str, canonical: bytes) -> EventData:
+    """The data that `Event.canonical` was made from. KeyError or ValidationError for anything else."""
+    return TYPES[type].model_validate_json(canonical)
+
+
+def digest_of(type: str, canonical: bytes) -> bytes:
+    """SHA-256 over the type and the canonical data; no type holds a line feed, so the two cannot run together."""
+    return sha256(b"%b\n%b" % (type.encode(), canonical)).digest()
+
+
+def _event(envelope: Envelope, data: EventData) -> Event:
+    canonical = canonical_json(data)
+    return Event(
+        source=envelope.source,
+        id=envelope.id,
+        type=envelope.type,
+        time=envelope.time,
+        subject=envelope.subject,
+        traceparent=envelope.traceparent,
+        data=data,
+        canonical=canonical,
+        digest=digest_of(envelope.type, canonical),
+    )
+
+
+def _cloud_event(text: str) -> tuple[dict[str, Any], str]:
+    document = parse_object(text)
+    if document is not None and "specversion" not in document and document.get("Type") == "Notification":
+        message = document.get("Message")
+        if not isinstance(message, str):
+            found = shown(message) if "Message" in document else "missing"
+            raise Malformed(Reason.BAD_SNS_ENVELOPE, f"Message of the SNS notification is {found}: a string is needed")
+        text = message
+        document = parse_object(text)
+    if document is None:
+        raise Malformed(Reason.NOT_A_CLOUD_EVENT, "the document is not an object")
+    if "specversion" not in document:
+        raise Malformed(Reason.NOT_A_CLOUD_EVENT, "specversion is missing")
+    return document, text
+
+
+def _model_of(document: dict[str, Any]) -> type[EventData]:
+    version = document["specversion"]
+    if version != SPECVERSION:
+        raise Malformed(Reason.UNKNOWN_SPECVERSION, f'specversion is {shown(version)}: "1.0" is needed')
+    if "type" not in document:
+        raise Malformed(Reason.MISSING_FIELD, "type is missing")
+    type_ = document["type"]
+    if not isinstance(type_, str):
+        reason = Reason.NULL_FIELD if type_ is None else Reason.WRONG_TYPE
+        raise Malformed(reason, f"type is {shown(type_)}: a text is needed")
+    model = TYPES.get(type_)
+    if model is None:
+        ours = type_.rpartition(".")[0] in _NAMES
+        reason = Reason.UNKNOWN_TYPE_VERSION if ours else Reason.UNKNOWN_TYPE
+        raise Malformed(reason, f"type is {shown(type_)}: known are {', '.join(TYPES)}")
+    return model
+
+
+_NAMES: Final = frozenset(type_.rpartition(".")[0] for type_ in TYPES)
+
+
+def _validated(model: type[Model], value: object, where: str) -> Model:
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise from_validation(error, where) from None
+
+
+def _refuse_nulls(document: dict[str, Any], model: type[EventData]) -> None:
+    """In Python None stands for an absent optional field, so the models accept it; on the wire null is malformed."""
+    for where, value, owner in _objects(document, model):
+        for name in _OPTIONAL[owner]:
+            if name in value and value[name] is None:
+                raise Malformed(Reason.NULL_FIELD, f"{where}{name} is null: leave an optional field out")
+
+
+def _objects(document: dict[str, Any], model: type[EventData]) -> Iterator[tuple[str, dict[str, Any], type[BaseModel]]]:
+    yield "", document, Envelope
+    data = document.get("data")
+    if not isinstance(data, dict):
+        return
+    yield "data.", data, model
+    for owner, (field, item) in _ITEMS.items():
+        if owner is model and isinstance(data.get(field), list):
+            for index, entry in enumerate(data[field]):
+                if isinstance(entry, dict):
+                    yield f"data.{field}[{index}].", entry, item
+
+
+_ITEMS: Final[dict[type[BaseModel], tuple[str, type[BaseModel]]]] = {
+    OrderPlaced: ("lines", Line),
+    OrderRefunded: ("lines", RefundLine),
+    DeliveryCompleted: ("undelivered", UndeliveredLine),
+}
+_OPTIONAL: Final[dict[type[BaseModel], tuple[str, ...]]] = {
+    model: tuple(
+        name for name, field in model.model_fields.items() if not field.is_required() and field.default is None
+    )
+    for model in (Envelope, *TYPES.values(), Line, RefundLine, UndeliveredLine)
+}

@@ -1,0 +1,122 @@
+"""Bytes to a JSON object, stricter than RFC 8259 asks of parsers: UTF-8 without a mark, no repeated names, no NaN, no
+lone surrogates, at most 64 deep. It knows JSON alone, nothing of events, and raises nothing but Malformed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any, Final, NoReturn
+
+from incentive_fleet.errors import Malformed
+from incentive_fleet.events.reasons import Reason
+
+# RabbitMQ 4 carries messages of up to 16 MiB by default (`max_message_size`), SNS and SQS up to 1 MiB since 2025. An
+# order of 2,000 lines in which every code point is an escaped surrogate pair comes to 14 MiB, so no broker's default
+# carries a valid event that this refuses.
+BODY_BYTES_MAX: Final = 16 * 1024 * 1024
+# An event needs 4, unknown fields may need more. The bound is well below what Python's own parser can bear, so that the
+# answer does not depend on how deep the caller's stack is.
+DEPTH_MAX: Final = 64
+SHOWN_MAX: Final = 80  # code points of an offending value in a detail
+
+_ESCAPED_SURROGATE = re.compile(
+    r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"  # a pair, which is one character
+    r"|\\u(?P<lone>[dD][89a-fA-F][0-9a-fA-F]{2})"
+    r"|\\."  # any other escape, taken whole so that an escaped backslash does not begin one
+)
+
+
+def parse_object(text: str) -> dict[str, Any] | None:
+    """The object that the text holds, or None when it is a JSON document of another kind. Raises Malformed."""
+    document = _load(text)
+    if "\\u" in text:
+        _refuse_lone_surrogates(text)
+    if text.count("[") + text.count("{") > DEPTH_MAX:
+        _refuse_deep(document)
+    return document if type(document) is dict else None
+
+
+def _load(text: str, parse_int: Callable[[str], int] | None = None) -> object:
+    try:
+        return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_int=parse_int)
+    except json.JSONDecodeError as error:
+        raise Malformed(Reason.NOT_JSON, f"{error.msg} at line {error.lineno}, column {error.colno}") from None
+    except RecursionError:
+        raise _too_deep() from None
+    except ValueError:
+        # Python refuses to read integers of more than 4,300 digits. An unknown field may hold one, a known one may not.
+        return _load(text, _shortened)
+
+
+def decode_text(body: bytes) -> str:
+    """The body's text; raises Malformed (too-large, not-utf8)."""
+    if len(body) > BODY_BYTES_MAX:
+        raise Malformed(Reason.TOO_LARGE, f"the body has {len(body)} bytes, more than {BODY_BYTES_MAX}")
+    try:
+        return body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise Malformed(Reason.NOT_UTF8, f"{error.reason} at byte {error.start} (0x{body[error.start]:02x})") from None
+
+
+def shown(value: object) -> str:
+    """A value as a detail shows it: printable, on one line, of bounded length; lists and objects by their size."""
+    match value:
+        case str():
+            cut = value[:SHOWN_MAX]
+            return repr(cut) + (f"... ({len(value)} code points)" if len(value) > len(cut) else "")
+        case bool() | None:
+            return json.dumps(value)
+        case int():
+            return str(value) if value.bit_length() <= 128 else f"a number of {value.bit_length()} bits"
+        case float():
+            return repr(value)
+        case dict():
+            return f"an object of {len(value)} fields"
+        case list() | tuple():
+            return f"a list of {len(value)}"
+        case _:
+            return type(value).__name__
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        seen: set[str] = set()
+        for name, _ in pairs:
+            if name in seen:
+                raise Malformed(Reason.REPEATED_NAME, f"an object holds the name {shown(name)} twice")
+            seen.add(name)
+    return found
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise Malformed(Reason.NOT_FINITE, f"{name} is not JSON")
+
+
+def _shortened(digits: str) -> int:
+    # Forty digits are out of every bound that a field of ours has, as the whole number would be.
+    return int(digits[:40])
+
+
+def _refuse_lone_surrogates(text: str) -> None:
+    for match in _ESCAPED_SURROGATE.finditer(text):
+        if match["lone"]:
+            raise Malformed(
+                Reason.LONE_SURROGATE, f"the escape \\u{match['lone']} at character {match.start()} is half of a pair"
+            )
+
+
+def _refuse_deep(document: object) -> None:
+    level = [document] if isinstance(document, (dict, list)) else []
+    for _ in range(DEPTH_MAX):
+        children = (child for parent in level for child in (parent.values() if isinstance(parent, dict) else parent))
+        level = [child for child in children if isinstance(child, (dict, list))]
+        if not level:
+            return
+    raise _too_deep()
+
+
+def _too_deep() -> Malformed:
+    return Malformed(Reason.TOO_DEEP, f"arrays and objects are nested more than {DEPTH_MAX} deep")

@@ -1,0 +1,60 @@
+"""pydantic's errors as reason codes and sentences that name the field and its value. It decides no rule of its own."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from incentive_fleet.errors import Malformed
+from incentive_fleet.events.document import shown
+from incentive_fleet.events.reasons import Reason
+
+# Every type of error that the models can meet, from pydantic's documented list of types, with what was needed instead.
+_KINDS: Final[dict[str, tuple[Reason, str]]] = {
+    "missing": (Reason.MISSING_FIELD, ""),
+    "string_type": (Reason.WRONG_TYPE, "a text is needed"),
+    "string_unicode": (Reason.LONE_SURROGATE, "a text without lone surrogates is needed"),
+    "int_type": (Reason.WRONG_TYPE, "a whole number is needed"),
+    "tuple_type": (Reason.WRONG_TYPE, "a list is needed"),
+    "model_type": (Reason.WRONG_TYPE, "an object is needed"),
+    "datetime_type": (Reason.WRONG_TYPE, "a text with an RFC 3339 date-time is needed"),
+    "greater_than_equal": (Reason.OUT_OF_BOUNDS, "at least {ge} is needed"),
+    "less_than_equal": (Reason.OUT_OF_BOUNDS, "at most {le} is allowed"),
+    "string_too_short": (Reason.OUT_OF_BOUNDS, "at least {min_length} code point is needed"),
+    "string_too_long": (Reason.OUT_OF_BOUNDS, "at most {max_length} code points are allowed"),
+    "too_short": (Reason.OUT_OF_BOUNDS, "at least {min_length} is needed"),
+    "too_long": (Reason.OUT_OF_BOUNDS, "at most {max_length} are allowed"),
+    "string_pattern_mismatch": (Reason.CONTROL_CHARACTER, "control characters are not allowed"),
+    "literal_error": (Reason.UNKNOWN_REFUND_REASON, "one of {expected} is needed"),
+}
+_CODES: Final = frozenset(Reason)
+
+
+def from_validation(error: ValidationError, where: str) -> Malformed:
+    """The first fault that pydantic found, as a Malformed; `where` is the path of what was validated."""
+    first = error.errors(include_url=False)[0]
+    path = _path(where, first["loc"])
+    found = first["input"]
+    kind = first["type"]
+    if kind in _CODES:
+        # A fault between several fields is found in their owner, whose size says nothing.
+        value = f" is {shown(found)}" if isinstance(found, (str, int)) else ""
+        return Malformed(Reason(kind), f"{path}{value}: {first['msg']}")
+    # A kind that a later pydantic brings is still refused, with its own words.
+    reason, needed = _KINDS.get(kind, (Reason.WRONG_TYPE, first["msg"].replace("{", "{{").replace("}", "}}")))
+    if reason is Reason.MISSING_FIELD:
+        return Malformed(reason, f"{path} is missing")
+    if path == "datacontenttype" and reason is Reason.CONTROL_CHARACTER:
+        reason, needed = Reason.WRONG_CONTENT_TYPE, "application/json is needed"
+    if found is None and reason is Reason.WRONG_TYPE:
+        reason = Reason.NULL_FIELD
+    context: dict[str, Any] = first.get("ctx", {})
+    return Malformed(reason, f"{path} is {shown(found)}: {needed.format_map(context)}")
+
+
+def _path(where: str, steps: tuple[int | str, ...]) -> str:
+    path = where
+    for step in steps:
+        path += f"[{step}]" if isinstance(step, int) else f".{step}" if path else step
+    return path

@@ -1,0 +1,67 @@
+"""RFC 3339 texts to and from UTC datetimes, as strictly as SPEC 2 asks. It never reads a clock.
+
+What is chosen where RFC 3339 leaves room: `t` and `z` may be lower case; a space instead of the `T` is refused;
+`-00:00` is UTC; `:60` is refused, because no calendar of ours can keep a leap second; digits after the sixth of a
+fraction must be zeros and end with the ninth, since some languages always write seven or nine; the years count in
+UTC, after the offset.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+
+from incentive_fleet.errors import Malformed
+from incentive_fleet.events.reasons import Reason
+
+EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+LATEST = datetime(2199, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
+
+_DATE_TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt](?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]"
+_OFFSET = r"(?:[Zz]|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
+RFC3339_PATTERN = rf"^{_DATE_TIME}(?:\.[0-9]{{1,6}}0{{0,3}})?{_OFFSET}$"
+
+_PLAIN = re.compile(rf"({_DATE_TIME})({_OFFSET})")
+_FRACTION = re.compile(rf"({_DATE_TIME})\.([0-9]+)({_OFFSET})")
+
+
+def parse_time(text: str) -> datetime:
+    """The instant in UTC. Raises Malformed (invalid-time, time-too-fine, out-of-bounds); a retry does not help."""
+    match = _PLAIN.fullmatch(text)
+    if match:
+        moment = _read(text, match[1], "", match[2])
+    else:
+        match = _FRACTION.fullmatch(text)
+        if not match:
+            raise Malformed(Reason.INVALID_TIME, "an RFC 3339 date-time with an offset is needed")
+        digits = match[2]
+        if digits[6:].strip("0") or len(digits) > 9:
+            raise Malformed(Reason.TIME_TOO_FINE, "microseconds are the finest that is kept")
+        moment = _read(text, match[1], digits[:6].ljust(6, "0"), match[3])
+    return check_time(moment)
+
+
+def _read(text: str, date_time: str, micros: str, offset: str) -> datetime:
+    fraction = "." + micros if micros else ""
+    try:
+        moment = datetime.fromisoformat(date_time + fraction + ("+00:00" if offset in "Zz" else offset))
+    except ValueError:
+        raise Malformed(Reason.INVALID_TIME, "no such day in the calendar") from None
+    return moment
+
+
+def check_time(moment: datetime) -> datetime:
+    """The same instant in UTC. Raises Malformed for a naive one and for one outside the years 1970 to 2199."""
+    if moment.tzinfo is None or moment.utcoffset() is None:
+        raise Malformed(Reason.INVALID_TIME, f"{moment.isoformat()} is naive: a time needs an offset")
+    # Comparing first keeps years 1 and 9999, which overflow when they are shifted to UTC, out of astimezone.
+    if not EARLIEST <= moment <= LATEST:
+        raise Malformed(Reason.OUT_OF_BOUNDS, f"{moment.isoformat()}: the year in UTC must be 1970 to 2199")
+    return moment if moment.tzinfo is UTC else moment.astimezone(UTC)
+
+
+def format_time(moment: datetime) -> str:
+    """The canonical text of an aware datetime: UTC, `Z`, six digits of fraction or none. ValueError if naive."""
+    if moment.utcoffset() is None:
+        raise ValueError(f"{moment!r} is naive: which instant it is cannot be known")
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
