@@ -81,6 +81,22 @@ class Event:
     digest: bytes  # SHA-256 of type, line feed, canonical
 
 
+# The names of our types without their versions.
+_NAMES: Final = frozenset(type_.rpartition(".")[0] for type_ in TYPES)
+# Which field of a type's data holds objects, and of which model.
+_ITEMS: Final[dict[type[BaseModel], tuple[str, type[BaseModel]]]] = {
+    OrderPlaced: ("lines", Line),
+    OrderRefunded: ("lines", RefundLine),
+    DeliveryCompleted: ("undelivered", UndeliveredLine),
+}
+_OPTIONAL: Final[dict[type[BaseModel], tuple[str, ...]]] = {
+    model: tuple(
+        name for name, field in model.model_fields.items() if not field.is_required() and field.default is None
+    )
+    for model in (Envelope, *TYPES.values(), Line, RefundLine, UndeliveredLine)
+}
+
+
 def decode(body: bytes) -> Event:
     """The event in a message's body. Raises Malformed, with a code of reasons.Reason; a retry does not help."""
     document, text = _cloud_event(decode_text(body))
@@ -184,9 +200,6 @@ def _model_of(document: dict[str, Any]) -> type[EventData]:
     return model
 
 
-_NAMES: Final = frozenset(type_.rpartition(".")[0] for type_ in TYPES)
-
-
 def _validated(model: type[Model], value: object, where: str) -> Model:
     try:
         return model.model_validate(value)
@@ -213,16 +226,3 @@ def _objects(document: dict[str, Any], model: type[EventData]) -> Iterator[tuple
             for index, entry in enumerate(data[field]):
                 if isinstance(entry, dict):
                     yield f"data.{field}[{index}].", entry, item
-
-
-_ITEMS: Final[dict[type[BaseModel], tuple[str, type[BaseModel]]]] = {
-    OrderPlaced: ("lines", Line),
-    OrderRefunded: ("lines", RefundLine),
-    DeliveryCompleted: ("undelivered", UndeliveredLine),
-}
-_OPTIONAL: Final[dict[type[BaseModel], tuple[str, ...]]] = {
-    model: tuple(
-        name for name, field in model.model_fields.items() if not field.is_required() and field.default is None
-    )
-    for model in (Envelope, *TYPES.values(), Line, RefundLine, UndeliveredLine)
-}

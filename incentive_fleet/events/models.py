@@ -121,7 +121,9 @@ class OrderPlaced(BaseModel):
 class RefundLine(BaseModel):
     """Part of a refund: so many units, or so much gross value (minor units, before incentives), of one line."""
 
-    model_config = WIRE
+    model_config = ConfigDict(
+        **WIRE, json_schema_extra={"oneOf": [{"required": ["quantity"]}, {"required": ["amount"]}]}
+    )
 
     line_id: Text
     quantity: int | None = Field(default=None, ge=1, le=REFUND_QUANTITY_MAX)
@@ -141,7 +143,7 @@ RefundLines = Annotated[
 
 
 class OrderRefunded(BaseModel):
-    """An order was refunded (`order-refunded.v1`); `lines` is None when everything in it was."""
+    """An order was refunded (`order-refunded.v1`); without `lines` everything in it was."""
 
     model_config = WIRE
 

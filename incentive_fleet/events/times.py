@@ -17,9 +17,16 @@ from incentive_fleet.events.reasons import Reason
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 LATEST = datetime(2199, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
 
-_DATE_TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt](?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]"
+DIGITS_MAX = 9  # of a fraction of a second as it may be written
+
+_TIME = r"[Tt](?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]"
+_DATE_TIME = rf"[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}{_TIME}"
+# A schema cannot shift a time to UTC, so it lets the days before and after the bounds pass, and no others.
+_YEAR = r"(?:1969|19[7-9][0-9]|20[0-9]{2}|21[0-9]{2}|2200)"
 _OFFSET = r"(?:[Zz]|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
-RFC3339_PATTERN = rf"^{_DATE_TIME}(?:\.[0-9]{{1,6}}0{{0,3}})?{_OFFSET}$"
+RFC3339_PATTERN = (  # for schemas
+    rf"^{_YEAR}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01]){_TIME}(?:\.[0-9]{{1,6}}0{{0,3}})?{_OFFSET}$"
+)
 
 _PLAIN = re.compile(rf"({_DATE_TIME})({_OFFSET})")
 _FRACTION = re.compile(rf"({_DATE_TIME})\.([0-9]+)({_OFFSET})")
@@ -27,27 +34,28 @@ _FRACTION = re.compile(rf"({_DATE_TIME})\.([0-9]+)({_OFFSET})")
 
 def parse_time(text: str) -> datetime:
     """The instant in UTC. Raises Malformed (invalid-time, time-too-fine, out-of-bounds); a retry does not help."""
+    return check_time(read_time(text))
+
+
+def read_time(text: str) -> datetime:
+    """As `parse_time`, in the offset of the text and without its bounds on the year: an expiry may lie beyond them."""
     match = _PLAIN.fullmatch(text)
     if match:
-        moment = _read(text, match[1], "", match[2])
-    else:
-        match = _FRACTION.fullmatch(text)
-        if not match:
-            raise Malformed(Reason.INVALID_TIME, "an RFC 3339 date-time with an offset is needed")
-        digits = match[2]
-        if digits[6:].strip("0") or len(digits) > 9:
-            raise Malformed(Reason.TIME_TOO_FINE, "microseconds are the finest that is kept")
-        moment = _read(text, match[1], digits[:6].ljust(6, "0"), match[3])
-    return check_time(moment)
+        return _moment(match[1], match[2])
+    match = _FRACTION.fullmatch(text)
+    if not match:
+        raise Malformed(Reason.INVALID_TIME, "an RFC 3339 date-time with an offset is needed")
+    digits = match[2]
+    if digits[6:].strip("0") or len(digits) > DIGITS_MAX:
+        raise Malformed(Reason.TIME_TOO_FINE, "microseconds are the finest that is kept")
+    return _moment(f"{match[1]}.{digits[:6]:0<6}", match[3])
 
 
-def _read(text: str, date_time: str, micros: str, offset: str) -> datetime:
-    fraction = "." + micros if micros else ""
+def _moment(local: str, offset: str) -> datetime:
     try:
-        moment = datetime.fromisoformat(date_time + fraction + ("+00:00" if offset in "Zz" else offset))
+        return datetime.fromisoformat(local + ("+00:00" if offset in "Zz" else offset))
     except ValueError:
-        raise Malformed(Reason.INVALID_TIME, "no such day in the calendar") from None
-    return moment
+        raise Malformed(Reason.INVALID_TIME, "there is no such day in the calendar") from None
 
 
 def check_time(moment: datetime) -> datetime:
