@@ -1,0 +1,89 @@
+"""Publishes our outbox: picks outcomes by their unpublished mark, removes the mark when the broker has confirmed.
+
+It never remembers how far it got: identity values commit out of order, and a cursor would step over the late ones. A
+crash between the confirm and the commit publishes again with the same CloudEvent id, so receivers see each outcome at
+least once. Several relays may run at a time; SKIP LOCKED deals the marks out between them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import psycopg
+
+from incentive_fleet.faults import reach
+from incentive_fleet.ledger.connection import mapped_errors
+from incentive_fleet.producers.publishing import Failure, Publisher, message_of
+
+Connection = psycopg.Connection[tuple[object, ...]]
+
+PICK = """
+    SELECT mark.outbox_id, outbox.body
+    FROM outbox_unpublished AS mark JOIN outbox USING (outbox_id)
+    WHERE mark.destination = %s AND mark.outbox_id <> ALL (%s)
+    ORDER BY mark.outbox_id LIMIT %s
+    FOR UPDATE OF mark SKIP LOCKED
+"""
+CONFIRMED = "DELETE FROM outbox_unpublished WHERE destination = %s AND outbox_id = ANY (%s)"
+# Counts what other relays hold locked as well: it is not published before they commit.
+ANY_LEFT = "SELECT EXISTS (SELECT FROM outbox_unpublished WHERE destination = %s AND outbox_id <> ALL (%s))"
+UNPUBLISHED = "SELECT destination, count(*)::bigint FROM outbox_unpublished GROUP BY destination ORDER BY destination"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An outcome that a broker refused. It keeps its mark."""
+
+    outbox_id: int
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What one round did at one destination."""
+
+    published: int
+    refusals: tuple[Refusal, ...]
+
+
+def relay_once(connection: Connection, publishers: Mapping[str, Publisher], batch_size: int) -> dict[str, Round]:
+    """Publish up to `batch_size` outcomes to each destination; one transaction for each. See `relay_round`."""
+    return {name: relay_round(connection, name, publisher, batch_size) for name, publisher in publishers.items()}
+
+
+def relay_round(
+    connection: Connection, destination: str, publisher: Publisher, batch_size: int, set_aside: Collection[int] = ()
+) -> Round:
+    """Publish up to `batch_size` unpublished outcomes to one destination, but for those `set_aside`.
+
+    Raises DatabaseUnavailable, DatabaseContention, BrokerUnavailable (a retry helps; what was published already is
+    published again with the same id) and SettingsError.
+    """
+    with mapped_errors(), connection.transaction():
+        rows = connection.execute(PICK, (destination, list(set_aside), batch_size)).fetchall()
+        if not rows:
+            return Round(0, ())
+        ids = [int(str(row[0])) for row in rows]
+        reach("relay-before-publish")
+        failures = publisher.publish([message_of(str(row[1]).encode()) for row in rows])
+        reach("relay-after-publish")
+        refusals = tuple(Refusal(ids[failure.index], failure) for failure in failures)
+        refused = {refusal.outbox_id for refusal in refusals}
+        confirmed = [outbox_id for outbox_id in ids if outbox_id not in refused]
+        connection.execute(CONFIRMED, (destination, confirmed))
+        return Round(len(confirmed), refusals)
+
+
+def any_left(connection: Connection, destination: str, set_aside: Collection[int] = ()) -> bool:
+    """True while an outcome, but for those `set_aside`, is unpublished at this destination."""
+    with mapped_errors():
+        row = connection.execute(ANY_LEFT, (destination, list(set_aside))).fetchone()
+    return bool(row and row[0])
+
+
+def unpublished(connection: Connection) -> dict[str, int]:
+    """How many outcomes each destination has not confirmed; destinations without any are left out."""
+    with mapped_errors():
+        rows = connection.execute(UNPUBLISHED).fetchall()
+    return {str(destination): int(str(count)) for destination, count in rows}
