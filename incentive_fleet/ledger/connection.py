@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import psycopg
+import tenacity
 from psycopg import errors as pg
 
 from incentive_fleet.errors import DatabaseContention, DatabaseUnavailable, SettingsError
@@ -15,14 +16,15 @@ CONNECT_TIMEOUT_S = 10
 STATEMENT_TIMEOUT_MS = 60_000  # a batch takes well under a second; what takes a minute is stuck
 IDLE_IN_TRANSACTION_TIMEOUT_MS = 120_000  # a stopped process must not hold an order's lock for ever
 
-# Worth trying the same work again at once: another transaction was in the way, or wrote the same identity first.
+# Another transaction was in the way: the same work succeeds a little later.
 CONTENTION = (
     pg.SerializationFailure,
     pg.DeadlockDetected,
     pg.LockNotAvailable,
-    pg.UniqueViolation,
     pg.QueryCanceled,
 )
+CONTENTION_ATTEMPTS_MAX = 8
+CONTENTION_WAIT_MAX_S = 1.0
 # The server is away or ended the session. AdminShutdown and the like arrive as OperationalError subclasses.
 AWAY = (psycopg.OperationalError, psycopg.InterfaceError, pg.ReadOnlySqlTransaction)
 
@@ -68,6 +70,20 @@ def mapped_errors() -> Iterator[None]:
         raise DatabaseContention(_first_line(error)) from error
     except AWAY as error:
         raise DatabaseUnavailable(_first_line(error)) from error
+
+
+def retry_contention() -> tenacity.Retrying:
+    """Retries, bounded and with jitter, of a whole transaction that lost against another one.
+
+    A unique violation is one of those: an identity that another transaction took meanwhile is met by the next attempt's
+    reads. One that persists is a bug, and leaves as it is.
+    """
+    return tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type((pg.DeadlockDetected, pg.SerializationFailure, pg.UniqueViolation)),
+        stop=tenacity.stop_after_attempt(CONTENTION_ATTEMPTS_MAX),
+        wait=tenacity.wait_random_exponential(multiplier=0.01, max=CONTENTION_WAIT_MAX_S),
+        reraise=True,
+    )
 
 
 def _first_line(error: BaseException) -> str:

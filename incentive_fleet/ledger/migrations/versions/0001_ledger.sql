@@ -15,7 +15,7 @@ CREATE TABLE campaigns (
     campaign_id text PRIMARY KEY,
     kind        text NOT NULL CHECK (kind IN ('coupon', 'earn', 'make_good', 'grant')),
     currency    text NOT NULL,
-    code        text UNIQUE,  -- coupons only, upper case
+    code        text UNIQUE DEFERRABLE INITIALLY DEFERRED,  -- coupons only, upper case; two may swap in one load
     version     int  NOT NULL,
     FOREIGN KEY (campaign_id, version) REFERENCES campaign_versions (campaign_id, version),
     CHECK ((kind = 'coupon') = (code IS NOT NULL))
@@ -43,6 +43,7 @@ CREATE TABLE facts (
     source      text  NOT NULL,
     event_id    text  NOT NULL,
     digest      bytea NOT NULL CHECK (length(digest) = 32),
+    traceparent text,
     happened_at timestamptz NOT NULL,
     recorded_at timestamptz NOT NULL DEFAULT now(),
     data        json  NOT NULL,

@@ -1,0 +1,91 @@
+"""The outcome of a fact as data (SPEC 10): the `data` member of the CloudEvent that goes into the outbox.
+
+The shapes are described, as models and schemas, in events/outcomes.py; a test holds the two together. They are written
+as plain dictionaries here because a batch makes hundreds of them and nobody reads them as objects.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from incentive_fleet.incentives.decision import Decision
+from incentive_fleet.incentives.delivery import Settlement
+from incentive_fleet.incentives.progress import Anomaly
+from incentive_fleet.incentives.reversal import Reversal
+from incentive_fleet.incentives.wallet import Wallet
+
+Data = dict[str, Any]
+
+
+def applied(decision: Decision, wallet: Wallet) -> Data:
+    """What a placing brought: each coupon with its discount or its reason, credit, what was earned."""
+    coupons: list[Data] = [
+        {"code": c.code, "campaign_id": c.campaign_id, "discount": c.discount, "refusal": None}
+        for c in decision.coupons
+    ]
+    earned: list[Data] = [{"campaign_id": e.campaign_id, "amount": e.amount, "refusal": None} for e in decision.earned]
+    for refusal in decision.refusals:
+        if refusal.code:
+            coupons.append(
+                {"code": refusal.code, "campaign_id": refusal.campaign_id, "discount": 0, "refusal": refusal.reason}
+            )
+        else:
+            earned.append({"campaign_id": refusal.campaign_id, "amount": 0, "refusal": refusal.reason})
+    credit = decision.credit
+    return {
+        "coupons": coupons,
+        "credit": {"requested": credit.requested, "applied": credit.applied, "shortfall": credit.shortfall},
+        "earned": earned,
+    } | _standing(wallet)
+
+
+def reversed_(reversal: Reversal, anomalies: list[Anomaly], wallet: Wallet) -> Data:
+    """What a refund took and gave back."""
+    return _reversal(reversal, anomalies) | _standing(wallet)
+
+
+def reissued(reversal: Reversal, settlement: Settlement, anomalies: list[Anomaly], wallet: Wallet) -> Data:
+    """What a delivery reversed, vested and made good."""
+    made_good: list[Data] = [
+        {"campaign_id": campaign_id, "amount": amount, "expires_at": _text(expires_at), "refusal": None}
+        for campaign_id, amount, expires_at in settlement.made_good
+    ]
+    made_good += [
+        {"campaign_id": campaign_id, "amount": 0, "expires_at": None, "refusal": reason}
+        for campaign_id, reason in settlement.refused
+    ]
+    return (
+        _reversal(reversal, anomalies)
+        | {
+            "vested": [
+                {"campaign_id": campaign_id, "amount": amount, "expires_at": _text(expires_at)}
+                for campaign_id, amount, expires_at in settlement.vested
+            ],
+            "made_good": made_good,
+        }
+        | _standing(wallet)
+    )
+
+
+def _reversal(reversal: Reversal, anomalies: list[Anomaly]) -> Data:
+    return {
+        "coupons": [{"campaign_id": campaign_id, "amount": amount} for campaign_id, amount in reversal.coupons],
+        "credit_returned": reversal.credit_returned,
+        "earn_cancelled": [
+            {"campaign_id": campaign_id, "amount": amount} for campaign_id, amount in reversal.earn_cancelled
+        ],
+        "clawed_back": [
+            {"campaign_id": campaign_id, "amount": amount, "debt": debt}
+            for campaign_id, amount, debt in reversal.clawed_back
+        ],
+        "anomalies": sorted({anomaly.reason for anomaly in anomalies}),
+    }
+
+
+def _standing(wallet: Wallet) -> Data:
+    return {"wallet_balance": wallet.balance, "debt": wallet.debt}
+
+
+def _text(moment: datetime | None) -> str | None:
+    return moment.isoformat().replace("+00:00", "Z") if moment else None

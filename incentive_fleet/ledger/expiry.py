@@ -1,0 +1,83 @@
+"""Expiry: what is left of lots past their expiry and grace goes to breakage (SPEC 8)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from psycopg import Connection
+
+from incentive_fleet.incentives.posting import Posting
+from incentive_fleet.incentives.wallet import Wallet, expire
+from incentive_fleet.ledger.connection import mapped_errors, retry_contention
+from incentive_fleet.ledger.locking import READ_LOTS, WalletNeeds, add_lots, columns_of, lock_terms, lock_wallets
+from incentive_fleet.ledger.session import Session
+from incentive_fleet.ledger.working_set import WalletKey
+from incentive_fleet.ledger.writing import write_transfers, write_wallets
+
+WALLETS_MAX = 500  # of one transaction
+
+# Keyset pages over the live lots' index: each page goes on behind the last wallet of the one before.
+READ_DUE = """
+    SELECT DISTINCT customer_id, currency FROM lots
+    WHERE live AND expires_at <= %s AND (customer_id, currency) > (%s, %s)
+    ORDER BY customer_id, currency LIMIT %s
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ExpirySummary:
+    """What one run moved: wallets and lots touched, minor units by currency."""
+
+    wallets: int
+    lots: int
+    moved: dict[str, int]
+
+
+def expire_lots(
+    session: Session, as_of: datetime, grace: timedelta, progress: Callable[[int], None] = lambda wallets: None
+) -> ExpirySummary:
+    """Sweep every lot with expires_at + grace <= as_of, some hundred wallets a transaction. Idempotent, also twice at once.
+
+    `progress` is called with the wallets done so far. Raises DatabaseUnavailable or DatabaseContention: what was swept
+    stays swept, and running it again does the rest.
+    """
+    due = as_of - grace
+    wallets, lots, moved = 0, 0, dict[str, int]()
+    after: WalletKey = ("", "")
+    with mapped_errors():
+        while page := session.connection.execute(READ_DUE, (due, *after, WALLETS_MAX)).fetchall():
+            keys: list[WalletKey] = [(row[0], row[1]) for row in page]
+            postings = retry_contention()(_sweep, session, keys, due)
+            for posting in postings:
+                moved[posting.currency] = moved.get(posting.currency, 0) + posting.amount
+            wallets, lots, after = wallets + len(keys), lots + len(postings), keys[-1]
+            progress(wallets)
+    return ExpirySummary(wallets, lots, moved)
+
+
+def _sweep(session: Session, keys: list[WalletKey], due: datetime) -> list[Posting]:
+    connection = session.connection
+    postings: list[Posting] = []
+    with connection.transaction():
+        session.terms = lock_terms(connection, session.terms)
+        wallets, _ = lock_wallets(connection, WalletNeeds(sorted(keys), sorted(keys), []), (), ())
+        _add_roots(connection, wallets)
+        for key in sorted(wallets):
+            expire(wallets[key], due, postings)
+        write_wallets(connection, wallets.values())
+        write_transfers(connection, postings)
+    return postings
+
+
+def _add_roots(connection: Connection[Any], wallets: dict[WalletKey, Wallet]) -> None:
+    """Load the roots of reissued lots as well: what expires is summed up there."""
+    missing = {
+        (*key, lot.root_lot_no)
+        for key, wallet in wallets.items()
+        for lot in wallet.lots.values()
+        if lot.root_lot_no not in wallet.lots
+    }
+    add_lots(wallets, connection.execute(READ_LOTS, ([], [], *columns_of(sorted(missing), 3))).fetchall())

@@ -1,0 +1,194 @@
+"""Grants: credit that somebody hands out, and taking it back (SPEC 8). A person's act, idempotent by its key."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from typing import Any
+
+from psycopg import Connection
+
+from incentive_fleet.errors import Refused
+from incentive_fleet.incentives.campaigns import CampaignSet, Usage
+from incentive_fleet.incentives.posting import Cause, Posting, campaign_account
+from incentive_fleet.incentives.wallet import Wallet, open_lot, take_back_grant
+from incentive_fleet.ledger.connection import mapped_errors, retry_contention
+from incentive_fleet.ledger.locking import WalletNeeds, limited_among, lock_terms, lock_wallets
+from incentive_fleet.ledger.session import Session
+from incentive_fleet.ledger.working_set import WalletKey
+from incentive_fleet.ledger.writing import copy_rows, write_transfers, write_wallets
+
+GRANTS_MAX = 5_000  # of one transaction
+AMOUNT_MAX = 10**12  # minor units, as much as an order may ask for at once
+
+COPY_GRANTS = "COPY grants (key, customer_id, currency, amount, campaign_id, expires_at, lot_no, granted_at) FROM STDIN"
+READ_GRANTS = """
+    SELECT key, customer_id, currency, amount, campaign_id, expires_at FROM grants WHERE key = ANY(%s)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Credit for a customer under a campaign of kind `grant`. `amount` in minor units; `expires_at` None never expires."""
+
+    key: str
+    customer_id: str
+    currency: str
+    amount: int
+    campaign_id: str
+    expires_at: datetime | None
+
+
+class Granted(Enum):
+    """What became of a grant that was not refused."""
+
+    NEW = "granted"
+    ALREADY = "already-granted"
+
+
+@dataclass(frozen=True, slots=True)
+class GrantReversal:
+    """What taking a grant back brought, in minor units. `again` when it had been taken back before."""
+
+    key: str
+    returned: int
+    spent: int  # of the grant, by orders, debts or expiry: reported, not owed
+    again: bool
+
+
+def grant(session: Session, grants: Sequence[Grant], now: datetime) -> list[Granted | Refused]:
+    """Hand out credit in one transaction; a result a grant, in order. A refused one records nothing, the rest apply.
+
+    Idempotent by key. `now` is the time the act happened. Raises DatabaseUnavailable or DatabaseContention; a retry
+    helps. Refusals: unknown-campaign, not-a-grant-campaign, wrong-currency, amount-out-of-bounds, key-taken,
+    budget-exhausted.
+    """
+    if not 1 <= len(grants) <= GRANTS_MAX:
+        raise ValueError(f"one transaction takes 1 to {GRANTS_MAX} grants, not {len(grants)}")
+    with mapped_errors():
+        return retry_contention()(_grant_once, session, grants, now)
+
+
+def _grant_once(session: Session, grants: Sequence[Grant], now: datetime) -> list[Granted | Refused]:
+    connection = session.connection
+    with connection.transaction():
+        session.terms = lock_terms(connection, session.terms)
+        campaigns = session.terms.campaigns
+        checked = [_check(one, campaigns) or one for one in grants]
+        valid = [one for one in checked if isinstance(one, Grant)]
+        if not valid:
+            return [one for one in checked if isinstance(one, Refused)]
+        keys = sorted({(one.customer_id, one.currency) for one in valid})
+        limited = limited_among(campaigns, (one.campaign_id for one in valid))
+        wallets, usage = lock_wallets(connection, WalletNeeds(keys, [], []), limited, ())
+        taken = _taken_keys(connection, [one.key for one in valid])
+        postings: list[Posting] = []
+        rows: list[tuple[object, ...]] = []
+        results: list[Granted | Refused] = []
+        for one in checked:
+            if isinstance(one, Refused):
+                results.append(one)
+                continue
+            wallet = wallets[(one.customer_id, one.currency)]
+            results.append(_decide(one, taken, campaigns, usage, wallet, now, postings, rows))
+        write_wallets(connection, wallets.values())
+        write_transfers(connection, postings)
+        copy_rows(connection, COPY_GRANTS, rows)
+    return results
+
+
+def _check(one: Grant, campaigns: CampaignSet) -> Refused | None:
+    campaign = campaigns.by_id.get(one.campaign_id)
+    if campaign is None:
+        return Refused("unknown-campaign", f"campaign_id is {one.campaign_id!r}: no such campaign is loaded")
+    if campaign.kind != "grant":
+        return Refused("not-a-grant-campaign", f"campaign_id is {one.campaign_id!r}: its kind is {campaign.kind}")
+    if campaign.currency != one.currency:
+        return Refused("wrong-currency", f"currency is {one.currency!r}: {one.campaign_id} is in {campaign.currency}")
+    if not 1 <= one.amount <= AMOUNT_MAX:
+        return Refused("amount-out-of-bounds", f"amount is {one.amount}: must be 1 to {AMOUNT_MAX} minor units")
+    return None
+
+
+def _taken_keys(connection: Connection[Any], keys: list[str]) -> dict[str, Grant]:
+    return {row[0]: Grant(*row) for row in connection.execute(READ_GRANTS, (keys,)).fetchall()}
+
+
+def _decide(
+    one: Grant,
+    taken: dict[str, Grant],
+    campaigns: CampaignSet,
+    usage: Usage,
+    wallet: Wallet,
+    now: datetime,
+    postings: list[Posting],
+    rows: list[tuple[object, ...]],
+) -> Granted | Refused:
+    before = taken.get(one.key)
+    if before is not None:
+        if before == one:
+            return Granted.ALREADY
+        return Refused("key-taken", f"key is {one.key!r}: it was used for another grant: {_describe(before)}")
+    campaign = campaigns.by_id[one.campaign_id]
+    if not usage.affords(campaign, one.amount):
+        left = (campaign.budget or 0) - usage.spent.get(campaign.id, 0)
+        return Refused("budget-exhausted", f"amount is {one.amount}: the budget of {campaign.id} has {left} left")
+    usage.spend(campaign.id, one.amount)
+    lot = open_lot(
+        wallet,
+        "grant",
+        campaign_account(campaign.id),
+        one.amount,
+        Cause(f"grant:{one.key}", now, None),
+        postings,
+        campaign_id=campaign.id,
+        expires_at=one.expires_at,
+        reissue_days=campaign.reissue_days,
+    )
+    taken[one.key] = one
+    rows.append((one.key, one.customer_id, one.currency, one.amount, one.campaign_id, one.expires_at, lot.lot_no, now))
+    return Granted.NEW
+
+
+def reverse_grant(session: Session, key: str, reason: str, now: datetime) -> GrantReversal:
+    """Take a grant back: what is left of its lot and of lots reissued from it returns to the campaign. Idempotent.
+
+    Raises Refused (unknown-grant), DatabaseUnavailable or DatabaseContention; a retry helps with the latter two.
+    """
+    with mapped_errors():
+        return retry_contention()(_reverse_once, session, key, reason, now)
+
+
+def _reverse_once(session: Session, key: str, reason: str, now: datetime) -> GrantReversal:
+    connection = session.connection
+    with connection.transaction():
+        session.terms = lock_terms(connection, session.terms)
+        found = connection.execute("SELECT customer_id, currency FROM grants WHERE key = %s", (key,)).fetchone()
+        if found is None:
+            raise Refused("unknown-grant", f"key is {key!r}: no such grant")
+        wallet_key: WalletKey = (found[0], found[1])
+        wallets, _ = lock_wallets(connection, WalletNeeds([wallet_key], [wallet_key], []), (), ())
+        row = connection.execute(
+            "SELECT amount, lot_no, reversed_at IS NOT NULL, reversed_minor FROM grants WHERE key = %s", (key,)
+        ).fetchone()
+        assert row is not None
+        amount, lot_no, again, reversed_before = row
+        if again:
+            return GrantReversal(key, reversed_before, amount - reversed_before, again=True)
+        postings: list[Posting] = []
+        wallet = wallets[wallet_key]
+        returned = take_back_grant(wallet, lot_no, Cause(f"grant-reversal:{key}", now, None), postings)
+        write_wallets(connection, [wallet])
+        write_transfers(connection, postings)
+        connection.execute(
+            "UPDATE grants SET reversed_at = %s, reversal_reason = %s, reversed_minor = %s WHERE key = %s",
+            (now, reason, returned, key),
+        )
+    return GrantReversal(key, returned, amount - returned, again=False)
+
+
+def _describe(one: Grant) -> str:
+    expiry = one.expires_at.isoformat() if one.expires_at else "never"
+    return f"{one.amount} {one.currency} for {one.customer_id} under {one.campaign_id}, expires {expiry}"

@@ -1,0 +1,232 @@
+"""Taking a batch's locks and reading what they guard, in two round trips whatever the batch's size.
+
+Locks have one order (DESIGN decision 4): the terms shared, then orders sorted, then wallets sorted, then limited campaigns
+sorted. Every read that decides is a statement of its own after the lock it needs, because a statement that waits for a lock
+still sees the rows as they were when it began. Rows that this transaction has just inserted are its own already: locking
+them again would only write more WAL, so the lock skips them by their xmin.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from psycopg import Connection
+
+from incentive_fleet.events.codec import Event
+from incentive_fleet.events.models import DeliveryCompleted, OrderRefunded
+from incentive_fleet.incentives.campaigns import CampaignSet, Usage
+from incentive_fleet.incentives.decision import Decision
+from incentive_fleet.incentives.progress import Progress
+from incentive_fleet.incentives.wallet import Lot, Wallet
+from incentive_fleet.ledger.terms import TERMS_LOCK, Terms, read_terms
+from incentive_fleet.ledger.working_set import DELIVERY, Fact, FactKey, Order, WalletKey
+
+Row = tuple[Any, ...]
+
+BEGIN_BATCH = "BEGIN"
+LOCK_TERMS = "SELECT pg_advisory_xact_lock_shared(%s)"
+READ_REVISION = "SELECT revision FROM campaign_revision"
+CREATE_ORDERS = "INSERT INTO orders (order_id) SELECT unnest(%s::text[]) ON CONFLICT DO NOTHING"
+LOCK_ORDERS = """
+    SELECT order_id FROM orders WHERE order_id = ANY(%s) AND xmin <> pg_current_xact_id()::xid
+    ORDER BY order_id FOR NO KEY UPDATE
+"""
+READ_FACTS = """
+    SELECT f.order_id, f.fact, f.source, f.event_id, f.digest
+    FROM unnest(%s::text[], %s::text[]) AS k (order_id, fact) JOIN facts f USING (order_id, fact)
+    UNION ALL
+    SELECT f.order_id, f.fact, f.source, f.event_id, f.digest
+    FROM unnest(%s::text[], %s::text[]) AS k (event_id, source) JOIN facts f USING (event_id, source)
+"""
+READ_ORDERS = """
+    SELECT d.order_id, d.customer_id, d.currency, d.decision, o.progress
+    FROM decisions d JOIN orders o USING (order_id) WHERE d.order_id = ANY(%s)
+"""
+READ_WAITING = """
+    SELECT f.order_id, f.fact, f.source, f.event_id, f.traceparent, f.happened_at, f.data::text
+    FROM waiting w JOIN facts f USING (order_id, fact) WHERE w.order_id = ANY(%s)
+"""
+CREATE_WALLETS = """
+    INSERT INTO wallets (customer_id, currency) SELECT * FROM unnest(%s::text[], %s::text[]) ON CONFLICT DO NOTHING
+"""
+LOCK_WALLETS = """
+    SELECT 1 FROM unnest(%s::text[], %s::text[]) WITH ORDINALITY AS k (customer_id, currency, position)
+    JOIN wallets w USING (customer_id, currency) WHERE w.xmin <> pg_current_xact_id()::xid
+    ORDER BY k.position FOR NO KEY UPDATE OF w
+"""
+LOCK_CAMPAIGNS = """
+    SELECT campaign_id FROM campaigns WHERE campaign_id = ANY(%s) ORDER BY campaign_id FOR NO KEY UPDATE
+"""
+READ_WALLETS = """
+    SELECT k.customer_id, k.currency,
+        (SELECT b.balance FROM balances b
+         WHERE b.account = 'wallet:' || k.customer_id AND b.currency = k.currency AND b.slot = 0),
+        (SELECT b.balance FROM balances b
+         WHERE b.account = 'debt:' || k.customer_id AND b.currency = k.currency AND b.slot = 0),
+        (SELECT l.lot_no FROM lots l WHERE l.customer_id = k.customer_id AND l.currency = k.currency
+         ORDER BY l.lot_no DESC LIMIT 1)
+    FROM unnest(%s::text[], %s::text[]) AS k (customer_id, currency)
+"""
+LOT_COLUMNS = """l.customer_id, l.currency, l.lot_no, l.campaign_id, l.amount, l.remaining, l.expires_at,
+    l.reissue_days, l.root_lot_no, l.reissued_from, l.expired, l.order_id, l.cause, l.created_at"""
+READ_LOTS = f"""
+    SELECT {LOT_COLUMNS} FROM unnest(%s::text[], %s::text[]) AS k (customer_id, currency)
+    JOIN lots l USING (customer_id, currency) WHERE l.live
+    UNION ALL
+    SELECT {LOT_COLUMNS} FROM unnest(%s::text[], %s::text[], %s::int[]) AS k (customer_id, currency, lot_no)
+    JOIN lots l USING (customer_id, currency, lot_no)
+"""
+READ_REDEMPTIONS = """
+    SELECT k.campaign_id, k.customer_id, count(*)
+    FROM unnest(%s::text[], %s::text[]) AS k (campaign_id, customer_id) JOIN redemptions r USING (campaign_id, customer_id)
+    WHERE r.released_at IS NULL GROUP BY k.campaign_id, k.customer_id
+"""
+READ_SPENT = """
+    SELECT c.campaign_id,
+        (SELECT coalesce(sum(b.balance), 0)::bigint FROM balances b
+         WHERE b.account = 'campaign:' || c.campaign_id AND b.currency = c.currency),
+        (SELECT coalesce(sum(r.live), 0)::bigint FROM redemption_counts r WHERE r.campaign_id = c.campaign_id)
+    FROM campaigns c WHERE c.campaign_id = ANY(%s)
+"""
+
+
+@dataclass(slots=True)
+class Identities:
+    """The stored digests that the batch's identities may meet."""
+
+    facts: dict[FactKey, bytes]
+    events: dict[tuple[str, str], bytes]  # (source, event_id)
+
+
+@dataclass(frozen=True, slots=True)
+class WalletNeeds:
+    """Which wallets a batch touches, of which it needs all live lots, and which lots it needs whether live or not."""
+
+    wallets: Sequence[WalletKey]
+    live: Sequence[WalletKey]
+    lots: Sequence[tuple[str, str, int]]
+
+
+def lock_orders(
+    connection: Connection[Any], terms: Terms, events: Sequence[tuple[Event, Fact]]
+) -> tuple[Terms, Identities, dict[str, Order]]:
+    """Begin the transaction, lock the batch's orders and read facts, decisions and what waits."""
+    order_ids = sorted({fact.data.order_id for _, fact in events})
+    undoing = sorted({f.data.order_id for _, f in events if isinstance(f.data, OrderRefunded | DeliveryCompleted)})
+    placing = sorted({f.data.order_id for e, f in events if e.type == "order-placed.v1"})
+    with connection.pipeline():
+        connection.execute(BEGIN_BATCH)
+        connection.execute(LOCK_TERMS, (TERMS_LOCK,))
+        revision = connection.execute(READ_REVISION)
+        connection.execute(CREATE_ORDERS, (order_ids,))
+        connection.execute(LOCK_ORDERS, (order_ids,))
+        facts = connection.execute(
+            READ_FACTS,
+            (
+                [f.data.order_id for _, f in events],
+                [f.fact for _, f in events],
+                [f.event_id for _, f in events],
+                [f.source for _, f in events],
+            ),
+        )
+        stored = connection.execute(READ_ORDERS, (undoing,))
+        waiting = connection.execute(READ_WAITING, (placing,))
+    identities = _identities(facts.fetchall())
+    terms = _current(connection, terms, int(_one(revision.fetchone())))
+    return terms, identities, _orders(order_ids, stored.fetchall(), waiting.fetchall())
+
+
+def lock_terms(connection: Connection[Any], terms: Terms) -> Terms:
+    """Hold the terms for this transaction, and read them again when they have changed."""
+    with connection.pipeline():
+        connection.execute(LOCK_TERMS, (TERMS_LOCK,))
+        revision = connection.execute(READ_REVISION)
+    return _current(connection, terms, int(_one(revision.fetchone())))
+
+
+def _current(connection: Connection[Any], terms: Terms, revision: int) -> Terms:
+    return terms if terms.revision == revision else read_terms(connection, revision)
+
+
+def lock_wallets(
+    connection: Connection[Any],
+    needs: WalletNeeds,
+    limited: Collection[str],
+    counted: Iterable[tuple[str, str]],
+) -> tuple[dict[WalletKey, Wallet], Usage]:
+    """Lock wallets and limited campaigns and read what decisions need of them.
+
+    `limited` are the campaigns with a total or a budget, `counted` the (campaign, customer) pairs with a limit each.
+    """
+    customers, currencies = columns_of(needs.wallets, 2)
+    campaign_ids, counted_pairs = sorted(limited), sorted(counted)
+    with connection.pipeline():
+        connection.execute(CREATE_WALLETS, (customers, currencies))
+        connection.execute(LOCK_WALLETS, (customers, currencies))
+        connection.execute(LOCK_CAMPAIGNS, (campaign_ids,))
+        wallets = connection.execute(READ_WALLETS, (customers, currencies))
+        lots = connection.execute(READ_LOTS, (*columns_of(needs.live, 2), *columns_of(needs.lots, 3)))
+        redemptions = connection.execute(READ_REDEMPTIONS, columns_of(counted_pairs, 2))
+        spent = connection.execute(READ_SPENT, (campaign_ids,))
+    usage = Usage()
+    for campaign_id, customer_id, count in redemptions.fetchall():
+        usage.live_by_customer[(campaign_id, customer_id)] = count
+    for campaign_id, net_spend, live in spent.fetchall():
+        usage.spent[campaign_id], usage.live[campaign_id] = net_spend, live
+    return build_wallets(wallets.fetchall(), lots.fetchall()), usage
+
+
+def build_wallets(rows: list[Row], lot_rows: list[Row]) -> dict[WalletKey, Wallet]:
+    """Working copies from the rows of READ_WALLETS and READ_LOTS."""
+    wallets = {
+        (customer_id, currency): Wallet(customer_id, currency, balance or 0, debt or 0, last_lot_no or 0)
+        for customer_id, currency, balance, debt, last_lot_no in rows
+    }
+    add_lots(wallets, lot_rows)
+    return wallets
+
+
+def add_lots(wallets: dict[WalletKey, Wallet], lot_rows: list[Row]) -> None:
+    """Put the rows of READ_LOTS into their wallets' working copies."""
+    for customer_id, currency, lot_no, *rest in lot_rows:
+        wallets[(customer_id, currency)].lots[lot_no] = Lot(lot_no, *rest)
+
+
+def limited_among(campaigns: CampaignSet, named: Iterable[str]) -> set[str]:
+    """Those of the named campaigns whose total or budget asks for their lock."""
+    return {name for name in named if campaigns.by_id[name].is_limited}
+
+
+def _identities(rows: list[Row]) -> Identities:
+    return Identities(
+        facts={(order_id, fact): digest for order_id, fact, _, _, digest in rows},
+        events={(source, event_id): digest for _, _, source, event_id, digest in rows},
+    )
+
+
+def _orders(order_ids: list[str], stored: list[Row], waiting: list[Row]) -> dict[str, Order]:
+    orders = {order_id: Order() for order_id in order_ids}
+    for order_id, customer_id, currency, decision, progress in stored:
+        order = orders[order_id]
+        order.decision = Decision.from_json(customer_id, currency, decision)
+        order.progress = Progress.from_json(progress) if progress else None
+    for order_id, fact, source, event_id, traceparent, happened_at, data in waiting:
+        is_delivery = fact == DELIVERY
+        model = DeliveryCompleted if is_delivery else OrderRefunded
+        kind = "delivery-completed.v1" if is_delivery else "order-refunded.v1"
+        parsed = model.model_validate(json.loads(data))
+        orders[order_id].waiting.append(Fact(fact, source, event_id, kind, traceparent, parsed, happened_at))
+    return orders
+
+
+def columns_of(rows: Sequence[tuple[Any, ...]], width: int) -> tuple[list[Any], ...]:
+    """Rows turned into one list a column, for unnest; `width` columns even when there are no rows."""
+    return tuple([row[column] for row in rows] for column in range(width))
+
+
+def _one(row: Row | None) -> Any:
+    assert row is not None
+    return row[0]

@@ -1,0 +1,46 @@
+"""A session of the batch core: one connection, the terms it has in memory, and planner settings for batched look-ups."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+
+from incentive_fleet.ledger.connection import connect
+from incentive_fleet.ledger.terms import Terms
+
+# A batch looks hundreds of keys up by index. Plans are cached for the session, so they must not depend on how small the
+# tables were when it started: a sequential scan that was right for an empty ledger is a catastrophe an hour later.
+PLANNER = """
+    SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off;
+    SET jit = off; SET plan_cache_mode = force_generic_plan
+"""
+
+
+@dataclass(slots=True)
+class Session:
+    """Belongs to one thread. `connection` is opened on first use and again after it was lost."""
+
+    url: str
+    application_name: str = "incentives"
+    terms: Terms = field(default_factory=Terms)
+    _connection: psycopg.Connection[Any] | None = None
+
+    @property
+    def connection(self) -> psycopg.Connection[Any]:
+        """The open connection. Raises DatabaseUnavailable (a retry helps) or SettingsError."""
+        if self._connection is None or self._connection.closed:
+            connection = connect(self.url, application_name=self.application_name)
+            for statement in PLANNER.split(";"):
+                connection.execute(statement.strip())
+            self._connection = connection
+        return self._connection
+
+    def close(self) -> None:
+        """Close the connection; an open transaction is rolled back. Idempotent."""
+        if self._connection is not None:
+            with contextlib.suppress(psycopg.Error):  # it may be broken already, which is as closed as can be
+                self._connection.close()
+            self._connection = None

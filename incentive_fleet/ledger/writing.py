@@ -1,0 +1,147 @@
+"""Writing a decided batch: one COPY or one statement a table, whatever the batch's size. The only code that inserts money.
+
+Tables that have nothing to write are left out; none is written twice. Balances, redemption counts and unpublished marks
+follow by the schema's triggers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from psycopg import Connection
+
+from incentive_fleet.events.codec import Event
+from incentive_fleet.incentives.wallet import Lot, Wallet
+from incentive_fleet.ledger.working_set import Fact, WorkingSet
+
+COPY_FACTS = "COPY facts (order_id, fact, source, event_id, digest, traceparent, happened_at, data) FROM STDIN"
+COPY_DECISIONS = "COPY decisions (order_id, customer_id, currency, decision) FROM STDIN"
+COPY_WAITING = "COPY waiting (order_id, fact) FROM STDIN"
+COPY_TRANSFERS = (
+    "COPY transfers (kind, debit_account, credit_account, currency, amount, customer_id, order_id, lot_no, cause,"
+    " happened_at) FROM STDIN"
+)
+COPY_LOTS = (
+    "COPY lots (customer_id, currency, lot_no, campaign_id, amount, remaining, expired, expires_at, reissue_days,"
+    " root_lot_no, reissued_from, order_id, cause, created_at) FROM STDIN"
+)
+COPY_REDEMPTIONS = "COPY redemptions (campaign_id, customer_id, order_id, discount, redeemed_at) FROM STDIN"
+COPY_OUTBOX = "COPY outbox (order_id, fact, sequence, type, body) FROM STDIN"
+UPDATE_ORDERS = """
+    UPDATE orders SET progress = k.progress::json
+    FROM unnest(%s::text[], %s::text[]) AS k (order_id, progress) WHERE orders.order_id = k.order_id
+"""
+UPDATE_LOTS = """
+    UPDATE lots SET remaining = k.remaining, expired = k.expired
+    FROM unnest(%s::text[], %s::text[], %s::int[], %s::bigint[], %s::bigint[])
+        AS k (customer_id, currency, lot_no, remaining, expired)
+    WHERE lots.customer_id = k.customer_id AND lots.currency = k.currency AND lots.lot_no = k.lot_no
+"""
+RELEASE_REDEMPTIONS = """
+    UPDATE redemptions SET released_at = k.released_at
+    FROM unnest(%s::text[], %s::text[], %s::text[], %s::timestamptz[])
+        AS k (campaign_id, customer_id, order_id, released_at)
+    WHERE redemptions.campaign_id = k.campaign_id AND redemptions.customer_id = k.customer_id
+      AND redemptions.order_id = k.order_id
+"""
+DELETE_WAITING = """
+    DELETE FROM waiting USING unnest(%s::text[], %s::text[]) AS k (order_id, fact)
+    WHERE waiting.order_id = k.order_id AND waiting.fact = k.fact
+"""
+INSERT_ANOMALIES = """
+    INSERT INTO anomalies (order_id, reason, subject) SELECT * FROM unnest(%s::text[], %s::text[], %s::text[])
+    ON CONFLICT DO NOTHING
+"""
+
+
+def write_batch(connection: Connection[Any], working: WorkingSet) -> None:
+    """Write everything that a batch decided, inside the caller's transaction."""
+    writes = working.writes
+    copy_rows(connection, COPY_FACTS, (_fact_row(fact, event) for fact, event in writes.facts))
+    copy_rows(
+        connection,
+        COPY_DECISIONS,
+        ((order_id, d.customer_id, d.currency, d.to_json()) for order_id, d in writes.decisions.items()),
+    )
+    copy_rows(connection, COPY_WAITING, sorted(writes.waiting))
+    _execute(connection, DELETE_WAITING, sorted(writes.waited))
+    write_wallets(connection, working.wallets.values())
+    copy_rows(connection, COPY_TRANSFERS, writes.postings)
+    copy_rows(connection, COPY_REDEMPTIONS, writes.redemptions)
+    _execute(connection, RELEASE_REDEMPTIONS, writes.released)
+    _execute(connection, INSERT_ANOMALIES, sorted(writes.anomalies))
+    _execute(
+        connection,
+        UPDATE_ORDERS,
+        [(order_id, o.progress.to_json()) for order_id, o in working.orders.items() if o.changed and o.progress],
+    )
+    copy_rows(connection, COPY_OUTBOX, ((o.order_id, o.fact, o.sequence, o.type, o.body) for o in writes.outcomes))
+
+
+def write_wallets(connection: Connection[Any], wallets: Iterable[Wallet]) -> None:
+    """Write new lots and what has changed of the others."""
+    new: list[tuple[object, ...]] = []
+    changed: list[tuple[object, ...]] = []
+    for wallet in wallets:
+        fresh = {lot.lot_no for lot in wallet.new_lots}
+        new += [_lot_row(wallet, lot) for lot in wallet.new_lots]
+        for lot_no in wallet.touched - fresh:
+            lot = wallet.lots[lot_no]
+            changed.append((wallet.customer_id, wallet.currency, lot_no, lot.remaining, lot.expired))
+    copy_rows(connection, COPY_LOTS, new)
+    _execute(connection, UPDATE_LOTS, changed)
+
+
+def write_transfers(connection: Connection[Any], postings: Sequence[tuple[object, ...]]) -> None:
+    """Insert transfers; balances follow by the trigger."""
+    copy_rows(connection, COPY_TRANSFERS, postings)
+
+
+def _fact_row(fact: Fact, event: Event) -> tuple[object, ...]:
+    return (
+        fact.data.order_id,
+        fact.fact,
+        event.source,
+        event.id,
+        event.digest,
+        event.traceparent,
+        fact.happened_at,
+        event.canonical.decode(),
+    )
+
+
+def _lot_row(wallet: Wallet, lot: Lot) -> tuple[object, ...]:
+    return (
+        wallet.customer_id,
+        wallet.currency,
+        lot.lot_no,
+        lot.campaign_id,
+        lot.amount,
+        lot.remaining,
+        lot.expired,
+        lot.expires_at,
+        lot.reissue_days,
+        lot.root_lot_no,
+        lot.reissued_from,
+        lot.order_id,
+        lot.cause,
+        lot.created_at,
+    )
+
+
+def copy_rows(connection: Connection[Any], statement: str, rows: Iterable[tuple[object, ...]]) -> None:
+    """COPY rows into a table inside the caller's transaction; no rows is no statement."""
+    iterator = iter(rows)
+    first = next(iterator, None)
+    if first is None:
+        return
+    with connection.cursor() as cursor, cursor.copy(statement) as copy:
+        copy.write_row(first)
+        for row in iterator:
+            copy.write_row(row)
+
+
+def _execute(connection: Connection[Any], statement: str, rows: Sequence[tuple[object, ...]]) -> None:
+    if rows:
+        connection.execute(statement, [list(column) for column in zip(*rows, strict=True)])
