@@ -20,7 +20,7 @@ from incentive_fleet.producers.publishing import Failure, Message
 
 if TYPE_CHECKING:
     from mypy_boto3_sns import SNSClient
-    from mypy_boto3_sns.type_defs import PublishBatchRequestEntryTypeDef
+    from mypy_boto3_sns.type_defs import PublishBatchRequestEntryTypeDef as Entry
 
 ENTRIES_A_CALL = 10  # SNS PublishBatch
 DEFAULT_MAX_BYTES = 262_144  # a message and a call, attributes included; a topic's MaximumMessageSize raises both
@@ -63,11 +63,11 @@ class SnsPublisher:
         if not self._max_bytes:
             self._look_at_topic()
         failures: list[Failure] = []
-        calls = self._calls(messages, failures)
+        calls = group(messages, self._max_bytes, failures)
         # Several rounds rather than all at once, so that an outage ends after one round and not after every call.
         while round_ := list(islice(calls, self._pool._max_workers * 4)):
-            for failed in self._pool.map(self._call, round_):
-                failures += failed
+            for refused in self._pool.map(self._call, round_):
+                failures += refused
         return sorted(failures, key=lambda failure: failure.index)
 
     def close(self) -> None:
@@ -98,33 +98,7 @@ class SnsPublisher:
                     return topic["TopicArn"]
         raise SettingsError(f"SNS has no topic {self._topic!r} in this region. Run `incentives topology apply`.")
 
-    def _calls(
-        self, messages: Sequence[Message], failures: list[Failure]
-    ) -> Iterator[list[PublishBatchRequestEntryTypeDef]]:
-        """Group the entries by the limits of a call; what can never be sent is added to `failures`."""
-        call: list[PublishBatchRequestEntryTypeDef] = []
-        size = 0
-        for index, message in enumerate(messages):
-            bytes_ = len(message.body) + (
-                len(TYPE_ATTRIBUTE) + len("String") + len(message.type.encode()) if message.type else 0
-            )
-            entry = _entry(index, message)
-            if isinstance(entry, Failure):
-                failures.append(entry)
-                continue
-            if bytes_ > self._max_bytes:
-                detail = f"{bytes_} bytes with its attribute; the topic takes {self._max_bytes}"
-                failures.append(Failure(index, "too-large", detail))
-                continue
-            if len(call) == ENTRIES_A_CALL or size + bytes_ > self._max_bytes:
-                yield call
-                call, size = [], 0
-            call.append(entry)
-            size += bytes_
-        if call:
-            yield call
-
-    def _call(self, entries: list[PublishBatchRequestEntryTypeDef]) -> list[Failure]:
+    def _call(self, entries: list[Entry]) -> list[Failure]:
         """Publish up to ten entries; the entries that SNS failed itself are tried again, a bounded number of times."""
         failures: list[Failure] = []
         for attempt in range(1, TRIES + 1):
@@ -172,12 +146,36 @@ class _ContentRefused(Exception):
     """SNS refused a whole call for what one of its entries holds."""
 
 
-def _entry(index: int, message: Message) -> PublishBatchRequestEntryTypeDef | Failure:
+def group(messages: Sequence[Message], max_bytes: int, failures: list[Failure]) -> Iterator[list[Entry]]:
+    """Group messages into calls by the API's limits; what can never be sent is added to `failures` instead."""
+    call: list[Entry] = []
+    size = 0
+    for index, message in enumerate(messages):
+        entry = _entry(index, message)
+        attribute = len(TYPE_ATTRIBUTE) + len("String") + len(message.type.encode()) if message.type else 0
+        bytes_ = len(message.body) + attribute
+        if isinstance(entry, Failure):
+            failures.append(entry)
+            continue
+        if bytes_ > max_bytes:
+            detail = f"{bytes_} bytes with its attribute; the topic takes {max_bytes}"
+            failures.append(Failure(index, "too-large", detail))
+            continue
+        if len(call) == ENTRIES_A_CALL or size + bytes_ > max_bytes:
+            yield call
+            call, size = [], 0
+        call.append(entry)
+        size += bytes_
+    if call:
+        yield call
+
+
+def _entry(index: int, message: Message) -> Entry | Failure:
     try:
         text = message.body.decode()
     except UnicodeDecodeError as error:
         return Failure(index, "not-text", f"SNS takes UTF-8 text only: {error}")
-    entry: PublishBatchRequestEntryTypeDef = {"Id": str(index), "Message": text}
+    entry: Entry = {"Id": str(index), "Message": text}
     if message.type:
         entry["MessageAttributes"] = {TYPE_ATTRIBUTE: {"DataType": "String", "StringValue": message.type}}
     return entry
