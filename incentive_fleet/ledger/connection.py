@@ -9,20 +9,18 @@ import psycopg
 import tenacity
 from psycopg import errors as pg
 
-from incentive_fleet.errors import DatabaseContention, DatabaseUnavailable, SettingsError
+from incentive_fleet.errors import DatabaseContention, DatabaseUnavailable, SettingsError, TransientError
 
 APPLICATION_ROLE = "incentives_app"
 CONNECT_TIMEOUT_S = 10
 STATEMENT_TIMEOUT_MS = 60_000  # a batch takes well under a second; what takes a minute is stuck
 IDLE_IN_TRANSACTION_TIMEOUT_MS = 120_000  # a stopped process must not hold an order's lock for ever
 
-# Another transaction was in the way: the same work succeeds a little later.
-CONTENTION = (
-    pg.SerializationFailure,
-    pg.DeadlockDetected,
-    pg.LockNotAvailable,
-    pg.QueryCanceled,
-)
+# SQLSTATEs (Postgres manual, appendix A). Another transaction was in the way: the same work succeeds a little later.
+CONTENTION_STATES = frozenset({"40001", "40P01", "55P03", "57014"})
+# The server is away, starting, full or ended the session: connection exceptions, insufficient resources, operator
+# intervention, system errors, read-only (a standby after a failover), and the idle-in-transaction timeout.
+AWAY_STATES = ("08", "53", "57P", "58", "25006", "25P03")
 CONTENTION_ATTEMPTS_MAX = 8
 CONTENTION_WAIT_MAX_S = 1.0
 # The server is away or ended the session. AdminShutdown and the like arrive as OperationalError subclasses.
@@ -66,10 +64,20 @@ def mapped_errors() -> Iterator[None]:
     """Turn the driver's errors into ours: contention and absence are transient, everything else stays what it is."""
     try:
         yield
-    except CONTENTION as error:
-        raise DatabaseContention(_first_line(error)) from error
-    except AWAY as error:
-        raise DatabaseUnavailable(_first_line(error)) from error
+    except psycopg.Error as error:
+        ours = _ours(error)
+        if ours is None:
+            raise
+        raise ours(_first_line(error)) from error
+
+
+def _ours(error: psycopg.Error) -> type[TransientError] | None:
+    if error.sqlstate is None:  # no answer from a server: the connection could not be made, or broke
+        away = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+        return DatabaseUnavailable if away else None
+    if error.sqlstate in CONTENTION_STATES:
+        return DatabaseContention
+    return DatabaseUnavailable if error.sqlstate.startswith(AWAY_STATES) else None
 
 
 def retry_contention() -> tenacity.Retrying:

@@ -1,0 +1,106 @@
+"""Backfill: events from a file through the same core, without a broker, in the order of the file."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import os
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from incentive_fleet.consumers.consumer import Pause
+from incentive_fleet.consumers.core import UNEXPECTED, Core
+from incentive_fleet.consumers.transport import Ack, DeadLetter, Delivery, Outcome, Retry
+from incentive_fleet.errors import TransientError
+from incentive_fleet.events.document import BODY_BYTES_MAX
+
+PAUSES_MAX = 20  # in a row, 30 s each at the most; then it gives up, and running it again goes on where it was
+
+
+@dataclass(slots=True)
+class BackfillSummary:
+    """Events read and what became of them: counts by verdict, rejects by reason."""
+
+    events: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    rejects: Counter[str] = field(default_factory=Counter)
+
+
+def backfill(
+    core: Core,
+    path: Path,
+    *,
+    batch_size: int,
+    rejects_path: Path | None = None,
+    progress: Callable[[int, int], None] = lambda events, bytes_read: None,
+) -> BackfillSummary:
+    """Apply a .jsonl or .jsonl.gz file; `progress` gets events and compressed bytes read so far.
+
+    Idempotent: what was applied before is a duplicate. Malformed and conflicting events are counted by reason and, with
+    `rejects_path`, written there as JSON lines once all is done. Raises TransientError when the database stays away;
+    what was applied stays, and running it again does the rest.
+    """
+    summary = BackfillSummary()
+    part = rejects_path.with_name(rejects_path.name + ".part") if rejects_path else None
+    with path.open("rb") as raw, open(part or os.devnull, "w", encoding="utf-8") as rejects:
+        for batch in _batches(raw, path.suffix == ".gz", path.name, batch_size):
+            for delivery, outcome in _process(core, batch):
+                _note(summary, rejects, delivery, outcome)
+            summary.events += len(batch)
+            progress(summary.events, raw.tell())
+    summary.counts.update({name: core.counts[name] for name in ("applied", "waiting", "duplicate")})
+    if part and rejects_path:
+        part.replace(rejects_path)
+    return summary
+
+
+def _process(core: Core, batch: list[Delivery]) -> list[tuple[Delivery, Outcome]]:
+    pause = Pause("backfill", 30.0, threading.Event())
+    for _ in range(PAUSES_MAX):
+        try:
+            return core.process(batch, carries_failures=True)
+        except TransientError as error:
+            core.session.close()
+            pause.wait(error)
+    return core.process(batch, carries_failures=True)
+
+
+def _note(summary: BackfillSummary, rejects: IO[str], delivery: Delivery, outcome: Outcome) -> None:
+    match outcome:
+        case Ack():
+            return
+        case DeadLetter():
+            reason, detail = outcome.reason, outcome.detail
+        case Retry():
+            reason, detail = UNEXPECTED, f"{outcome.failure.error_class}: {outcome.failure.message}"
+        case _:
+            raise AssertionError(f"the core does not give {outcome!r}")
+    summary.rejects[reason] += 1
+    record: dict[str, object] = {"line": delivery.receipt, "reason": reason, "detail": detail}
+    try:
+        record["body"] = delivery.body.decode()
+    except UnicodeDecodeError:
+        record["body_base64"] = base64.b64encode(delivery.body).decode()
+    rejects.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+
+def _batches(raw: IO[bytes], is_gzip: bool, name: str, size: int) -> Iterator[list[Delivery]]:
+    lines: IO[bytes] = gzip.open(raw) if is_gzip else raw  # type: ignore[assignment]
+    batch: list[Delivery] = []
+    number = 0
+    while line := lines.readline(BODY_BYTES_MAX + 2):
+        number += 1
+        while not line.endswith(b"\n") and lines.readline(BODY_BYTES_MAX):
+            pass  # the rest of a line that is too long for an event: what was kept is already more than that
+        if line.strip():
+            batch.append(Delivery(line.rstrip(b"\r\n"), name, "file", "", 1, receipt=number))
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

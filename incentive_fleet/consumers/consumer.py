@@ -1,0 +1,129 @@
+"""One consumer: receive, process, settle, until told to stop. What is away is waited for, in one log line a change of state.
+
+It never decides an outcome (core.py does) and never talks to a broker itself (the transport does).
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from incentive_fleet.consumers.core import Core
+from incentive_fleet.consumers.transport import Delivery, Outcome, Release, Transport
+from incentive_fleet.errors import BrokerUnavailable, TransientError
+from incentive_fleet.faults import reach
+
+log = logging.getLogger(__name__)
+
+FIRST_PAUSE_S = 0.2
+
+
+@dataclass(slots=True)
+class Pause:
+    """Back-off with jitter: doubles up to `longest_s`, logs once when it begins and once when it is over."""
+
+    name: str
+    longest_s: float
+    stop: threading.Event
+    paused: bool = False
+    next_s: float = FIRST_PAUSE_S
+
+    def wait(self, error: TransientError) -> None:
+        """Wait a little; returns early when the consumer is told to stop."""
+        if not self.paused:
+            self.paused = True
+            log.warning("consuming paused", extra={"consumer": self.name, "error": str(error)})
+        self.stop.wait(self.next_s * random.uniform(0.5, 1.0))
+        self.next_s = min(self.next_s * 2, self.longest_s)
+
+    def over(self) -> None:
+        """All is well again."""
+        if self.paused:
+            self.paused = False
+            log.info("consuming resumed", extra={"consumer": self.name})
+        self.next_s = FIRST_PAUSE_S
+
+
+@dataclass(slots=True)
+class Consumer:
+    """A transport and a core, run by one thread."""
+
+    name: str
+    transport: Transport
+    core: Core
+    batch_size: int
+    wait_s: float
+    pause_max_s: float
+    stop: threading.Event
+    pause: Pause = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.pause = Pause(self.name, self.pause_max_s, self.stop)
+
+    def run(self, until_idle_s: float | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        """Consume until `stop` is set or, with `until_idle_s`, until nothing came and nothing was left for so long.
+
+        Always closes the transport, which gives back what was not started. Raises only what is not transient.
+        """
+        try:
+            last_seen = clock()
+            while not self.stop.is_set():
+                deliveries = self._receive()
+                if deliveries is None:
+                    last_seen = clock()
+                elif deliveries:
+                    self._handle(deliveries)
+                    last_seen = clock()
+                elif until_idle_s is not None and self._idle_since(last_seen, until_idle_s, clock):
+                    return
+        finally:
+            self.transport.close()
+            self.core.session.close()
+
+    def _receive(self) -> list[Delivery] | None:
+        """A batch, empty when nothing came, None when the broker is away."""
+        try:
+            deliveries = self.transport.receive(self.batch_size, self.wait_s)
+        except BrokerUnavailable as error:
+            self.pause.wait(error)
+            return None
+        if not deliveries:
+            self.pause.over()
+        reach("after-receive")
+        return deliveries
+
+    def _handle(self, deliveries: list[Delivery]) -> None:
+        carries = self.transport.guarantees.carries_failures
+        while True:
+            try:
+                outcomes = self.core.process(deliveries, carries_failures=carries)
+                break
+            except TransientError as error:
+                # The messages stay held meanwhile: the transport extends their visibility and answers heartbeats.
+                self.core.session.close()
+                self.pause.wait(error)
+                if self.stop.is_set():
+                    self._settle([(delivery, Release()) for delivery in deliveries])
+                    return
+        self.pause.over()
+        self._settle(outcomes)
+
+    def _settle(self, outcomes: Sequence[tuple[Delivery, Outcome]]) -> None:
+        try:
+            self.transport.settle(outcomes)
+        except BrokerUnavailable as error:
+            # What was committed is committed; the messages come again and are duplicates then.
+            self.pause.wait(error)
+
+    def _idle_since(self, last_seen: float, until_idle_s: float, clock: Callable[[], float]) -> bool:
+        if clock() - last_seen < until_idle_s:
+            return False
+        try:
+            return self.transport.idle()
+        except BrokerUnavailable as error:
+            self.pause.wait(error)
+            return False

@@ -1,0 +1,160 @@
+"""The fleet's supervisor: starts worker processes, restarts the dead with back-off, drains all on SIGTERM within a bound."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from incentive_fleet.consumers.worker import Source
+from incentive_fleet.settings import Settings
+
+log = logging.getLogger(__name__)
+
+RESTART_FIRST_S = 0.5
+RESTART_MAX_S = 15.0
+HEALTHY_AFTER_S = 5.0  # a worker that lived so long, or that got something done, was not stillborn
+DEATHS_MAX = 10  # stillborn in a row: something is wrong that a restart does not mend
+POLL_S = 0.05
+
+
+@dataclass(slots=True)
+class Worker:
+    """One place in the fleet, and the process that fills it now."""
+
+    number: int
+    process: subprocess.Popen[bytes] | None = None
+    started_at: float = 0.0
+    deaths: int = 0
+    restart_at: float = 0.0
+    done: bool = False
+    paused: bool = False
+    counts: Counter[str] = field(default_factory=Counter)  # of the process that runs now
+    earlier: Counter[str] = field(default_factory=Counter)  # of its predecessors
+    worked: bool = False  # whether the process that died last had handled any delivery
+    reader: threading.Thread | None = None
+
+    def total(self) -> Counter[str]:
+        return self.counts + self.earlier
+
+
+@dataclass(slots=True)
+class Fleet:
+    """`processes` workers, each consuming from every source. Belongs to the main thread: it waits for signals."""
+
+    sources: list[Source]
+    processes: int
+    settings: Settings
+    until_idle_s: float | None
+    on_tick: Callable[[Fleet], None] = lambda fleet: None
+    stopping_since: float | None = None
+    workers: list[Worker] = field(default_factory=list)
+
+    def counts(self) -> Counter[str]:
+        """What became of deliveries, summed over the fleet, killed workers' last reports included."""
+        total: Counter[str] = Counter()
+        for worker in self.workers:
+            total.update(worker.total())
+        return total
+
+    @property
+    def paused(self) -> bool:
+        return any(worker.paused for worker in self.workers)
+
+    def stop(self) -> None:
+        """Begin to drain. Idempotent; safe in a signal handler."""
+        if self.stopping_since is None:
+            self.stopping_since = time.monotonic()
+
+    def run(self) -> bool:
+        """Run until all workers are done or stopped; True unless a worker kept dying or had to be killed."""
+        self.workers = [Worker(number) for number in range(self.processes)]
+        signalled = False
+        healthy = True
+        while not all(worker.done for worker in self.workers):
+            now = time.monotonic()
+            if self.stopping_since is not None and not signalled:
+                signalled = True
+                self._signal(signal.SIGTERM)
+            if self.stopping_since is not None and now - self.stopping_since > self.settings.drain_s:
+                log.error("drain took too long", extra={"drain_s": self.settings.drain_s})
+                self._signal(signal.SIGKILL)
+                healthy = False
+            for worker in self.workers:
+                healthy = self._tend(worker, now) and healthy
+            self.on_tick(self)
+            time.sleep(POLL_S)
+        return healthy
+
+    def _tend(self, worker: Worker, now: float) -> bool:
+        """Start, restart or retire one worker; False when it is given up."""
+        if worker.done:
+            return True
+        if worker.process is None:
+            if self.stopping_since is not None:
+                worker.done = True
+            elif now >= worker.restart_at:
+                self._start(worker, now)
+            return True
+        code = worker.process.poll()
+        if code is None:
+            return True
+        self._bury(worker)
+        if code == 0 or (self.stopping_since is not None and code == -signal.SIGTERM):
+            worker.done = True
+            return True
+        return self._after_death(worker, code, now)
+
+    def _after_death(self, worker: Worker, code: int, now: float) -> bool:
+        lived = now - worker.started_at > HEALTHY_AFTER_S or worker.worked
+        worker.deaths = 1 if lived else worker.deaths + 1
+        delay_s = min(RESTART_FIRST_S * 2 ** (worker.deaths - 1), RESTART_MAX_S)
+        extra = {"worker": worker.number, "exit_code": code, "deaths": worker.deaths}
+        if worker.deaths >= DEATHS_MAX or self.stopping_since is not None:
+            log.error("worker given up", extra=extra)
+            worker.done = True
+            self.stop()
+            return False
+        log.warning("worker died", extra=extra | {"restart_in_s": delay_s})
+        worker.restart_at = now + delay_s
+        return True
+
+    def _start(self, worker: Worker, now: float) -> None:
+        command = [sys.executable, "-m", "incentive_fleet.consumers.worker", ",".join(self.sources)]
+        if self.until_idle_s is not None:
+            command.append(str(self.until_idle_s))
+        worker.process = subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
+        worker.started_at = now
+        worker.reader = threading.Thread(target=_read_reports, args=(worker, worker.process), daemon=True)
+        worker.reader.start()
+
+    def _bury(self, worker: Worker) -> None:
+        if worker.reader is not None:
+            worker.reader.join(timeout=5)
+        worker.worked = bool(worker.counts)
+        worker.earlier.update(worker.counts)
+        worker.counts, worker.paused, worker.process = Counter(), False, None
+
+    def _signal(self, number: int) -> None:
+        for worker in self.workers:
+            if worker.process is not None and worker.process.poll() is None:
+                worker.process.send_signal(number)
+
+
+def _read_reports(worker: Worker, process: subprocess.Popen[bytes]) -> None:
+    """Follow a worker's reports until it closes its end."""
+    assert process.stdout is not None
+    with process.stdout as lines:
+        for line in lines:
+            try:
+                report = json.loads(line)
+            except ValueError:  # a line cut short by the worker's death
+                continue
+            worker.counts, worker.paused = Counter(report["counts"]), bool(report["paused"])

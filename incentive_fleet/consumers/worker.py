@@ -1,0 +1,116 @@
+"""One worker process of the fleet: a consumer thread a broker, each with its own connection, transport and core.
+
+It speaks to its supervisor in JSON lines on standard output: state and counts, once a second and at the end.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from collections import Counter
+from datetime import UTC, datetime
+from typing import Literal
+
+from incentive_fleet.consumers.consumer import Consumer
+from incentive_fleet.consumers.core import Core
+from incentive_fleet.consumers.transport import Transport
+from incentive_fleet.ledger.session import Session
+from incentive_fleet.logs import log_json
+from incentive_fleet.settings import Settings
+
+log = logging.getLogger(__name__)
+
+Source = Literal["sqs", "rabbitmq"]
+REPORT_EVERY_S = 1.0
+
+
+def open_transport(source: Source, settings: Settings) -> Transport:
+    """The broker's adapter, connected on first use. Raises SettingsError when the broker's address is missing."""
+    if source == "sqs":
+        from incentive_fleet.consumers.sqs import SqsTransport
+
+        return SqsTransport(settings)
+    from incentive_fleet.consumers.rabbitmq import RabbitmqTransport
+
+    return RabbitmqTransport(settings)
+
+
+def open_consumer(source: Source, settings: Settings, stop: threading.Event) -> Consumer:
+    """A consumer of one broker with a core of its own."""
+    session = Session(settings.need_database_url(), application_name=f"incentives consume {source}")
+    core = Core(session, settings.retry_delays_s, clock=lambda: datetime.now(UTC))
+    return Consumer(
+        name=f"{source}-{os.getpid()}",
+        transport=open_transport(source, settings),
+        core=core,
+        batch_size=settings.batch_size,
+        wait_s=settings.wait_s,
+        pause_max_s=settings.pause_max_s,
+        stop=stop,
+    )
+
+
+def run_worker(
+    sources: list[Source], settings: Settings, until_idle_s: float | None, stop: threading.Event
+) -> Counter[str]:
+    """Consume from every source at once until `stop` or idle; returns the counts. A thread's error ends the worker."""
+    consumers = [open_consumer(source, settings, stop) for source in sources]
+    failures: list[BaseException] = []
+
+    def run(consumer: Consumer) -> None:
+        try:
+            consumer.run(until_idle_s)
+        except BaseException as error:
+            log.critical("consumer failed", exc_info=error, extra={"consumer": consumer.name})
+            failures.append(error)
+            stop.set()
+
+    threads = [threading.Thread(target=run, args=(consumer,), name=consumer.name) for consumer in consumers]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        for thread in threads:
+            thread.join(REPORT_EVERY_S / len(threads))
+        _report(consumers, stop)
+    _report(consumers, stop)
+    if failures:
+        raise failures[0]
+    return _sum(consumers)
+
+
+def _report(consumers: list[Consumer], stop: threading.Event) -> None:
+    """Tell the supervisor. When it is gone, nobody would stop or restart this worker any more: it drains and ends."""
+    line = json.dumps({"counts": _sum(consumers), "paused": any(consumer.pause.paused for consumer in consumers)})
+    try:
+        print(line, flush=True)  # noqa: T201  (the channel to the supervisor)
+    except BrokenPipeError:
+        if not stop.is_set():
+            log.warning("the supervisor is gone")
+        stop.set()
+
+
+def _sum(consumers: list[Consumer]) -> Counter[str]:
+    total: Counter[str] = Counter()
+    for consumer in consumers:
+        total.update(dict(consumer.core.counts))
+    return total
+
+
+def main(arguments: list[str]) -> int:
+    """`python -m incentive_fleet.consumers.worker SOURCES [UNTIL_IDLE_S]`: started by the supervisor, not by people."""
+    log_json()
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    sources: list[Source] = [source for source in ("sqs", "rabbitmq") if source in arguments[0].split(",")]
+    until_idle_s = float(arguments[1]) if len(arguments) > 1 else None
+    run_worker(sources, Settings.from_environment(os.environ), until_idle_s, stop)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
