@@ -1,0 +1,48 @@
+# Everything starts here: `make demo` and `make test` need a Debian or Ubuntu with Python 3.11 and make, nothing else.
+SHELL := /bin/bash
+BOOTSTRAP := deploy/install/bootstrap.sh
+SOURCES_OF_VERSIONS := pyproject.toml constraints.txt $(BOOTSTRAP)
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help install demo test lint system chaos bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: .venv/.ready-test ## the package with everything it is developed with, in .venv
+
+demo: .venv/.ready-demo ## incentives over real brokers into a real ledger, in under a minute
+	@.venv/bin/incentives demo
+
+test: .venv/.ready-test .venv-localstack/.ready system lint ## style, types and the whole suite on real servers
+	@.venv/bin/python -m pytest -m 'not chaos'
+
+lint: .venv/.ready-test ## ruff and mypy
+	@.venv/bin/ruff check --quiet
+	@.venv/bin/ruff format --check --quiet || { .venv/bin/ruff format --check; exit 1; }
+	@.venv/bin/mypy
+
+chaos: .venv/.ready-test .venv-localstack/.ready system ## the long fault runs
+	@.venv/bin/python -m pytest -m chaos --timeout=3600 -s tests/chaos
+
+bench: .venv/.ready-test system ## the benchmark against its peers; results in benchmarks/
+	@.venv/bin/python -m benchmarks
+
+clean: ## remove what make made; data of `incentives up` stays
+	@rm -rf .venv .venv-localstack .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+system:
+	@$(BOOTSTRAP) system
+
+.venv/.ready-demo: $(SOURCES_OF_VERSIONS)
+	@$(BOOTSTRAP) packages embedded $@
+
+# What the demo needs is part of it, so the demo after a test run installs nothing.
+.venv/.ready-test: $(SOURCES_OF_VERSIONS)
+	@$(BOOTSTRAP) packages embedded,test,lint $@
+	@touch .venv/.ready-demo
+
+.venv-localstack/.ready: deploy/install/constraints-localstack.txt $(BOOTSTRAP)
+	@$(BOOTSTRAP) localstack $@
