@@ -74,11 +74,17 @@ class RabbitMqPublisher:
 
     def close(self) -> None:
         """Close the connection; what is unconfirmed stays unknown."""
+        if self._connection is not None:
+            with contextlib.suppress(OSError, amqp.AMQPError, OperationalError):  # it may be gone: that is the aim
+                self._connection.release()
+        self._abandon()
+
+    def _abandon(self) -> None:
+        """Drop the connection without a word to a broker that may not be listening."""
         connection, self._connection, self._producer = self._connection, None, None
         self._on_their_way.clear()
         if connection is not None:
-            with contextlib.suppress(OSError, amqp.AMQPError, OperationalError):  # it may be gone: that is the aim
-                connection.release()
+            connection.collect()
 
     def __enter__(self) -> RabbitMqPublisher:
         return self
@@ -123,13 +129,16 @@ class RabbitMqPublisher:
                 except (OSError, amqp.ConnectionError) as error:
                     if isinstance(error, TimeoutError):
                         raise
-                    self.close()
+                    self._abandon()
         if self._connection is None:
             self._connect()
 
     def _connect(self) -> None:
         # No heartbeats: nobody would answer them between two calls. The driver's TCP keep-alive finds the dead.
-        self._connection = Connection(self._url, connect_timeout=CONNECT_TIMEOUT_S, heartbeat=0)
+        timeouts = {"read_timeout": self._confirm_timeout_s, "write_timeout": self._confirm_timeout_s}
+        self._connection = Connection(
+            self._url, connect_timeout=CONNECT_TIMEOUT_S, heartbeat=0, transport_options=timeouts
+        )
         self._connection.connect()
         channel = self._connection.channel()
         channel.confirm_select()
@@ -159,7 +168,8 @@ class RabbitMqPublisher:
         body = returned.body.encode() if isinstance(returned.body, str) else bytes(returned.body)
         detail = f"no queue takes routing key {routing_key!r} of exchange {exchange!r}"
         for index in self._on_their_way.values():
-            if index not in self._failures and self._messages[index].body == body:
+            message = self._messages[index]
+            if index not in self._failures and message.body == body and (message.type or "") == routing_key:
                 self._failures[index] = Failure(index, "unroutable", detail)
                 return
         raise AssertionError("RabbitMQ returned a message that is not on its way")
@@ -169,14 +179,14 @@ class RabbitMqPublisher:
         try:
             yield
         except amqp.PreconditionFailed:
-            self.close()
+            self._abandon()
             raise
         except DESTINATION_WRONG as error:
-            self.close()
+            self._abandon()
             hint = " Run `incentives topology apply`." if isinstance(error, amqp.NotFound) else ""
             raise SettingsError(
                 f"RabbitMQ does not let us publish to exchange {self._exchange!r}: {error.reply_text}.{hint}"
             ) from error
         except (OSError, amqp.AMQPError, OperationalError) as error:
-            self.close()
+            self._abandon()
             raise BrokerUnavailable(f"RabbitMQ: {error or type(error).__name__}") from error
