@@ -46,7 +46,7 @@ class _Receipt:
     properties: BasicProperties
 
 
-class RabbitMqTransport:
+class RabbitmqTransport:
     """One consumer. It connects at the first `receive`."""
 
     guarantees = Guarantees(ordered=False, carries_failures=True, counts_deliveries=True, release_is_free=False)
