@@ -1,0 +1,253 @@
+"""The relay against a real outbox and a real broker: nothing is stepped over, nothing is lost, one failure stays one."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from typing import Any, Protocol
+
+import psycopg
+import pytest
+from kombu import Connection
+
+from incentive_fleet.errors import SettingsError
+from incentive_fleet.ledger.connection import connect
+from incentive_fleet.names import outcomes_exchange
+from incentive_fleet.producers import relay_loop
+from incentive_fleet.producers.rabbitmq import RabbitMqPublisher
+from incentive_fleet.producers.relay import any_left, relay_once, relay_round, unpublished
+from incentive_fleet.producers.relay_loop import RelaySummary, run_relay
+
+APPLIED = "incentives-applied.v1"
+INSERT = "INSERT INTO outbox (order_id, fact, sequence, type, body) VALUES (%s, 'placing', 1, %s, %s)"
+
+
+class Broker(Protocol):
+    url: str
+
+
+@pytest.fixture
+def channel(rabbitmq: Broker) -> Iterator[Any]:
+    with Connection(rabbitmq.url) as connection, closing(connection.channel()) as channel:
+        yield channel
+
+
+@pytest.fixture
+def exchange(channel: Any, prefix: str) -> Iterator[str]:
+    """The outcomes' exchange with a queue of the same name bound for `incentives-applied.v1` alone."""
+    name = outcomes_exchange(prefix)
+    channel.exchange_declare(name, "topic", durable=True, auto_delete=False)
+    channel.queue_declare(name, durable=True, auto_delete=False)
+    channel.queue_bind(name, name, APPLIED)
+    yield name
+    channel.queue_delete(name)
+    channel.exchange_delete(name)
+
+
+@pytest.fixture
+def publisher(rabbitmq: Broker, exchange: str) -> Iterator[RabbitMqPublisher]:
+    with RabbitMqPublisher(rabbitmq.url, exchange) as publisher:
+        yield publisher
+
+
+@pytest.fixture
+def arrived(channel: Any, exchange: str) -> Callable[[], list[str]]:
+    """The ids of the outcomes that arrived since the last call."""
+
+    def ids() -> list[str]:
+        got = iter(lambda: channel.basic_get(exchange, no_ack=True), None)
+        return [json.loads(message.body)["id"] for message in got]
+
+    return ids
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        yield connection
+
+
+def write(database: psycopg.Connection[tuple[object, ...]], *ids: str, type_: str = APPLIED) -> None:
+    for id_ in ids:
+        database.execute(INSERT, (f"order-{id_}", type_, json.dumps({"id": id_, "type": type_})))
+
+
+def run(database_url: str, publishers: dict[str, Any], until_idle_s: float | None = 0.01) -> RelaySummary:
+    return run_relay(database_url, publishers, stop=threading.Event(), until_idle_s=until_idle_s, pause_max_s=0.2)
+
+
+def away() -> RabbitMqPublisher:
+    return RabbitMqPublisher("amqp://127.0.0.1:1//", "nowhere")  # nothing listens on port 1
+
+
+def test_an_outcome_is_published_in_order_and_its_mark_removed(
+    database_url: str, database: Any, publisher: RabbitMqPublisher, arrived: Callable[[], list[str]]
+) -> None:
+    write(database, *"abc")
+    with closing(connect(database_url)) as connection:
+        assert relay_once(connection, {"rabbitmq": publisher}, 2)["rabbitmq"].published == 2
+        assert unpublished(connection) == {"rabbitmq": 1, "sns": 3}
+        assert relay_once(connection, {"rabbitmq": publisher}, 2)["rabbitmq"].published == 1
+        assert relay_once(connection, {"rabbitmq": publisher}, 2)["rabbitmq"].published == 0
+        assert not any_left(connection, "rabbitmq")
+    assert arrived() == ["a", "b", "c"]
+
+
+def test_an_outcome_that_commits_late_is_not_stepped_over(
+    database_url: str, database: Any, publisher: RabbitMqPublisher, arrived: Callable[[], list[str]]
+) -> None:
+    with psycopg.connect(database_url) as slow:
+        write(slow, "first")  # takes the smaller id, and commits last
+        write(database, "second")
+        run(database_url, {"rabbitmq": publisher})
+        assert arrived() == ["second"]
+    run(database_url, {"rabbitmq": publisher})
+    assert arrived() == ["first"]
+
+
+def test_two_relays_publish_each_outcome_once(
+    database_url: str,
+    database: Any,
+    rabbitmq: Broker,
+    exchange: str,
+    publisher: RabbitMqPublisher,
+    arrived: Callable[[], list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(relay_loop, "POLL_S", 0.01)
+    ids = [str(number) for number in range(300)]
+    write(database, *ids)
+
+    def relay(publisher: RabbitMqPublisher) -> RelaySummary:
+        stop = threading.Event()
+        return run_relay(database_url, {"rabbitmq": publisher}, stop=stop, batch_size=7, until_idle_s=0.05)
+
+    with RabbitMqPublisher(rabbitmq.url, exchange) as other, ThreadPoolExecutor(2) as threads:
+        summaries = list(threads.map(relay, (publisher, other)))
+    assert sum(summary.published["rabbitmq"] for summary in summaries) == 300
+    assert Counter(arrived()) == Counter(ids)
+
+
+def test_a_destination_that_is_away_does_not_hold_up_the_other(
+    database_url: str, database: Any, publisher: RabbitMqPublisher, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(database, "a", "b")
+    stop = threading.Event()
+    publishers = {"sns": away(), "rabbitmq": publisher}
+    with ThreadPoolExecutor(1) as threads, caplog.at_level(logging.INFO, "incentive_fleet"):
+        running = threads.submit(run_relay, database_url, publishers, stop=stop, pause_max_s=0.05)
+        with closing(connect(database_url)) as connection:
+            while any_left(connection, "rabbitmq"):
+                stop.wait(0.01)
+        while not running.done() and not any("paused" in record.message for record in caplog.records):
+            stop.wait(0.01)
+        stop.set()
+        summary = running.result()
+    assert summary.published == {"sns": 0, "rabbitmq": 2}
+    assert summary.unpublished == {"sns": 2}
+    paused = [record for record in caplog.records if "paused" in record.message]
+    assert len(paused) == 1  # one line for the change of state, however many tries
+    assert paused[0].__dict__["destination"] == "sns"
+
+
+def test_sessions_that_the_database_ends_are_opened_again(
+    database_url: str, database: Any, publisher: RabbitMqPublisher, arrived: Callable[[], list[str]]
+) -> None:
+    stop = threading.Event()
+    with ThreadPoolExecutor(1) as threads:
+        running = threads.submit(run_relay, database_url, {"rabbitmq": publisher}, stop=stop, pause_max_s=0.05)
+        kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'incentives-relay-rabbitmq'"
+        while not database.execute(kill).fetchall():
+            assert not running.done()
+        write(database, "a")
+        with closing(connect(database_url)) as connection:
+            while any_left(connection, "rabbitmq"):
+                assert not running.done()
+                stop.wait(0.01)
+        stop.set()
+        assert running.result().published == {"rabbitmq": 1}
+    assert arrived() == ["a"]
+
+
+def test_a_refused_outcome_keeps_its_mark_and_lets_the_others_go(
+    database_url: str,
+    database: Any,
+    publisher: RabbitMqPublisher,
+    arrived: Callable[[], list[str]],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    write(database, "lost-1", "lost-2", type_="nobody-listens.v1")
+    write(database, "a", "b", "c")
+    stop = threading.Event()
+    summary = run_relay(database_url, {"rabbitmq": publisher}, stop=stop, batch_size=2, until_idle_s=0.01)
+    assert summary.published == {"rabbitmq": 3}
+    assert summary.refused == {"rabbitmq": 2}
+    assert summary.unpublished == {"rabbitmq": 2, "sns": 5}
+    assert arrived() == ["a", "b", "c"]
+    (refused,) = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert "unroutable" in refused.message
+    assert refused.__dict__["count"] == 2
+    assert any("sns" in record.message and "does not serve" in record.message for record in caplog.records)
+
+
+def test_a_destination_that_refuses_everything_ends_a_run_until_idle(
+    database_url: str, database: Any, publisher: RabbitMqPublisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay_loop, "SET_ASIDE_MAX", 3)
+    write(database, *"abcdef", type_="nobody-listens.v1")
+    summary = run(database_url, {"rabbitmq": publisher})
+    assert summary.published == {"rabbitmq": 0}
+    assert summary.unpublished["rabbitmq"] == 6
+
+
+def test_a_missing_exchange_is_told_at_the_start(database_url: str, rabbitmq: Broker, prefix: str) -> None:
+    with RabbitMqPublisher(rabbitmq.url, f"{prefix}.none") as publisher, pytest.raises(SettingsError, match="none"):
+        run(database_url, {"rabbitmq": publisher})
+
+
+RELAY = """
+import sys, threading
+from incentive_fleet.producers.rabbitmq import RabbitMqPublisher
+from incentive_fleet.producers.relay_loop import run_relay
+database_url, rabbitmq_url, exchange = sys.argv[1:]
+with RabbitMqPublisher(rabbitmq_url, exchange) as publisher:
+    run_relay(database_url, {"rabbitmq": publisher}, stop=threading.Event(), batch_size=2, until_idle_s=0.01)
+"""
+
+
+@pytest.mark.parametrize(
+    ("fault", "before", "after"),
+    [
+        ("relay-before-publish:2", ["a", "b"], ["c", "d", "e"]),
+        ("relay-after-publish:2", ["a", "b", "c", "d"], ["c", "d", "e"]),  # again, with the same ids
+    ],
+)
+def test_a_relay_that_dies_loses_nothing(
+    fault: str,
+    before: list[str],
+    after: list[str],
+    database_url: str,
+    database: Any,
+    rabbitmq: Broker,
+    exchange: str,
+    publisher: RabbitMqPublisher,
+    arrived: Callable[[], list[str]],
+) -> None:
+    write(database, *"abcde")
+    command = [sys.executable, "-c", RELAY, database_url, rabbitmq.url, exchange]
+    died = subprocess.run(command, env={**os.environ, "INCENTIVES_TEST_FAULT": fault}, check=False)
+    assert died.returncode == -signal.SIGKILL
+    assert arrived() == before
+    with closing(connect(database_url)) as connection:
+        while any_left(connection, "rabbitmq"):  # the dead one's locks go when the server notices
+            relay_round(connection, "rabbitmq", publisher, 500)
+    assert arrived() == after
