@@ -6,7 +6,7 @@ needs one asks with `need_...` and a missing one is named in one sentence.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -33,7 +33,9 @@ class Settings(BaseModel):
     prefix: str = Field("incentives", pattern=r"^[A-Za-z0-9_-]{1,40}$")  # of every topic, queue and exchange
     batch_size: int = Field(500, ge=1, le=5_000)  # deliveries in one transaction at the most
     wait_s: float = Field(1.0, gt=0, le=20)  # long poll; SQS allows at most 20 s
-    prefetch: int = Field(2_000, ge=1, le=65_535)  # unacknowledged deliveries a RabbitMQ channel holds; 16 bits on the wire
+    prefetch: int = Field(
+        2_000, ge=1, le=65_535
+    )  # unacknowledged deliveries a RabbitMQ channel holds; 16 bits on the wire
     sqs_pollers: int = Field(4, ge=1, le=32)  # receiving threads a process
     sqs_visibility_s: int = Field(30, ge=1, le=43_200)
     retry_delays_s: tuple[Seconds, ...] = Field((5, 30, 120, 600), min_length=1, max_length=10)  # unexpected errors
@@ -59,7 +61,9 @@ class Settings(BaseModel):
         endpoint = environment.get("AWS_ENDPOINT_URL")
         try:
             return cls.model_validate(
-                values | ({"aws_region": region} if region else {}) | ({"aws_endpoint_url": endpoint} if endpoint else {})
+                values
+                | ({"aws_region": region} if region else {})
+                | ({"aws_endpoint_url": endpoint} if endpoint else {})
             )
         except ValidationError as error:
             first = error.errors()[0]
@@ -81,5 +85,14 @@ class Settings(BaseModel):
     def need_aws_region(self) -> str:
         """The AWS region of topics and queues; raises SettingsError when unset."""
         if not self.aws_region:
-            raise SettingsError("AWS_REGION is not set: it names the region of the topics and queues, like eu-central-1.")
+            raise SettingsError(
+                "AWS_REGION is not set: it names the region of the topics and queues, like eu-central-1."
+            )
         return self.aws_region
+
+    def need_for(self, parts: Iterable[str]) -> None:
+        """Raise SettingsError for the first of `parts` ("database", "rabbitmq", "sqs") whose address is unset."""
+        for part in parts:
+            {"database": self.need_database_url, "rabbitmq": self.need_rabbitmq_url, "sqs": self.need_aws_region}[
+                part
+            ]()

@@ -90,7 +90,7 @@ def _note(summary: BackfillSummary, rejects: IO[str], delivery: Delivery, outcom
 
 
 def _batches(raw: IO[bytes], is_gzip: bool, name: str, size: int) -> Iterator[list[Delivery]]:
-    lines: IO[bytes] = gzip.open(raw) if is_gzip else raw  # type: ignore[assignment]
+    lines: IO[bytes] = gzip.GzipFile(fileobj=raw) if is_gzip else raw  # type: ignore[assignment]
     batch: list[Delivery] = []
     number = 0
     while line := lines.readline(BODY_BYTES_MAX + 2):

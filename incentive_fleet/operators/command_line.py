@@ -1,0 +1,139 @@
+"""What commands share: the --format option, printing, progress, exit codes, and the wiring of settings to parts.
+
+With --format json, standard output is one JSON document and nothing else; logs and progress go to standard error.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, is_dataclass
+from datetime import UTC, datetime
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from incentive_fleet.settings import Settings
+
+if TYPE_CHECKING:
+    import psycopg
+    from rich.console import Console
+
+    from incentive_fleet.ledger.session import Session
+
+format_option = click.option(
+    "--format",
+    "output",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="json: one document on standard output, nothing else.",
+)
+existing_file = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
+
+
+def settings() -> Settings:
+    """The settings of this process. Raises SettingsError."""
+    return Settings.from_environment(os.environ)
+
+
+@contextmanager
+def open_session(values: Settings, name: str) -> Iterator[Session]:
+    """A ledger session for one command, closed at its end. Raises SettingsError or DatabaseUnavailable."""
+    from incentive_fleet.ledger.session import Session
+
+    session = Session(values.need_database_url(), application_name=f"incentives {name}")
+    try:
+        yield session
+    finally:
+        session.close()
+
+
+@contextmanager
+def open_reader(values: Settings, name: str) -> Iterator[psycopg.Connection[Any]]:
+    """A connection under the application's role for a command that reads. Raises as open_session."""
+    from incentive_fleet.ledger.connection import connect
+
+    with connect(values.need_database_url(), application_name=f"incentives {name}") as connection:
+        yield connection
+
+
+def emit(document: object, output: str, render: Callable[[Console], None]) -> None:
+    """Print a result: the document as JSON, or what `render` draws."""
+    if output == "json":
+        click.echo(json.dumps(document, default=plain, ensure_ascii=False, indent=2))
+    else:
+        from rich.console import Console
+
+        width = None if sys.stdout.isatty() else 200  # a pipe has no width; tables must not be folded for it
+        render(Console(width=width, highlight=False))
+
+
+def plain(value: object) -> object:
+    """Our values as JSON ones: dataclasses as objects, times in UTC as RFC 3339."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, set | frozenset):
+        return sorted(value)
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, bytes):
+        return value.hex()
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+class Failed(click.ClickException):
+    """A sentence for standard error, and the exit code that goes with it."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.exit_code = code
+
+
+def fail(message: str, code: int = 1) -> NoReturn:
+    """End the command with a sentence on standard error; 1 refused or found faulty, 2 wrong use."""
+    raise Failed(message, code)
+
+
+class Moment(click.ParamType[datetime]):
+    """An RFC 3339 time with an offset."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        if isinstance(value, datetime):
+            return value
+        try:
+            moment = datetime.fromisoformat(str(value))
+        except ValueError:
+            self.fail(f"{value!r} is not a time like 2026-01-31T00:00:00Z", param, ctx)
+        if moment.tzinfo is None:
+            self.fail(f"{value!r} has no offset; write 2026-01-31T00:00:00Z", param, ctx)
+        return moment.astimezone(UTC)
+
+
+MOMENT = Moment()
+
+
+@contextmanager
+def progress_bar(label: str, total: int | None) -> Iterator[Callable[[int, str], None]]:
+    """A progress bar on a terminal's standard error; in a pipe it stays quiet. Call what it gives with (done, note)."""
+    if not sys.stderr.isatty():
+        yield lambda done, note: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(label, total=total, note="")
+        yield lambda done, note: progress.update(task, completed=done, note=note)
