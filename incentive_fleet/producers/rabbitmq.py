@@ -139,7 +139,8 @@ class RabbitMqPublisher:
         self._connection = Connection(
             self._url, connect_timeout=CONNECT_TIMEOUT_S, heartbeat=0, transport_options=timeouts
         )
-        self._connection.connect()
+        # One more try at once, and the driver's own errors: whoever called decides how long to wait.
+        self._connection.ensure_connection(max_retries=1, interval_start=0, reraise_as_library_errors=False)
         channel = self._connection.channel()
         channel.confirm_select()
         channel.events["basic_ack"].add(self._on_ack)
