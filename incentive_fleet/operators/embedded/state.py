@@ -86,7 +86,8 @@ def up(state_dir: Path, tell: Tell | None = None) -> dict[str, str]:
     at work, SettingsError when the folder is not ours to use, PartFailed when a part does not come up (a retry helps).
     """
     with _locked(state_dir, create=True):
-        records = _load(state_dir)
+        records = recorded(state_dir)
+        _save(state_dir, records)  # from now on the folder is ours, even if we are killed before the first part is up
         parts = _parts(state_dir, records, leashed=False, tell=tell)
         if tell is not None:
             tell(FORGETS)
@@ -102,7 +103,7 @@ def down(state_dir: Path) -> None:
     if not state_dir.exists():
         return
     with _locked(state_dir, create=False):
-        records = _load(state_dir)
+        records = recorded(state_dir)
         try:
             _parts(state_dir, records, leashed=False, tell=None, all_of_them=True).stop()
         finally:
@@ -158,10 +159,10 @@ def _locked(folder: Path, *, create: bool) -> Iterator[None]:
         yield
 
 
-def _load(folder: Path) -> dict[str, Record]:
+def recorded(folder: Path) -> dict[str, Record]:
+    """What state.json holds, by part; empty when there is none. Raises SettingsError when it cannot be read."""
     file = folder / STATE
     if not file.exists():
-        _save(folder, {})  # from now on the folder is ours, even if we are killed before the first part is up
         return {}
     try:
         return _RECORDS.validate_json(file.read_bytes())

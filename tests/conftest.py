@@ -1,0 +1,107 @@
+"""Fixtures: real servers, started when the first test asks, shared by the session; a database and a prefix per test."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from incentive_fleet.operators.embedded.aws import CREDENTIALS, Aws
+from incentive_fleet.operators.embedded.postgres import Postgres
+from incentive_fleet.operators.embedded.rabbitmq import RabbitMQ
+from tests.parts import LocalStack, fresh_database, make_template
+
+
+def pytest_configure() -> None:
+    """Whatever the shell points at, no test reaches a real account, broker or database."""
+    for name in [name for name in os.environ if name.startswith(("AWS_", "INCENTIVES_"))]:
+        del os.environ[name]
+    os.environ.update(CREDENTIALS, AWS_CONFIG_FILE=os.devnull, AWS_SHARED_CREDENTIALS_FILE=os.devnull)
+    os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
+
+
+@pytest.fixture(scope="session")
+def parts_folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="incentives-tests-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def postgres(parts_folder: Path) -> Iterator[Postgres]:
+    """The server; `.url(database)`, and for fault runs `stop`, `kill`, `start`."""
+    server = Postgres(parts_folder / "postgres")
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def database_template(postgres: Postgres) -> str:
+    return make_template(postgres)
+
+
+@pytest.fixture
+def database_url(postgres: Postgres, database_template: str) -> Iterator[str]:
+    """A migrated database of the test's own, as its owner."""
+    with fresh_database(postgres, database_template) as url:
+        yield url
+
+
+@pytest.fixture
+def empty_database_url(postgres: Postgres) -> Iterator[str]:
+    """A database of the test's own without any table, for the migrations themselves."""
+    with fresh_database(postgres, "template1") as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def rabbitmq(parts_folder: Path) -> Iterator[RabbitMQ]:
+    """The node; `.url`, `.management_url`, and for fault runs `stop`, `kill`, `start`, `restart`."""
+    node = RabbitMQ(parts_folder / "rabbitmq")
+    try:
+        node.start()
+        yield node
+    finally:
+        node.kill()  # its folder goes away with it
+
+
+@pytest.fixture(scope="session")
+def localstack(parts_folder: Path) -> Iterator[LocalStack]:
+    """SNS, SQS and CloudWatch as the suite judges them; `.endpoint_url` and `.environment`."""
+    runtime = LocalStack(parts_folder / "localstack")
+    try:
+        runtime.start()
+        yield runtime
+    finally:
+        runtime.stop()
+
+
+@pytest.fixture(scope="session")
+def moto_server(parts_folder: Path) -> Iterator[Aws]:
+    """The emulator that the demo embeds; `.endpoint_url` and `.environment`."""
+    emulator = Aws(parts_folder / "aws")
+    try:
+        emulator.start()
+        yield emulator
+    finally:
+        emulator.stop()
+
+
+@pytest.fixture(autouse=True)
+def _servers_are_up(request: pytest.FixtureRequest) -> None:
+    """A test that failed while it held a server down must not fail the tests after it."""
+    for name in ("postgres", "rabbitmq", "localstack", "moto_server"):
+        if name in request.fixturenames:
+            request.getfixturevalue(name).start()
+
+
+@pytest.fixture
+def prefix() -> str:
+    """A prefix of the test's own for topics, queues and exchanges."""
+    return f"t{uuid.uuid4().hex[:12]}"
