@@ -16,7 +16,12 @@ from incentive_fleet.operators.embedded.process import Record, alive, end, keep_
 
 READY_S = 60
 REGION = "eu-central-1"
-CREDENTIALS = {"AWS_REGION": REGION, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+CREDENTIALS = {
+    "AWS_REGION": REGION,
+    "AWS_DEFAULT_REGION": REGION,  # the one of the two that boto3 reads by itself
+    "AWS_ACCESS_KEY_ID": "test",
+    "AWS_SECRET_ACCESS_KEY": "test",
+}
 # Without its line for every request: a long poll a second would fill the disk of whoever forgets to run `down`.
 SERVE = "import logging; logging.getLogger('werkzeug').setLevel('ERROR'); from moto.server import main; main()"
 FORGETS = "The SNS and SQS emulator keeps queues and messages in memory: they are lost when it stops."
