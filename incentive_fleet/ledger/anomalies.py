@@ -1,0 +1,104 @@
+"""Anomalies: what is odd about an order and wants a person's look (SPEC 6). Resolving one notes who looked, nothing more.
+
+It never moves money: an anomaly follows from the facts, and so do the balances.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from psycopg import Connection
+
+from incentive_fleet.errors import Refused
+from incentive_fleet.events.times import format_time
+from incentive_fleet.ledger.connection import mapped_errors
+
+ROWS_MAX = 10_000  # of one listing
+NOTE_LENGTH_MAX = 2_000  # code points
+
+READ_OPEN = """
+    SELECT order_id, reason, subject, noticed_at, resolved_at, resolved_by, resolution FROM anomalies
+    WHERE resolved_at IS NULL ORDER BY noticed_at, order_id, reason, subject LIMIT %s
+"""
+READ_ALL = """
+    SELECT order_id, reason, subject, noticed_at, resolved_at, resolved_by, resolution FROM anomalies
+    ORDER BY noticed_at, order_id, reason, subject LIMIT %s
+"""
+RESOLVE = """
+    UPDATE anomalies SET resolved_at = %s, resolved_by = %s, resolution = %s
+    WHERE order_id = %s AND reason = %s AND subject = %s AND resolved_at IS NULL
+    RETURNING order_id, reason, subject, noticed_at, resolved_at, resolved_by, resolution
+"""
+READ_ONE = """
+    SELECT order_id, reason, subject, noticed_at, resolved_at, resolved_by, resolution FROM anomalies
+    WHERE order_id = %s AND reason = %s AND subject = %s
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class AnomalyRecord:
+    """One oddity of an order; the last three are None while it is open. Times are RFC 3339 in UTC."""
+
+    order_id: str
+    reason: str  # 'exceeds-gross', 'unknown-line', 'wrong-currency'
+    subject: str  # the line, or the fact
+    noticed_at: str
+    resolved_at: str | None
+    resolved_by: str | None
+    resolution: str | None
+
+
+def list_anomalies(
+    connection: Connection[Any], *, limit: int = 100, include_resolved: bool = False
+) -> list[AnomalyRecord]:
+    """The earliest noticed first, open ones only unless `include_resolved`, `limit` at the most.
+
+    Raises ValueError for a limit outside 1 to 10,000, DatabaseUnavailable or DatabaseContention; a retry helps with
+    the latter two.
+    """
+    if not 1 <= limit <= ROWS_MAX:
+        raise ValueError(f"limit is {limit}: must be 1 to {ROWS_MAX}")
+    with mapped_errors():
+        rows = connection.execute(READ_ALL if include_resolved else READ_OPEN, (limit,)).fetchall()
+    return [anomaly_record(row) for row in rows]
+
+
+def resolve_anomaly(
+    connection: Connection[Any], order_id: str, reason_code: str, subject: str, who: str, note: str, now: datetime
+) -> AnomalyRecord:
+    """Note that `who` looked at an open anomaly and what came of it; of two at once, one is refused.
+
+    Raises Refused (unknown-anomaly, already-resolved, note-out-of-bounds, who-out-of-bounds), DatabaseUnavailable or
+    DatabaseContention; a retry helps with the latter two.
+    """
+    for name, text in (("who", who), ("note", note)):
+        if not 1 <= len(text.strip()) <= NOTE_LENGTH_MAX:
+            raise Refused(
+                f"{name}-out-of-bounds", f"{name} is {text[:50]!r}: 1 to {NOTE_LENGTH_MAX} characters are needed"
+            )
+    key = (order_id, reason_code, subject)
+    with mapped_errors():
+        row = connection.execute(RESOLVE, (now, who.strip(), note.strip(), *key)).fetchone()
+        if row is not None:
+            return anomaly_record(row)
+        before = connection.execute(READ_ONE, key).fetchone()
+    if before is None:
+        raise Refused("unknown-anomaly", f"order {order_id!r} has no anomaly {reason_code!r} about {subject!r}")
+    known = anomaly_record(before)
+    raise Refused("already-resolved", f"{known.resolved_by} resolved it at {known.resolved_at}: {known.resolution}")
+
+
+def anomaly_record(row: tuple[Any, ...]) -> AnomalyRecord:
+    """The record of a row with the columns order_id to resolution."""
+    order_id, reason, subject, noticed_at, resolved_at, resolved_by, resolution = row
+    return AnomalyRecord(
+        order_id,
+        reason,
+        subject,
+        format_time(noticed_at),
+        format_time(resolved_at) if resolved_at else None,
+        resolved_by,
+        resolution,
+    )

@@ -1,0 +1,318 @@
+-- What must be true of the ledger. Each statement lists what is not; a sound ledger gives no row.
+-- verify.py runs them in one snapshot. Anybody may run one alone in psql: nothing here writes.
+
+-- check: balances
+-- Every account's balance, its slots summed, is what its transfers add up to.
+SELECT account, currency, coalesce(moved.balance, 0) AS by_transfers, coalesce(held.balance, 0) AS by_balances
+FROM (
+    SELECT account, currency,
+           sum(CASE WHEN starts_with(account, 'campaign:') OR starts_with(account, 'debt:')
+                    THEN debited ELSE -debited END) AS balance
+    FROM (SELECT debit_account AS account, currency, amount AS debited FROM transfers
+          UNION ALL SELECT credit_account, currency, -amount FROM transfers) AS side
+    GROUP BY account, currency
+) AS moved
+FULL JOIN accounts AS held USING (account, currency)
+WHERE coalesce(moved.balance, 0) <> coalesce(held.balance, 0);
+
+-- check: debits-and-credits
+-- In each currency the debit-normal balances sum to the credit-normal ones.
+SELECT currency, coalesce(sum(balance) FILTER (WHERE normal_side = 'debit'), 0) AS debit,
+       coalesce(sum(balance) FILTER (WHERE normal_side = 'credit'), 0) AS credit
+FROM accounts GROUP BY currency
+HAVING sum(CASE normal_side WHEN 'debit' THEN balance ELSE -balance END) <> 0;
+
+-- check: never-negative
+-- No account but a campaign's is below zero.
+SELECT account, currency, balance FROM accounts WHERE balance < 0 AND NOT starts_with(account, 'campaign:');
+
+-- check: no-wallet-beside-a-debt
+-- A customer who owes credit holds none: what arrives settles the debt first.
+SELECT debt.account AS debt_account, debt.currency, debt.balance AS debt, wallet.balance AS wallet
+FROM accounts AS debt
+JOIN accounts AS wallet ON wallet.account = 'wallet:' || substr(debt.account, 6) AND wallet.currency = debt.currency
+WHERE starts_with(debt.account, 'debt:') AND debt.balance <> 0 AND wallet.balance <> 0;
+
+-- check: wallets-and-lots
+-- A wallet's balance is what its lots have left.
+SELECT customer_id, currency, coalesce(held.balance, 0) AS wallet, coalesce(parcels.remaining, 0) AS lots
+FROM (SELECT substr(account, 8) AS customer_id, currency, balance FROM accounts WHERE starts_with(account, 'wallet:')) AS held
+FULL JOIN (SELECT customer_id, currency, sum(remaining) AS remaining FROM lots GROUP BY customer_id, currency) AS parcels
+    USING (customer_id, currency)
+WHERE coalesce(held.balance, 0) <> coalesce(parcels.remaining, 0);
+
+-- check: lots
+-- What a lot has left is what came into it less what went out, and nothing moves in a wallet without a lot.
+SELECT customer_id, currency, lot_no, moved.left_over AS by_transfers, lots.remaining AS by_lot
+FROM (
+    SELECT customer_id, currency, lot_no,
+           sum(CASE WHEN starts_with(credit_account, 'wallet:') THEN amount ELSE -amount END) AS left_over
+    FROM transfers WHERE starts_with(credit_account, 'wallet:') OR starts_with(debit_account, 'wallet:')
+    GROUP BY customer_id, currency, lot_no
+) AS moved
+FULL JOIN lots USING (customer_id, currency, lot_no)
+WHERE moved.left_over IS DISTINCT FROM lots.remaining;
+
+-- check: lot-openings
+-- A lot began with the amount and the cause of the first transfer that came into it.
+SELECT lots.customer_id, lots.currency, lots.lot_no, lots.amount, lots.cause,
+       first.amount AS arrived, first.cause AS arrived_by
+FROM lots LEFT JOIN (
+    SELECT DISTINCT ON (customer_id, currency, lot_no) customer_id, currency, lot_no, amount, cause
+    FROM transfers WHERE starts_with(credit_account, 'wallet:')
+    ORDER BY customer_id, currency, lot_no, transfer_id
+) AS first USING (customer_id, currency, lot_no)
+WHERE lots.amount IS DISTINCT FROM first.amount OR lots.cause IS DISTINCT FROM first.cause;
+
+-- check: lot-expiries
+-- What a first lot says has expired, its reissues included, is what went from them to breakage.
+SELECT lots.customer_id, lots.currency, lots.lot_no, lots.expired AS by_lot, coalesce(swept.amount, 0) AS by_transfers
+FROM lots LEFT JOIN (
+    SELECT lot.customer_id, lot.currency, lot.root_lot_no AS lot_no, sum(moved.amount) AS amount
+    FROM transfers AS moved JOIN lots AS lot USING (customer_id, currency, lot_no)
+    WHERE moved.kind = 'expiry' GROUP BY lot.customer_id, lot.currency, lot.root_lot_no
+) AS swept USING (customer_id, currency, lot_no)
+WHERE lots.expired <> coalesce(swept.amount, 0);
+
+-- check: lot-reissues
+-- A reissued lot comes after the lot it stands in for, of the same campaign and the same chain; others begin a chain.
+SELECT lot.customer_id, lot.currency, lot.lot_no, lot.root_lot_no, lot.reissued_from
+FROM lots AS lot LEFT JOIN lots AS earlier
+    ON earlier.customer_id = lot.customer_id AND earlier.currency = lot.currency AND earlier.lot_no = lot.reissued_from
+WHERE CASE WHEN lot.reissued_from IS NULL THEN lot.root_lot_no <> lot.lot_no
+           ELSE (earlier.root_lot_no, earlier.campaign_id) IS DISTINCT FROM (lot.root_lot_no, lot.campaign_id)
+                OR earlier.lot_no >= lot.lot_no END;
+
+-- check: account-owners
+-- A transfer touches the accounts of its own customer and its own order only.
+SELECT transfer_id, kind, debit_account, credit_account, customer_id, order_id FROM transfers
+WHERE NOT (starts_with(debit_account, 'campaign:') OR debit_account = 'order:' || coalesce(order_id, '')
+           OR debit_account IN ('wallet:' || customer_id, 'pending:' || customer_id, 'debt:' || customer_id))
+   OR NOT (starts_with(credit_account, 'campaign:') OR credit_account = 'order:' || coalesce(order_id, '')
+           OR credit_account IN ('wallet:' || customer_id, 'pending:' || customer_id, 'debt:' || customer_id, 'breakage'));
+
+-- check: campaign-currencies
+-- Every campaign that was ever charged is known, and charged in its own currency only.
+SELECT charged.account, charged.currency, campaigns.currency AS campaign_currency
+FROM accounts AS charged LEFT JOIN campaigns ON campaigns.campaign_id = substr(charged.account, 10)
+WHERE starts_with(charged.account, 'campaign:') AND campaigns.currency IS DISTINCT FROM charged.currency;
+
+-- check: causes
+-- Every transfer was caused by a stored fact of its order at that fact's time, by a recorded grant, or by an expiry run.
+SELECT moved.transfer_id, moved.kind, moved.order_id, moved.cause
+FROM transfers AS moved
+LEFT JOIN facts ON facts.order_id = moved.order_id AND facts.fact = moved.cause AND facts.happened_at = moved.happened_at
+LEFT JOIN grants ON moved.order_id IS NULL AND grants.key =
+    CASE WHEN starts_with(moved.cause, 'grant:') THEN substr(moved.cause, 7)
+         WHEN starts_with(moved.cause, 'grant-reversal:') THEN substr(moved.cause, 16) END
+WHERE facts.order_id IS NULL AND grants.key IS NULL AND NOT (moved.kind = 'expiry' AND moved.cause = 'expiry');
+
+-- check: grants
+-- Every grant is one transfer of its amount from its campaign into its lot, and what was taken back is what it says.
+SELECT key, granted.amount, booked.amount AS booked, granted.reversed_minor, taken.amount AS booked_reversed
+FROM grants AS granted
+FULL JOIN (
+    SELECT substr(cause, 7) AS key, customer_id, currency, amount, substr(debit_account, 10) AS campaign_id, lot_no
+    FROM transfers WHERE kind = 'grant'
+) AS booked USING (key)
+LEFT JOIN (
+    SELECT substr(cause, 16) AS key, sum(amount) AS amount FROM transfers WHERE kind = 'grant_reversal' GROUP BY cause
+) AS taken USING (key)
+WHERE (granted.customer_id, granted.currency, granted.amount, granted.campaign_id, granted.lot_no)
+      IS DISTINCT FROM (booked.customer_id, booked.currency, booked.amount, booked.campaign_id, booked.lot_no)
+   OR coalesce(granted.reversed_minor, 0) <> coalesce(taken.amount, 0);
+
+-- check: order-accounts
+-- What stands on an order is what its decision applied less what was reversed.
+SELECT order_id, coalesce(decided.applied, 0) AS applied, coalesce(undone.reversed, 0) AS reversed,
+       coalesce(standing.balance, 0) AS by_balance
+FROM (
+    SELECT order_id,
+           coalesce((SELECT sum((coupon ->> 3)::bigint) FROM json_array_elements(decision -> 'coupons') AS coupon), 0)
+           + coalesce((decision -> 'credit' ->> 1)::bigint, 0) AS applied
+    FROM decisions
+) AS decided
+FULL JOIN (
+    SELECT substr(account, 7) AS order_id, sum(balance) AS balance
+    FROM accounts WHERE starts_with(account, 'order:') GROUP BY account
+) AS standing USING (order_id)
+FULL JOIN (
+    SELECT substr(debit_account, 7) AS order_id, sum(amount) AS reversed
+    FROM transfers WHERE kind IN ('coupon_reversal', 'credit_return') GROUP BY debit_account
+) AS undone USING (order_id)
+WHERE coalesce(decided.applied, 0) - coalesce(undone.reversed, 0) <> coalesce(standing.balance, 0);
+
+-- check: decisions-booked
+-- Each coupon, each burned lot and each earning of a decision is one transfer of that amount, and there are no others.
+SELECT order_id, kind, of, decided.amount AS decided, booked.amount AS booked
+FROM (
+    SELECT order_id, 'coupon' AS kind, 'campaign:' || (coupon ->> 0) AS of, (coupon ->> 3)::bigint AS amount
+    FROM decisions, json_array_elements(decision -> 'coupons') AS coupon
+    UNION ALL
+    SELECT order_id, 'credit', 'lot ' || (burned ->> 0), (burned ->> 1)::bigint
+    FROM decisions, json_array_elements(decision -> 'credit' -> 4) AS burned
+    UNION ALL
+    SELECT order_id, 'earn', 'campaign:' || (earned ->> 0), (earned ->> 2)::bigint
+    FROM decisions, json_array_elements(decision -> 'earned') AS earned
+) AS decided
+FULL JOIN (
+    SELECT order_id, kind, CASE kind WHEN 'credit' THEN 'lot ' || lot_no ELSE debit_account END AS of, amount
+    FROM transfers WHERE kind IN ('coupon', 'credit', 'earn')
+) AS booked USING (order_id, kind, of)
+WHERE decided.amount IS DISTINCT FROM booked.amount;
+
+-- check: decisions-add-up
+-- The shares of a coupon, of credit or of an earning over the order's lines sum to its whole.
+SELECT order_id, part.of, part.amount, part.shared
+FROM decisions, LATERAL (
+    SELECT 'coupon ' || (coupon ->> 2) AS of, (coupon ->> 3)::bigint AS amount,
+           (SELECT sum(share::bigint) FROM json_array_elements_text(coupon -> 4) AS share) AS shared
+    FROM json_array_elements(decision -> 'coupons') AS coupon
+    UNION ALL
+    SELECT 'credit', (decision -> 'credit' ->> 1)::bigint,
+           coalesce((SELECT sum(share::bigint) FROM json_array_elements_text(decision -> 'credit' -> 3) AS share), 0)
+    WHERE decision -> 'credit' IS NOT NULL
+    UNION ALL
+    SELECT 'earned ' || (earned ->> 0), (earned ->> 2)::bigint,
+           (SELECT sum(share::bigint) FROM json_array_elements_text(earned -> 3) AS share)
+    FROM json_array_elements(decision -> 'earned') AS earned
+) AS part
+WHERE part.amount IS DISTINCT FROM part.shared;
+
+-- check: reversals
+-- What was reversed, cancelled, vested and clawed back of each incentive is what the order's running totals ask for.
+WITH progressed AS (
+    SELECT order_id, decision, progress FROM orders JOIN decisions USING (order_id) WHERE progress IS NOT NULL
+), undone AS (  -- most orders are delivered and keep everything: all their totals are 0, and nothing is to be worked out
+    SELECT order_id, decision, progress FROM progressed
+    WHERE progress::text !~ '^\[\[[0,]*\],\[[0,]*\],\[[0,]*\],false,'
+), lines AS (
+    SELECT order_id, line.no, line.gross::numeric AS gross,
+           CASE WHEN (progress ->> 3)::boolean THEN line.gross::numeric
+                ELSE least(line.gross::numeric,
+                           greatest(line.undelivered::numeric, line.refunded::numeric) + line.returned::numeric)
+           END AS gone
+    FROM undone, LATERAL ROWS FROM (
+        json_array_elements_text(decision -> 'gross'), json_array_elements_text(progress -> 0),
+        json_array_elements_text(progress -> 1), json_array_elements_text(progress -> 2)
+    ) WITH ORDINALITY AS line (gross, undelivered, refunded, returned, no)
+), shares AS (
+    SELECT order_id, 'coupon_reversal' AS kind, 'campaign:' || (coupon ->> 0) AS of, share.no, share.amount::numeric
+    FROM undone, json_array_elements(decision -> 'coupons') AS coupon,
+         json_array_elements_text(coupon -> 4) WITH ORDINALITY AS share (amount, no)
+    UNION ALL
+    SELECT order_id, 'credit_return', '', share.no, share.amount::numeric
+    FROM undone, json_array_elements_text(decision -> 'credit' -> 3) WITH ORDINALITY AS share (amount, no)
+    UNION ALL
+    SELECT order_id, 'earn_cancel', 'campaign:' || (earned ->> 0), share.no, share.amount::numeric
+    FROM undone, json_array_elements(decision -> 'earned') AS earned,
+         json_array_elements_text(earned -> 3) WITH ORDINALITY AS share (amount, no)
+    WHERE progress ->> 4 IS NULL  -- once delivered, the totals themselves say how much was cancelled
+), asked AS (
+    SELECT order_id, kind, of,
+           sum(CASE WHEN gone = gross THEN amount ELSE div(2 * amount * gone + gross, 2 * gross) END) AS amount
+    FROM shares JOIN lines USING (order_id, no) GROUP BY order_id, kind, of
+    UNION ALL
+    SELECT order_id, 'earn_cancel', 'campaign:' || (vested ->> 0), (vested ->> 2)::numeric
+    FROM progressed, json_array_elements(progress -> 5) AS vested
+    UNION ALL
+    SELECT order_id, 'clawback', 'campaign:' || (vested ->> 0), (vested ->> 3)::numeric
+    FROM progressed, json_array_elements(progress -> 5) AS vested
+    UNION ALL
+    SELECT order_id, 'vest', 'lot ' || (vested ->> 1), (earned ->> 2)::numeric - (vested ->> 2)::numeric
+    FROM progressed, json_array_elements(progress -> 5) AS vested, json_array_elements(decision -> 'earned') AS earned
+    WHERE vested ->> 0 = earned ->> 0 AND (vested ->> 1)::int <> 0
+), booked AS (
+    SELECT order_id, replace(kind, 'clawback_debt', 'clawback') AS kind,
+           CASE kind WHEN 'credit_return' THEN '' WHEN 'vest' THEN 'lot ' || lot_no ELSE credit_account END AS of,
+           sum(amount) AS amount
+    FROM transfers
+    WHERE kind IN ('coupon_reversal', 'credit_return', 'earn_cancel', 'clawback', 'clawback_debt', 'vest')
+    GROUP BY 1, 2, 3
+)
+SELECT order_id, kind, of, coalesce(asked.amount, 0) AS asked, coalesce(booked.amount, 0) AS booked
+FROM asked FULL JOIN booked USING (order_id, kind, of)
+WHERE coalesce(asked.amount, 0) <> coalesce(booked.amount, 0);
+
+-- check: redemption-counts
+-- The count that a total limit is held against is the number of live redemptions.
+SELECT campaign_id, coalesce(counted.live, 0) AS by_count, coalesce(found.live, 0) AS by_redemptions
+FROM (SELECT campaign_id, sum(live) AS live FROM redemption_counts GROUP BY campaign_id) AS counted
+FULL JOIN (
+    SELECT campaign_id, count(*) AS live FROM redemptions WHERE released_at IS NULL GROUP BY campaign_id
+) AS found USING (campaign_id)
+WHERE coalesce(counted.live, 0) <> coalesce(found.live, 0);
+
+-- check: redemptions
+-- A redemption is a coupon's transfer, and is released exactly when all of its discount was taken back.
+SELECT campaign_id, customer_id, order_id, used.discount, booked.applied, booked.reversed,
+       used.released_at IS NOT NULL AS released
+FROM redemptions AS used
+FULL JOIN (
+    SELECT substr(CASE kind WHEN 'coupon' THEN debit_account ELSE credit_account END, 10) AS campaign_id,
+           customer_id, order_id, sum(amount) FILTER (WHERE kind = 'coupon') AS applied,
+           coalesce(sum(amount) FILTER (WHERE kind = 'coupon_reversal'), 0) AS reversed
+    FROM transfers WHERE kind IN ('coupon', 'coupon_reversal') GROUP BY 1, 2, 3
+) AS booked USING (campaign_id, customer_id, order_id)
+WHERE used.discount IS DISTINCT FROM booked.applied
+   OR (used.released_at IS NOT NULL) IS DISTINCT FROM (booked.applied = booked.reversed);
+
+-- check: facts
+-- A fact of a placed order has its outcome, a fact of an unplaced one waits, and no outcome comes without its fact.
+SELECT order_id, fact,
+       CASE WHEN facts.order_id IS NULL THEN 'no such fact'
+            WHEN decisions.order_id IS NULL AND outbox.order_id IS NOT NULL THEN 'outcome without a placing'
+            WHEN decisions.order_id IS NULL THEN 'unplaced and not waiting'
+            WHEN waiting.order_id IS NOT NULL THEN 'placed and still waiting'
+            ELSE 'no outcome' END AS fault
+FROM facts
+FULL JOIN waiting USING (order_id, fact)
+FULL JOIN outbox USING (order_id, fact)
+LEFT JOIN decisions USING (order_id)
+WHERE facts.order_id IS NULL
+   OR CASE WHEN decisions.order_id IS NULL THEN waiting.order_id IS NULL OR outbox.order_id IS NOT NULL
+           ELSE waiting.order_id IS NOT NULL OR outbox.order_id IS NULL END
+UNION ALL
+SELECT order_id, 'placing', 'decision without a placing' FROM decisions
+WHERE NOT EXISTS (SELECT FROM facts WHERE facts.order_id = decisions.order_id AND facts.fact = 'placing')
+UNION ALL
+SELECT order_id, 'placing', 'placing without a decision' FROM facts
+WHERE fact = 'placing' AND NOT EXISTS (SELECT FROM decisions WHERE decisions.order_id = facts.order_id)
+UNION ALL
+SELECT DISTINCT order_id, '', 'facts without an order' FROM facts
+WHERE NOT EXISTS (SELECT FROM orders WHERE orders.order_id = facts.order_id);
+
+-- check: digests
+-- A fact's content still has the digest that it came with.
+SELECT order_id, fact, source, event_id FROM facts
+WHERE digest <> sha256(convert_to(
+    CASE fact WHEN 'placing' THEN 'order-placed.v1' WHEN 'delivery' THEN 'delivery-completed.v1'
+              ELSE 'order-refunded.v1' END || chr(10) || data::text, 'UTF8'));
+
+-- check: outcomes
+-- The outcomes of an order are numbered 1, 2, 3 without a gap, one a fact.
+SELECT order_id, count(*) AS outcomes, min(outbox.sequence) AS first, max(outbox.sequence) AS last,
+       count(DISTINCT fact) AS facts, max((orders.progress ->> 6)::int) AS counted
+FROM outbox LEFT JOIN orders USING (order_id) GROUP BY order_id
+HAVING min(outbox.sequence) <> 1 OR max(outbox.sequence) <> count(*) OR count(DISTINCT outbox.sequence) <> count(*)
+    OR count(DISTINCT fact) <> count(*) OR coalesce(max((orders.progress ->> 6)::int), 1) <> count(*);
+
+-- check: unpublished-marks
+-- Whatever is marked as still to be published is there.
+SELECT destination, outbox_id FROM outbox_unpublished
+WHERE NOT EXISTS (SELECT FROM outbox WHERE outbox.outbox_id = outbox_unpublished.outbox_id);
+
+-- check: terms
+-- The version of the terms that a decision names is kept.
+SELECT order_id, used.campaign_id, used.version
+FROM decisions, LATERAL (
+    SELECT coupon ->> 0 AS campaign_id, (coupon ->> 1)::int AS version FROM json_array_elements(decision -> 'coupons') AS coupon
+    UNION ALL
+    SELECT earned ->> 0, (earned ->> 1)::int FROM json_array_elements(decision -> 'earned') AS earned
+    UNION ALL
+    SELECT refusal ->> 1, (refusal ->> 2)::int FROM json_array_elements(decision -> 'refusals') AS refusal
+    WHERE refusal ->> 1 IS NOT NULL
+) AS used
+WHERE NOT EXISTS (
+    SELECT FROM campaign_versions AS kept WHERE kept.campaign_id = used.campaign_id AND kept.version = used.version
+);

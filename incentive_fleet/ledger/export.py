@@ -1,0 +1,145 @@
+"""The whole ledger as an hledger journal, streamed. Never writes.
+
+One transaction a transfer: its debit account positive, its credit account negative, as hledger signs them. So accounts
+that are debit-normal here (campaign, debt) show our balance, the others (wallet, pending, order, breakage) show it with a
+minus. Amounts are in major units with all the decimals of the currency (ISO 4217), so equality is exact.
+
+Ids may hold anything that hledger would read as something else, so each is written percent-encoded (RFC 3986: letters,
+digits and `-._~` of ASCII stay, every other byte of its UTF-8 becomes %XX); `account_of` turns a name back. A journal is
+therefore plain ASCII, which hledger reads under any locale.
+
+Dates are the days in UTC on which transfers were booked, in order, with the day on which it happened as the secondary
+date (`hledger --date2`); both times stand in the tags, with kind, customer, order, lot and cause.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any, Final
+from urllib.parse import quote, unquote
+
+from psycopg import Connection
+
+from incentive_fleet.events.currencies import MINOR_DIGITS
+from incentive_fleet.events.times import format_time
+from incentive_fleet.ledger.snapshot import snapshot
+
+ROWS_A_FETCH = 5_000
+ENCODED_IDS_MAX = 100_000  # kept at hand, so that memory stays flat however long the journal is
+
+# Types by which hledger arranges its reports: a promise to a customer is a liability, what is spent an expense.
+ACCOUNT_TYPES: Final = {
+    "breakage": ("R", "expired credit"),
+    "campaign": ("X", "net spend of each campaign"),
+    "debt": ("A", "credit clawed back that was already spent"),
+    "order": ("R", "incentives now standing on each order"),
+    "pending": ("L", "credit earned on orders not delivered yet"),
+    "wallet": ("L", "credit that customers can spend"),
+}
+
+READ_CURRENCIES = "SELECT DISTINCT currency FROM balances ORDER BY currency"
+READ_KINDS = "SELECT DISTINCT kind FROM transfers ORDER BY kind"  # a transaction's payee
+READ_ACCOUNTS = "SELECT DISTINCT account FROM balances ORDER BY account"
+READ_TRANSFERS = """
+    SELECT transfer_id, kind, debit_account, credit_account, currency, amount, customer_id, order_id, lot_no, cause,
+           happened_at, booked_at
+    FROM transfers ORDER BY (booked_at AT TIME ZONE 'UTC')::date, transfer_id
+"""
+
+
+def export_hledger(connection: Connection[Any]) -> Iterator[str]:
+    """The journal of everything booked, as pieces of text that each end a line; from one snapshot, in flat memory.
+
+    The connection is busy until the iterator is exhausted or closed. Raises DatabaseUnavailable or DatabaseContention
+    on the way; a retry from the beginning helps.
+    """
+    with snapshot(connection, whole_tables=True):
+        yield from _declarations(connection)
+        for row in _rows(connection, "accounts_exported", READ_ACCOUNTS):
+            if row[0] not in ACCOUNT_TYPES:
+                yield f"account {hledger_name(row[0])}\n"
+        yield "\n"
+        for row in _rows(connection, "transfers_exported", READ_TRANSFERS):
+            yield _transaction(*row)
+
+
+def hledger_name(account: str) -> str:
+    """The account's name in the journal; `account_of` is its inverse."""
+    kind, colon, owner = account.partition(":")
+    return f"{kind}{colon}{_encoded(owner)}"
+
+
+def account_of(name: str) -> str:
+    """The account of a name in the journal."""
+    kind, colon, owner = name.partition(":")
+    return f"{kind}{colon}{unquote(owner)}"
+
+
+def major_units(amount: int, currency: str) -> str:
+    """Minor units as a decimal with all the digits of the currency's minor unit, like 1234.50 for 123450 EUR."""
+    digits = MINOR_DIGITS[currency]
+    if digits == 0:
+        return str(amount)
+    whole, part = divmod(abs(amount), 10**digits)
+    return f"{'-' if amount < 0 else ''}{whole}.{part:0{digits}}"
+
+
+def _declarations(connection: Connection[Any]) -> Iterator[str]:
+    yield "; Incentives ledger. Debits are positive. Ids are percent-encoded.\ndecimal-mark .\n\n"
+    for (currency,) in connection.execute(READ_CURRENCIES).fetchall():
+        digits = MINOR_DIGITS[currency]
+        yield f"commodity 1000.{'0' * digits} {currency}\n"
+    yield "\n"
+    for (kind,) in connection.execute(READ_KINDS).fetchall():
+        yield f"payee {kind}\n"
+    yield "\n"
+    for account, (account_type, meaning) in ACCOUNT_TYPES.items():
+        yield f"account {account}  ; {meaning}, type:{account_type}\n"
+
+
+def _rows(connection: Connection[Any], name: str, query: str) -> Iterator[tuple[Any, ...]]:
+    with connection.cursor(name=name) as cursor:
+        cursor.itersize = ROWS_A_FETCH
+        cursor.execute(query.encode())
+        yield from cursor
+
+
+def _transaction(
+    transfer_id: int,
+    kind: str,
+    debit_account: str,
+    credit_account: str,
+    currency: str,
+    amount: int,
+    customer_id: str,
+    order_id: str | None,
+    lot_no: int | None,
+    cause: str,
+    happened_at: datetime,
+    booked_at: datetime,
+) -> str:
+    value = major_units(amount, currency)
+    about = f"order {_encoded(order_id)}" if order_id is not None else _encoded(cause)
+    tags = f"kind:{kind}, customer:{_encoded(customer_id)}"
+    if order_id is not None:
+        tags += f", order:{_encoded(order_id)}"
+    if lot_no is not None:
+        tags += f", lot:{lot_no}"
+    tags += f", cause:{_encoded(cause)}, happened:{format_time(happened_at)}, booked:{format_time(booked_at)}"
+    return (
+        f"{_day(booked_at)}={_day(happened_at)} * ({transfer_id}) {kind} | {about}\n"
+        f"    ; {tags}\n"
+        f"    {hledger_name(debit_account)}  {value} {currency}\n"
+        f"    {hledger_name(credit_account)}  -{value} {currency}\n\n"
+    )
+
+
+def _day(moment: datetime) -> str:
+    return moment.astimezone(UTC).date().isoformat()
+
+
+@lru_cache(maxsize=ENCODED_IDS_MAX)
+def _encoded(text: str) -> str:
+    return quote(text, safe="")

@@ -1,0 +1,243 @@
+"""Everything about one order: the answer to "why is this balance what it is". Never writes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from psycopg import Connection
+from psycopg.rows import dict_row
+
+from incentive_fleet.events.times import format_time
+from incentive_fleet.incentives.decision import Decision
+from incentive_fleet.incentives.posting import order_account
+from incentive_fleet.incentives.progress import Progress, reversed_of
+from incentive_fleet.ledger.anomalies import AnomalyRecord, anomaly_record
+from incentive_fleet.ledger.snapshot import snapshot
+
+Row = dict[str, Any]
+
+READ_FACTS = """
+    SELECT f.fact, f.source, f.event_id, encode(f.digest, 'hex') AS digest, f.traceparent, f.happened_at, f.recorded_at,
+           w.since AS waiting_since, f.data
+    FROM facts f LEFT JOIN waiting w USING (order_id, fact) WHERE f.order_id = %s ORDER BY f.recorded_at, f.fact
+"""
+READ_DECISION = """
+    SELECT d.customer_id, d.currency, d.decision, o.progress, coalesce(b.balance, 0)
+    FROM decisions d JOIN orders o USING (order_id)
+    LEFT JOIN balances b ON b.account = %s AND b.currency = d.currency AND b.slot = 0 WHERE d.order_id = %s
+"""
+READ_TERMS = """
+    SELECT v.campaign_id, v.version, v.loaded_at, v.terms
+    FROM unnest(%s::text[], %s::int[]) AS k (campaign_id, version) JOIN campaign_versions v USING (campaign_id, version)
+    ORDER BY v.campaign_id, v.version
+"""
+READ_TRANSFERS = """
+    SELECT transfer_id, kind, debit_account, credit_account, currency, amount, lot_no, cause, happened_at, booked_at
+    FROM transfers WHERE customer_id = %s AND order_id = %s ORDER BY transfer_id
+"""
+READ_REDEMPTIONS = """
+    SELECT campaign_id, discount, redeemed_at, released_at FROM redemptions
+    WHERE campaign_id = ANY(%s) AND customer_id = %s AND order_id = %s ORDER BY campaign_id
+"""
+READ_LOTS = """
+    SELECT lot_no, campaign_id, amount, remaining, expires_at, cause, created_at, reissued_from FROM lots
+    WHERE customer_id = %s AND currency = %s AND order_id = %s ORDER BY lot_no
+"""
+READ_ANOMALIES = """
+    SELECT order_id, reason, subject, noticed_at, resolved_at, resolved_by, resolution FROM anomalies
+    WHERE order_id = %s ORDER BY reason, subject
+"""
+READ_OUTCOMES = """
+    SELECT o.sequence, o.type, o.fact, o.created_at, o.body,
+           ARRAY(SELECT u.destination FROM outbox_unpublished u WHERE u.outbox_id = o.outbox_id ORDER BY 1) AS unpublished
+    FROM outbox o WHERE o.order_id = %s ORDER BY o.sequence
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class OrderHistory:
+    """An order as plain JSON values: times RFC 3339 in UTC, amounts in minor units.
+
+    `decision`, `progress`, `customer_id` and `currency` are None until the order is placed, `progress` also while
+    nothing was refunded or delivered. `standing` is the balance of the order's account.
+    """
+
+    order_id: str
+    customer_id: str | None
+    currency: str | None
+    standing: int
+    facts: list[Row]
+    decision: Row | None
+    terms: list[Row]  # the versions that the decision names
+    progress: Row | None
+    transfers: list[Row]
+    lots: list[Row]  # that the order brought into the wallet
+    redemptions: list[Row]
+    anomalies: list[AnomalyRecord]
+    outcomes: list[Row]
+
+
+def order_history(connection: Connection[Any], order_id: str) -> OrderHistory | None:
+    """Everything stored about an order at one moment; None when no fact of it ever came.
+
+    Raises DatabaseUnavailable or DatabaseContention; a retry helps.
+    """
+    with snapshot(connection):
+        facts = _rows(connection, READ_FACTS, (order_id,))
+        if not facts:
+            return None
+        anomalies = connection.execute(READ_ANOMALIES, (order_id,)).fetchall()
+        outcomes = _rows(connection, READ_OUTCOMES, (order_id,))
+        placed = connection.execute(READ_DECISION, (order_account(order_id), order_id)).fetchone()
+        if placed is None:
+            return _history(order_id, facts, anomalies, outcomes)
+        customer_id, currency, document, progress, standing = placed
+        decision = Decision.from_json(customer_id, currency, document)
+        coupons = [coupon.campaign_id for coupon in decision.coupons]
+        return _history(
+            order_id,
+            facts,
+            anomalies,
+            outcomes,
+            customer_id=customer_id,
+            currency=currency,
+            standing=standing,
+            decision=_decision(decision),
+            terms=_rows(connection, READ_TERMS, _versions(decision)),
+            progress=_progress(decision, Progress.from_json(progress)) if progress else None,
+            transfers=_rows(connection, READ_TRANSFERS, (customer_id, order_id)),
+            lots=_rows(connection, READ_LOTS, (customer_id, currency, order_id)),
+            redemptions=_rows(connection, READ_REDEMPTIONS, (coupons, customer_id, order_id)),
+        )
+
+
+def _history(
+    order_id: str,
+    facts: list[Row],
+    anomalies: list[tuple[Any, ...]],
+    outcomes: list[Row],
+    *,
+    customer_id: str | None = None,
+    currency: str | None = None,
+    standing: int = 0,
+    decision: Row | None = None,
+    terms: list[Row] | None = None,
+    progress: Row | None = None,
+    transfers: list[Row] | None = None,
+    lots: list[Row] | None = None,
+    redemptions: list[Row] | None = None,
+) -> OrderHistory:
+    return OrderHistory(
+        order_id,
+        customer_id,
+        currency,
+        standing,
+        facts,
+        decision,
+        terms or [],
+        progress,
+        transfers or [],
+        lots or [],
+        redemptions or [],
+        [anomaly_record(row) for row in anomalies],
+        outcomes,
+    )
+
+
+def _rows(connection: Connection[Any], query: str, parameters: tuple[Any, ...]) -> list[Row]:
+    with connection.cursor(row_factory=dict_row) as cursor:
+        rows = cursor.execute(query.encode(), parameters).fetchall()
+    return [{name: format_time(v) if isinstance(v, datetime) else v for name, v in row.items()} for row in rows]
+
+
+def _versions(decision: Decision) -> tuple[list[str], list[int]]:
+    named = {(coupon.campaign_id, coupon.version) for coupon in decision.coupons}
+    named |= {(earn.campaign_id, earn.version) for earn in decision.earned}
+    for refusal in decision.refusals:
+        if refusal.campaign_id is not None and refusal.version is not None:
+            named.add((refusal.campaign_id, refusal.version))
+    return [campaign_id for campaign_id, _ in named], [version for _, version in named]
+
+
+def _decision(decision: Decision) -> Row:
+    """The decision with the lines that its shares run over."""
+    credit = decision.credit
+    return {
+        "lines": [
+            {"line_id": line_id, "unit_price": price, "gross": gross}
+            for line_id, price, gross in zip(decision.line_ids, decision.unit_prices, decision.gross, strict=True)
+        ],
+        "coupons": [
+            {
+                "code": c.code,
+                "campaign_id": c.campaign_id,
+                "version": c.version,
+                "discount": c.discount,
+                "shares": c.shares,
+            }
+            for c in decision.coupons
+        ],
+        "credit": {
+            "requested": credit.requested,
+            "applied": credit.applied,
+            "shortfall": credit.shortfall,
+            "shares": credit.shares,
+            "burned": [{"lot_no": lot_no, "amount": amount} for lot_no, amount in credit.burned],
+        },
+        "earned": [
+            {
+                "campaign_id": e.campaign_id,
+                "version": e.version,
+                "amount": e.amount,
+                "shares": e.shares,
+                "valid_days": e.valid_days,
+                "reissue_days": e.reissue_days,
+            }
+            for e in decision.earned
+        ],
+        "refusals": [
+            {"code": r.code or None, "campaign_id": r.campaign_id, "version": r.version, "reason": r.reason}
+            for r in decision.refusals
+        ],
+    }
+
+
+def _progress(decision: Decision, progress: Progress) -> Row:
+    """How far the order is undone: value per line, and how much of each incentive that reversed."""
+    gone = progress.reversed_value(decision.gross)
+    return {
+        "fully_refunded": progress.fully_refunded,
+        "delivered_at": format_time(progress.delivered_at) if progress.delivered_at else None,
+        "lines": [
+            {
+                "line_id": line_id,
+                "undelivered": progress.undelivered[line],
+                "refunded_undelivered": progress.refunded_undelivered[line],
+                "returned": progress.returned[line],
+                "reversed_value": gone[line],
+            }
+            for line, line_id in enumerate(decision.line_ids)
+        ],
+        "reversed": {
+            "coupons": [
+                {"campaign_id": c.campaign_id, "amount": reversed_of(c.shares, decision.gross, gone)}
+                for c in decision.coupons
+            ],
+            "credit": reversed_of(decision.credit.shares, decision.gross, gone) if decision.credit.applied else 0,
+            "earned": [
+                {"campaign_id": e.campaign_id, "amount": reversed_of(e.shares, decision.gross, gone)}
+                for e in decision.earned
+            ],
+        },
+        "vested": [
+            {
+                "campaign_id": v.campaign_id,
+                "lot_no": v.lot_no or None,
+                "reversed_before": v.reversed_before,
+                "clawed_back": v.clawed_back,
+            }
+            for v in progress.vested
+        ],
+    }

@@ -1,0 +1,63 @@
+"""Refunds and deliveries that wait for an order that has not come. Never writes: the placing alone ends the waiting."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from psycopg import Connection
+
+from incentive_fleet.events.times import format_time
+from incentive_fleet.ledger.connection import mapped_errors
+
+ROWS_MAX = 10_000  # of one listing
+
+READ_WAITING = """
+    SELECT w.order_id, w.fact, f.source, f.event_id, f.traceparent, f.happened_at, w.since, f.data
+    FROM waiting w JOIN facts f USING (order_id, fact)
+    WHERE w.since <= %s ORDER BY w.since, w.order_id, w.fact LIMIT %s
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingFact:
+    """A stored fact without effect so far. Times are RFC 3339 in UTC; `age_s` counts from its arrival here."""
+
+    order_id: str
+    fact: str  # 'delivery' or 'refund:<refund_id>'
+    source: str
+    event_id: str
+    traceparent: str | None
+    happened_at: str
+    since: str
+    age_s: int
+    data: dict[str, Any]
+
+
+def list_waiting(
+    connection: Connection[Any], *, now: datetime, older_than: timedelta = timedelta(0), limit: int = 100
+) -> list[WaitingFact]:
+    """The longest waiting first, of those that have waited for `older_than` at `now` (aware), `limit` at the most.
+
+    Raises ValueError for a limit outside 1 to 10,000, DatabaseUnavailable or DatabaseContention; a retry helps with
+    the latter two.
+    """
+    if not 1 <= limit <= ROWS_MAX:
+        raise ValueError(f"limit is {limit}: must be 1 to {ROWS_MAX}")
+    with mapped_errors():
+        rows = connection.execute(READ_WAITING, (now - older_than, limit)).fetchall()
+    return [
+        WaitingFact(
+            order_id=order_id,
+            fact=fact,
+            source=source,
+            event_id=event_id,
+            traceparent=traceparent,
+            happened_at=format_time(happened_at),
+            since=format_time(since),
+            age_s=int((now - since).total_seconds()),
+            data=data,
+        )
+        for order_id, fact, source, event_id, traceparent, happened_at, since, data in rows
+    ]
