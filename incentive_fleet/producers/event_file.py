@@ -50,11 +50,12 @@ class PublishSummary:
     failed: int  # sent, and refused by the broker
     failed_lines: tuple[BadLine, ...]  # the first of them
     seconds: float  # of publishing, the check not included
+    withheld: bool = False  # nothing was sent, because a line is bad
 
     @property
     def ok(self) -> bool:
         """True when every line that was to be sent is confirmed."""
-        return not self.failed and self.published == self.lines - self.bad
+        return not self.withheld and not self.failed
 
 
 def publish_file(
@@ -75,7 +76,7 @@ def publish_file(
     publisher.check()
     lines, bad, bad_lines = _check(path, raw, progress)
     if bad and not skip_bad:
-        return PublishSummary(lines, 0, bad, bad_lines, 0, (), 0.0)
+        return PublishSummary(lines, 0, bad, bad_lines, 0, (), 0.0, withheld=True)
     started = time.monotonic()
     chunks = _chunks(path, raw, max(1, min(CHUNK, int(rate / CHUNKS_A_SECOND))) if rate else CHUNK)
     published, failed, failed_lines = _send(

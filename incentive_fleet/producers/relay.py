@@ -29,6 +29,7 @@ CONFIRMED = "DELETE FROM outbox_unpublished WHERE destination = %s AND outbox_id
 # Counts what other relays hold locked as well: it is not published before they commit.
 ANY_LEFT = "SELECT EXISTS (SELECT FROM outbox_unpublished WHERE destination = %s AND outbox_id <> ALL (%s))"
 UNPUBLISHED = "SELECT destination, count(*)::bigint FROM outbox_unpublished GROUP BY destination ORDER BY destination"
+WANTED = "SELECT destination FROM destinations ORDER BY destination"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,3 +88,9 @@ def unpublished(connection: Connection) -> dict[str, int]:
     with mapped_errors():
         rows = connection.execute(UNPUBLISHED).fetchall()
     return {str(destination): int(str(count)) for destination, count in rows}
+
+
+def wanted(connection: Connection) -> frozenset[str]:
+    """The destinations that new outcomes are marked for."""
+    with mapped_errors():
+        return frozenset(str(row[0]) for row in connection.execute(WANTED).fetchall())

@@ -18,10 +18,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 
-from incentive_fleet.errors import BrokerUnavailable, FleetError, Refused
+from incentive_fleet.errors import BrokerUnavailable, FleetError, Refused, TransientError
 from incentive_fleet.ledger.connection import connect
 from incentive_fleet.producers.publishing import Publisher
-from incentive_fleet.producers.relay import Connection, Refusal, any_left, relay_round, unpublished
+from incentive_fleet.producers.relay import Connection, Refusal, any_left, relay_round, unpublished, wanted
 
 BATCH_SIZE = 500
 POLL_S = 0.2  # between two looks at an empty outbox
@@ -75,10 +75,12 @@ def run_relay(
 ) -> RelaySummary:
     """Publish outcomes to each destination until `stop` is set, or until nothing was left for `until_idle_s` seconds.
 
-    Outcomes that a broker refused do not keep a run from being idle; the summary tells them. Raises SettingsError when a
-    destination or the schema is missing at the start. The caller closes the publishers, each of which must be used
+    Publishers of destinations that the ledger neither marks nor has marked outcomes for are left alone. Outcomes that a
+    broker refused do not keep a run from being idle; the summary tells them. Raises SettingsError when a destination or
+    the schema is missing at the start, and DatabaseUnavailable when the summary cannot be read at the end. The caller closes the publishers, each of which must be used
     for nothing else meanwhile.
     """
+    publishers = _needed(database_url, publishers)
     for publisher in publishers.values():
         _check(publisher)
     run = _Run(database_url, batch_size, until_idle_s, pause_max_s, stop)
@@ -98,6 +100,16 @@ def run_relay(
     return RelaySummary(
         {lane.destination: lane.published for lane in lanes}, {lane.destination: lane.refused for lane in lanes}, left
     )
+
+
+def _needed(database_url: str, publishers: Mapping[str, Publisher]) -> Mapping[str, Publisher]:
+    try:
+        with closing(connect(database_url, application_name="incentives-relay")) as connection:
+            needed = wanted(connection) | unpublished(connection).keys()
+    except TransientError:
+        log.debug("the database is away at the start; every destination will pause", exc_info=True)
+        return publishers
+    return {destination: publisher for destination, publisher in publishers.items() if destination in needed}
 
 
 def _check(publisher: Publisher) -> None:

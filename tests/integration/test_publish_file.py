@@ -83,6 +83,12 @@ def test_one_bad_line_is_named_and_nothing_is_sent(shop: Shop, tmp_path: Path) -
     assert shop.arrived() == []
 
 
+def test_a_file_of_bad_lines_alone_is_not_fine(shop: Shop, tmp_path: Path) -> None:
+    file = tmp_path / "events.jsonl"
+    file.write_bytes(BAD)
+    assert not publish_file(file, shop.publisher).ok
+
+
 def test_bad_lines_are_skipped_when_told(shop: Shop, tmp_path: Path) -> None:
     file = tmp_path / "events.jsonl"
     file.write_bytes(b"\n".join([placed(1), BAD, placed(2)]))

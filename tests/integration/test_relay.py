@@ -214,6 +214,15 @@ def test_a_missing_exchange_is_told_at_the_start(database_url: str, rabbitmq: Br
         run(database_url, {"rabbitmq": publisher})
 
 
+def test_a_destination_that_the_shop_does_not_have_is_left_alone(
+    database_url: str, database: Any, rabbitmq: Broker, prefix: str, publisher: RabbitMqPublisher
+) -> None:
+    database.execute("DELETE FROM destinations WHERE destination = 'sns'")
+    write(database, "a")
+    with RabbitMqPublisher(rabbitmq.url, f"{prefix}.none") as missing:
+        assert run(database_url, {"sns": missing, "rabbitmq": publisher}).published == {"rabbitmq": 1}
+
+
 RELAY = """
 import sys, threading
 from incentive_fleet.producers.rabbitmq import RabbitMqPublisher
