@@ -187,4 +187,6 @@ def _unprivileged(binaries: Path, folder: Path) -> list[str]:
     ways = [binaries / "postgres", *binaries.parents, binaries, *folder.parents, folder]
     if all(not way.exists() or way.stat().st_mode & stat.S_IXOTH for way in ways):
         return options
-    return [*options, "--inh-caps=-all,+dac_override", "--ambient-caps=-all,+dac_override"]
+    # access(2), by which initdb looks for its programs, heeds the capability only with this secure bit.
+    keep = ["--inh-caps=-all,+dac_override", "--ambient-caps=-all,+dac_override", "--securebits=+no_setuid_fixup"]
+    return [*options, *keep]
