@@ -19,12 +19,13 @@ from incentive_fleet.producers.publishing import Failure, Publisher, message_of
 Connection = psycopg.Connection[tuple[object, ...]]
 
 PICK = """
-    SELECT mark.outbox_id, outbox.body
-    FROM outbox_unpublished AS mark JOIN outbox USING (outbox_id)
-    WHERE mark.destination = %s AND mark.outbox_id <> ALL (%s)
-    ORDER BY mark.outbox_id LIMIT %s
-    FOR UPDATE OF mark SKIP LOCKED
+    SELECT outbox_id FROM outbox_unpublished
+    WHERE destination = %s AND outbox_id <> ALL (%s)
+    ORDER BY outbox_id LIMIT %s
+    FOR UPDATE SKIP LOCKED
 """
+# A statement of its own: joined to the marks, stale statistics made a merge join walk every outcome ever published.
+READ = "SELECT outbox_id, body FROM outbox WHERE outbox_id = ANY (%s) ORDER BY outbox_id"
 CONFIRMED = "DELETE FROM outbox_unpublished WHERE destination = %s AND outbox_id = ANY (%s)"
 # Counts what other relays hold locked as well: it is not published before they commit.
 ANY_LEFT = "SELECT EXISTS (SELECT FROM outbox_unpublished WHERE destination = %s AND outbox_id <> ALL (%s))"
@@ -62,9 +63,10 @@ def relay_round(
     published again with the same id) and SettingsError.
     """
     with mapped_errors(), connection.transaction():
-        rows = connection.execute(PICK, (destination, list(set_aside), batch_size)).fetchall()
-        if not rows:
+        marks = connection.execute(PICK, (destination, list(set_aside), batch_size)).fetchall()
+        if not marks:
             return Round(0, ())
+        rows = connection.execute(READ, ([mark[0] for mark in marks],)).fetchall()
         ids = [int(str(row[0])) for row in rows]
         reach("relay-before-publish")
         failures = publisher.publish([message_of(str(row[1]).encode()) for row in rows])

@@ -77,8 +77,8 @@ def run_relay(
 
     Publishers of destinations that the ledger neither marks nor has marked outcomes for are left alone. Outcomes that a
     broker refused do not keep a run from being idle; the summary tells them. Raises SettingsError when a destination or
-    the schema is missing at the start, and DatabaseUnavailable when the summary cannot be read at the end. The caller closes the publishers, each of which must be used
-    for nothing else meanwhile.
+    the schema is missing at the start, and DatabaseUnavailable when the summary cannot be read at the end. The caller
+    closes the publishers, each of which must be used for nothing else meanwhile.
     """
     publishers = _needed(database_url, publishers)
     for publisher in publishers.values():
