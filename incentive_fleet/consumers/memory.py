@@ -139,6 +139,8 @@ class MemoryTransport:
     def settle(self, outcomes: Sequence[tuple[Delivery, Outcome]]) -> None:
         """See transport.py."""
         with self.broker._changed:
+            if self.broker.away:
+                self._give_back()  # nobody holds what could not be settled, as with the real brokers
             self._need_broker()
             for delivery, outcome in outcomes:
                 message = self._held.pop(delivery, None)
@@ -171,10 +173,13 @@ class MemoryTransport:
     def lose(self) -> None:
         """Have the broker take back whatever is held, as when a visibility timeout runs out or a channel dies."""
         with self.broker._changed:
-            for message in self._held.values():
-                self.broker._give(message)
-            self.broker._in_flight -= len(self._held)
-            self._held.clear()
+            self._give_back()
+
+    def _give_back(self) -> None:
+        for message in self._held.values():
+            self.broker._give(message)
+        self.broker._in_flight -= len(self._held)
+        self._held.clear()
 
     def close(self) -> None:
         """See transport.py."""

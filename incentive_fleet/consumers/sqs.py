@@ -94,11 +94,11 @@ class SqsTransport:
                 case _:
                     assert_never(outcome)
         sent = self._send(letters, batches) if letters else []
-        failures = self._delete([*delete, *sent], batches) + self._hide(hide, batches)
+        away = self._delete([*delete, *sent], batches) or self._hide(hide, batches)
         if len(sent) < len(letters):
-            failures.append(f"{len(letters) - len(sent)} dead letters not taken")
-        if failures:
-            raise BrokerUnavailable(f"SQS: {'; '.join(failures)}")
+            away = f"{len(letters) - len(sent)} dead letters were not taken"
+        if away:
+            raise BrokerUnavailable(f"SQS: {away}")
 
     def _send(self, letters: Sequence[tuple[Held, Delivery, DeadLetter]], batches: Batches) -> list[Held]:
         """Those whose dead letter SQS has taken."""
@@ -123,24 +123,22 @@ class SqsTransport:
             log.warning("dead letter of message %s leaves out attributes %s", delivery.message_id, dropped)
         return self._urls[self._dead_letters[delivery.queue]], entry, size
 
-    def _delete(self, done: Sequence[Held], batches: Batches) -> list[str]:
+    def _delete(self, done: Sequence[Held], batches: Batches) -> str | None:
         # One message handed out twice may come with one handle.
         result = batches.delete(list(dict.fromkeys(held.receipt for held in done)))
         return self._report("delete", result)
 
-    def _hide(self, changes: Sequence[tuple[Held, int]], batches: Batches) -> list[str]:
+    def _hide(self, changes: Sequence[tuple[Held, int]], batches: Batches) -> str | None:
         by_receipt = {held.receipt: min(seconds, HELD_MOST_S - held.age_s - 1) for held, seconds in changes}
         return self._report("change of visibility", batches.change_visibility(list(by_receipt.items())))
 
-    def _report(self, what: str, result: Result) -> list[str]:
+    def _report(self, what: str, result: Result) -> str | None:
+        """Counts and logs what did not work; gives the reason when SQS is away."""
         self.skipped += len(result.refused)
-        if not result.failed:
-            return []
-        reasons = sorted(set(result.failed.values()))
-        log.warning(
-            "SQS: %s of %d messages failed, they come again as duplicates: %s", what, len(result.failed), reasons
-        )
-        return [f"{what} of {len(result.failed)} messages failed: {reasons[0]}"]
+        if result.failed:
+            reasons = sorted(set(result.failed.values()))
+            log.warning("SQS: %s of %d messages failed, they come again: %s", what, len(result.failed), reasons)
+        return result.away
 
     def idle(self) -> bool:
         """See transport.py; SQS's counts are approximate and settle within seconds of the last change."""

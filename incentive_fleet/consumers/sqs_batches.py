@@ -31,12 +31,14 @@ class Result:
     done: set[int] = field(default_factory=set)
     refused: dict[int, str] = field(default_factory=dict)  # our fault, says SQS: another try is pointless
     failed: dict[int, str] = field(default_factory=dict)  # the service's fault, through all attempts
+    away: str | None = None  # why a whole call failed: SQS cannot be reached, or turned the call down
 
     def add(self, other: Result) -> None:
         """Take over the results of other entries."""
         self.done |= other.done
         self.refused |= other.refused
         self.failed |= other.failed
+        self.away = self.away or other.away
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +129,7 @@ def _persist(call: Callable[[str, Sequence[Entry]], Mapping[str, Any]], url: str
                 answer = call(url, [batch[position] for position in result.failed])
         except BrokerUnavailable as error:
             # botocore has tried twice by now; who asked pauses, and the messages come again.
-            result.failed = dict.fromkeys(result.failed, str(error))
+            result.failed, result.away = dict.fromkeys(result.failed, str(error)), str(error)
             break
         result.failed = {}
         result.done.update(int(entry["Id"]) for entry in answer.get("Successful", ()))

@@ -206,7 +206,8 @@ def _parking(name: str) -> Queue:
 def aws(settings: Settings) -> AwsTopology:
     """Everything on SNS and SQS."""
     others: list[object] = [type_ for type_, _ in SOURCES if type_ != CATCH_ALL]
-    catch_all: list[object] = [{"anything-but": others}, {"exists": False}]
+    # Either may hold. The order is free on AWS; moto's emulation gives up at anything-but when the attribute is absent.
+    catch_all: list[object] = [{"exists": False}, {"anything-but": others}]
     events = names.events_topic(settings.prefix)
     kept = {"MessageRetentionPeriod": str(RETENTION_S), "MaximumMessageSize": str(SQS_MESSAGE_BYTES)}
     return AwsTopology(

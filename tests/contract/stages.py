@@ -1,0 +1,260 @@
+"""Each broker as the contract suite sees it: publish as a sender would, look into the dead letters, break things."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+from urllib.parse import urlsplit, urlunsplit
+
+import boto3
+import pika
+
+from incentive_fleet import names
+from incentive_fleet.consumers import topology, topology_aws, topology_rabbitmq
+from incentive_fleet.consumers.memory import MemoryBroker, MemoryTransport
+from incentive_fleet.consumers.rabbitmq import RabbitmqTransport
+from incentive_fleet.consumers.sqs import SqsTransport
+from incentive_fleet.consumers.transport import Delivery, Transport
+from incentive_fleet.errors import BrokerUnavailable
+from incentive_fleet.settings import Settings
+from tests.contract.proxy import Proxy
+
+PLACED, REFUNDED, DELIVERED = "order-placed.v1", "order-refunded.v1", "delivery-completed.v1"
+SHORT = {"sqs_visibility_s": 2, "retry_delays_s": (1, 2), "wait_s": 1, "batch_size": 100, "prefetch": 300}
+
+
+@dataclass(frozen=True)
+class Letter:
+    body: bytes
+    headers: Mapping[str, str]
+
+
+class Stage(Protocol):
+    """What the suite needs of a broker."""
+
+    def queue(self, type_: str) -> str: ...
+    def open(self, **changed: object) -> Any: ...
+    def send(self, *bodies: bytes, type_: str | None = PLACED) -> None: ...
+    def letters(self, type_: str = PLACED) -> list[Letter]: ...
+    def lose(self, transport: Any, deliveries: list[Delivery]) -> None: ...
+    def cut(self) -> None: ...
+    def heal(self) -> None: ...
+    def close(self) -> None: ...
+
+
+def eventually(look: Callable[[], Any], within_s: float = 15) -> Any:
+    """The first true answer; fails after `within_s`."""
+    deadline = time.monotonic() + within_s
+    while not (answer := look()):
+        assert time.monotonic() < deadline, f"not within {within_s} s: {look}"
+        time.sleep(0.02)
+    return answer
+
+
+def collect(transport: Transport, count: int, within_s: float = 15) -> list[Delivery]:
+    """Receive until there are `count`."""
+    got: list[Delivery] = []
+    deadline = time.monotonic() + within_s
+    while len(got) < count:
+        assert time.monotonic() < deadline, f"{len(got)} of {count} within {within_s} s"
+        got += transport.receive(count - len(got), 0.5)
+    return got
+
+
+@dataclass
+class MemoryStage:
+    broker: MemoryBroker = field(default_factory=MemoryBroker)
+
+    def queue(self, type_: str) -> str:
+        return dict(topology.SOURCES)[type_]
+
+    def open(self, **changed: object) -> MemoryTransport:
+        return MemoryTransport(self.broker)
+
+    def send(self, *bodies: bytes, type_: str | None = PLACED) -> None:
+        for body in bodies:
+            self.broker.publish(body, type_, headers={"type": type_} if type_ else {})
+
+    def letters(self, type_: str = PLACED) -> list[Letter]:
+        return [Letter(dead.body, dead.headers) for dead in self.broker.dead_letters[self.queue(type_)]]
+
+    def lose(self, transport: Any, deliveries: list[Delivery]) -> None:
+        transport.lose()
+
+    def cut(self) -> None:
+        self.broker.away = True
+
+    def heal(self) -> None:
+        self.broker.away = False
+
+    def close(self) -> None:
+        pass
+
+
+class SqsStage:
+    def __init__(self, endpoint_url: str, prefix: str) -> None:
+        address = urlsplit(endpoint_url)
+        self.proxy = Proxy(address.hostname or "", address.port or 0)
+        self.proxy.start()
+        values = {"prefix": prefix, "aws_region": "eu-central-1", **SHORT}
+        direct = Settings.model_validate({**values, "aws_endpoint_url": endpoint_url})
+        self.settings = Settings.model_validate(
+            {**values, "aws_endpoint_url": f"http://127.0.0.1:{self.proxy.port}"}
+        )
+        topology_aws.apply(direct)
+        session = boto3.session.Session(region_name="eu-central-1")
+        self.sqs = session.client("sqs", endpoint_url=endpoint_url)
+        self.sns = session.client("sns", endpoint_url=endpoint_url)
+        self.topic = self.sns.create_topic(Name=names.events_topic(prefix))["TopicArn"]
+        self._opened: list[SqsTransport] = []
+
+    def queue(self, type_: str) -> str:
+        return next(group.source for group in topology.sqs_queues(self.settings) if group.type == type_)
+
+    def url(self, queue: str) -> str:
+        return str(self.sqs.get_queue_url(QueueName=queue)["QueueUrl"])
+
+    def open(self, **changed: object) -> SqsTransport:
+        self._opened.append(SqsTransport(self.settings.model_copy(update=changed)))
+        return self._opened[-1]
+
+    def send(self, *bodies: bytes, type_: str | None = PLACED) -> None:
+        """To the topic, so that every message takes the way of a real one."""
+        attributes = {"type": {"DataType": "String", "StringValue": type_}} if type_ else {}
+        for start in range(0, len(bodies), 10):
+            entries = [
+                {"Id": str(number), "Message": body.decode(), "MessageAttributes": attributes}
+                for number, body in enumerate(bodies[start : start + 10])
+            ]
+            answer = self.sns.publish_batch(TopicArn=self.topic, PublishBatchRequestEntries=entries)
+            assert not answer.get("Failed")
+
+    def letters(self, type_: str = PLACED) -> list[Letter]:
+        url = self.url(f"{self.queue(type_)}-dlq")
+        found: list[Letter] = []
+        while True:
+            messages = self.sqs.receive_message(
+                QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=60, MessageAttributeNames=["All"]
+            ).get("Messages", [])
+            if not messages:
+                break
+            found += [
+                Letter(
+                    message["Body"].encode(),
+                    {name: value["StringValue"] for name, value in message.get("MessageAttributes", {}).items()},
+                )
+                for message in messages
+            ]
+        return found
+
+    def lose(self, transport: Any, deliveries: list[Delivery]) -> None:
+        """As if the visibility ran out: the transport has not extended it in time, and somebody else may receive."""
+        for delivery in deliveries:
+            held: Any = delivery.receipt
+            self.sqs.change_message_visibility(
+                QueueUrl=self.url(held.queue), ReceiptHandle=held.receipt.handle, VisibilityTimeout=0
+            )
+            held.until = time.monotonic()
+
+    def cut(self) -> None:
+        self.proxy.cut()
+
+    def heal(self) -> None:
+        self.proxy.heal()
+
+    def close(self) -> None:
+        self.heal()
+        for transport in self._opened:
+            transport.close()
+        self.sqs.close()
+        self.sns.close()
+        self.proxy.stop()
+
+
+class RabbitmqStage:
+    def __init__(self, url: str, management_url: str, prefix: str) -> None:
+        parts = urlsplit(url)
+        self.proxy = Proxy(parts.hostname or "", parts.port or 5672)
+        self.proxy.start()
+        netloc = f"{parts.username}:{parts.password}@127.0.0.1:{self.proxy.port}"
+        self.direct = Settings.model_validate(
+            {"prefix": prefix, "rabbitmq_url": url, "rabbitmq_management_url": management_url, **SHORT}
+        )
+        self.settings = self.direct.model_copy(
+            update={"rabbitmq_url": urlunsplit(parts._replace(netloc=netloc)), "rabbitmq_management_url": None}
+        )
+        topology_rabbitmq.apply(self.direct)
+        self._opened: list[RabbitmqTransport] = []
+
+    @contextmanager
+    def channel(self) -> Iterator[Any]:
+        connection = pika.BlockingConnection(pika.URLParameters(self.direct.need_rabbitmq_url()))
+        try:
+            yield connection.channel()
+        finally:
+            connection.close()
+
+    def empty(self) -> None:
+        """Leave nothing of the test before."""
+        topology_rabbitmq.apply(self.direct)
+        with self.channel() as channel:
+            for queue in topology.rabbitmq(self.direct).queues:
+                channel.queue_purge(queue.name)
+
+    def queue(self, type_: str) -> str:
+        return next(group.source for group in topology.rabbitmq_queues(self.settings) if group.type == type_)
+
+    def open(self, **changed: object) -> RabbitmqTransport:
+        self._opened.append(RabbitmqTransport(self.settings.model_copy(update=changed)))
+        return self._opened[-1]
+
+    def send(self, *bodies: bytes, type_: str | None = PLACED) -> None:
+        properties = pika.BasicProperties(
+            delivery_mode=2, message_id="m", correlation_id="c", headers={"type": type_} if type_ else None
+        )
+        with self.channel() as channel:
+            channel.confirm_delivery()
+            for body in bodies:
+                channel.basic_publish(
+                    names.events_exchange(self.settings.prefix), type_ or "", body, properties, mandatory=True
+                )
+
+    def letters(self, type_: str = PLACED) -> list[Letter]:
+        found: list[Letter] = []
+        with self.channel() as channel:
+            while True:
+                method, properties, body = channel.basic_get(f"{self.queue(type_)}.dlq", auto_ack=True)
+                if method is None:
+                    return found
+                found.append(Letter(body, properties.headers or {}))
+
+    def lose(self, transport: Any, deliveries: list[Delivery]) -> None:
+        """As when the connection dies; waits until the broker's side of it is noticed on ours."""
+        self.cut()
+        try:
+            eventually(lambda: _raises(lambda: transport.receive(1, 0.1)))
+        finally:
+            self.heal()
+
+    def cut(self) -> None:
+        self.proxy.cut()
+
+    def heal(self) -> None:
+        self.proxy.heal()
+
+    def close(self) -> None:
+        self.heal()
+        for transport in self._opened:
+            transport.close()
+        self._opened.clear()
+
+
+def _raises(call: Callable[[], object]) -> bool:
+    try:
+        call()
+    except BrokerUnavailable:
+        return True
+    return False
