@@ -45,6 +45,7 @@ class SnsPublisher:
         self._topic = topic
         self._arn = topic if topic.startswith("arn:") else ""
         self._max_bytes = 0  # unknown until the topic was looked at
+        self._in_flight = in_flight
         self._pool = ThreadPoolExecutor(in_flight, thread_name_prefix="sns-publish")
         config = Config(
             max_pool_connections=in_flight,
@@ -65,7 +66,7 @@ class SnsPublisher:
         failures: list[Failure] = []
         calls = group(messages, self._max_bytes, failures)
         # Several rounds rather than all at once, so that an outage ends after one round and not after every call.
-        while round_ := list(islice(calls, self._pool._max_workers * 4)):
+        while round_ := list(islice(calls, self._in_flight * 4)):
             for refused in self._pool.map(self._call, round_):
                 failures += refused
         return sorted(failures, key=lambda failure: failure.index)
