@@ -8,15 +8,14 @@ them again would only write more WAL, so the lock skips them by their xmin.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from psycopg import Connection
 
-from incentive_fleet.events.codec import Event
-from incentive_fleet.events.models import DeliveryCompleted, OrderRefunded
+from incentive_fleet.events.codec import Event, from_canonical
+from incentive_fleet.events.models import TYPE_OF, DeliveryCompleted, OrderRefunded
 from incentive_fleet.incentives.campaigns import CampaignSet, Usage
 from incentive_fleet.incentives.decision import Decision
 from incentive_fleet.incentives.progress import Progress
@@ -214,10 +213,8 @@ def _orders(order_ids: list[str], stored: list[Row], waiting: list[Row]) -> dict
         order.decision = Decision.from_json(customer_id, currency, decision)
         order.progress = Progress.from_json(progress) if progress else None
     for order_id, fact, source, event_id, traceparent, happened_at, data in waiting:
-        is_delivery = fact == DELIVERY
-        model = DeliveryCompleted if is_delivery else OrderRefunded
-        kind = "delivery-completed.v1" if is_delivery else "order-refunded.v1"
-        parsed = model.model_validate(json.loads(data))
+        kind = TYPE_OF[DeliveryCompleted if fact == DELIVERY else OrderRefunded]
+        parsed = from_canonical(kind, data.encode())
         orders[order_id].waiting.append(Fact(fact, source, event_id, kind, traceparent, parsed, happened_at))
     return orders
 

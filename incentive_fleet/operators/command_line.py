@@ -96,7 +96,7 @@ class Failed(click.ClickException):
 
     def __init__(self, message: str, code: int) -> None:
         super().__init__(message)
-        self.exit_code = code
+        self.exit_code = code  # type: ignore[misc]  # click reads it from the instance, but declares it for the class
 
 
 def fail(message: str, code: int = 1) -> NoReturn:

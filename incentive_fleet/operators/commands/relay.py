@@ -5,10 +5,14 @@ from __future__ import annotations
 import signal
 import threading
 from contextlib import ExitStack, closing
+from typing import TYPE_CHECKING
 
 import click
 
 from incentive_fleet.operators.command_line import emit, fail, format_option, settings
+
+if TYPE_CHECKING:
+    from incentive_fleet.producers.publishing import Publisher
 
 
 @click.command()
@@ -37,7 +41,9 @@ def relay(until_idle: float | None, output: str) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     with ExitStack() as stack:
-        publishers = {name: stack.enter_context(closing(open_outcomes(values, name))) for name in destinations}
+        publishers: dict[str, Publisher] = {
+            name: stack.enter_context(closing(open_outcomes(values, name))) for name in destinations
+        }
         summary = run_relay(
             database_url,
             publishers,
