@@ -1,0 +1,244 @@
+"""Builders in the words of the domain: events with sensible defaults, campaign terms, and a world without a database.
+
+`World` runs the real rules on an in-memory working set, as a batch does between its reads and its writes; decisions and
+running totals go through their stored form after every fact, so that nothing can lean on what is not kept.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from incentive_fleet.events.codec import Event, decode, encode_event
+from incentive_fleet.events.models import DeliveryCompleted, EventData, OrderPlaced, OrderRefunded
+from incentive_fleet.incentives.campaign_file import parse_campaigns
+from incentive_fleet.incentives.campaigns import CampaignSet
+from incentive_fleet.incentives.decision import Decision
+from incentive_fleet.incentives.posting import Cause, Posting, campaign_account
+from incentive_fleet.incentives.progress import Progress
+from incentive_fleet.incentives.wallet import Lot, Wallet, expire, open_lot, take_back_grant
+from incentive_fleet.ledger.batch import Verdict, classify
+from incentive_fleet.ledger.effect import take_effect
+from incentive_fleet.ledger.locking import Identities
+from incentive_fleet.ledger.working_set import Fact, Order, WorkingSet
+
+NOON = datetime(2026, 1, 10, 12, tzinfo=UTC)
+
+
+def day(number: float) -> datetime:
+    """Noon of the first day, so many days later."""
+    return NOON + timedelta(days=number)
+
+
+def text(moment: datetime) -> str:
+    return moment.isoformat().replace("+00:00", "Z")
+
+
+def line(line_id: str = "a", quantity: int = 1, unit_price: int = 1_000, category: str | None = None) -> dict[str, Any]:
+    known = {"line_id": line_id, "sku": f"sku-{line_id}", "quantity": quantity, "unit_price": unit_price}
+    return known | ({"category": category} if category is not None else {})
+
+
+def placed(
+    order: str = "o1",
+    *lines: dict[str, Any],
+    customer: str = "ann",
+    currency: str = "EUR",
+    at: datetime = NOON,
+    coupons: Sequence[str] = (),
+    credit: int = 0,
+) -> OrderPlaced:
+    return OrderPlaced.model_validate(
+        {
+            "order_id": order,
+            "customer_id": customer,
+            "currency": currency,
+            "placed_at": text(at),
+            "lines": list(lines or (line(),)),
+            "coupons": list(coupons),
+            "credit_requested": credit,
+        }
+    )
+
+
+def back(
+    line_id: str = "a", *, quantity: int | None = None, amount: int | None = None, reason: str = "returned"
+) -> Any:
+    """A line of a refund: so many units, or so much gross value; one unit unless told."""
+    measure = {"amount": amount} if amount is not None else {"quantity": quantity or 1}
+    return {"line_id": line_id, "reason": reason} | measure
+
+
+def refunded(
+    refund: str = "r1", *lines: dict[str, Any], order: str = "o1", currency: str = "EUR", at: datetime | None = None
+) -> OrderRefunded:
+    """A refund of these lines, or of everything when none is given; two days after the first noon unless told."""
+    data = {"refund_id": refund, "order_id": order, "currency": currency, "refunded_at": text(at or day(2))}
+    return OrderRefunded.model_validate(data | ({"lines": list(lines)} if lines else {}))
+
+
+def delivered(
+    order: str = "o1",
+    *,
+    at: datetime | None = None,
+    promised: datetime | None = None,
+    missing: dict[str, int] | None = None,
+) -> DeliveryCompleted:
+    """A delivery, a day after the first noon unless told; `missing` are undelivered units by line."""
+    data: dict[str, Any] = {"delivery_id": f"d-{order}", "order_id": order, "delivered_at": text(at or day(1))}
+    if promised is not None:
+        data["promised_by"] = text(promised)
+    if missing:
+        data["undelivered"] = [{"line_id": name, "quantity": units} for name, units in missing.items()]
+    return DeliveryCompleted.model_validate(data)
+
+
+def event(data: EventData, id: str | None = None, source: str = "/shop") -> Event:
+    """The event that carries the data; its id is made from the fact's identity unless told."""
+    if id is None:
+        id = f"{data.order_id}/{getattr(data, 'refund_id', type(data).__name__)}"
+    return decode(encode_event(source, id, data, NOON))
+
+
+def terms(kind: str, id: str, **keys: Any) -> str:
+    """A [[campaign]] table; in EUR and open for years unless told."""
+    values = {
+        "id": id,
+        "kind": kind,
+        "currency": "EUR",
+        "starts_at": "2020-01-01T00:00:00Z",
+        "ends_at": "2030-01-01T00:00:00Z",
+    }
+    values |= {name: text(value) if isinstance(value, datetime) else value for name, value in keys.items()}
+    rows = (
+        f"{name} = {value if name in ('starts_at', 'ends_at') else json.dumps(value, ensure_ascii=False)}"
+        for name, value in values.items()
+    )
+    return "\n[[campaign]]\n" + "\n".join(rows) + "\n"
+
+
+def campaigns(*tables: str) -> CampaignSet:
+    return CampaignSet.of(campaign for campaign, _ in parse_campaigns("".join(tables)))
+
+
+def fold(postings: Iterable[Posting]) -> dict[str, int]:
+    """Non-zero balances by account, positive on the normal side, worked out from the transfers alone (SPEC 3)."""
+    balances: Counter[str] = Counter()
+    for posting in postings:
+        for account, debited in ((posting.debit_account, posting.amount), (posting.credit_account, -posting.amount)):
+            balances[account] += debited if account.startswith(("campaign:", "debt:")) else -debited
+    return {account: balance for account, balance in sorted(balances.items()) if balance}
+
+
+class World:
+    """One currency's campaigns, wallets and orders in memory."""
+
+    def __init__(self, *tables: str) -> None:
+        self.campaigns = campaigns(*tables) if tables else CampaignSet()
+        self.working = WorkingSet()
+        self.identities = Identities({}, {})
+
+    @property
+    def postings(self) -> list[Posting]:
+        return self.working.writes.postings
+
+    @property
+    def balances(self) -> dict[str, int]:
+        return fold(self.postings)
+
+    def balance(self, account: str) -> int:
+        return self.balances.get(account, 0)
+
+    def kinds(self, order: str = "o1") -> list[tuple[str, int]]:
+        """The kinds and amounts posted for an order, in order."""
+        return [(posting.kind, posting.amount) for posting in self.postings if posting.order_id == order]
+
+    def wallet(self, customer: str = "ann") -> Wallet:
+        return self.working.wallets.setdefault((customer, "EUR"), Wallet(customer, "EUR"))
+
+    def lots(self, customer: str = "ann") -> list[tuple[int, int]]:
+        """(lot_no, remaining) of the lots that hold something, oldest first."""
+        lots = sorted(self.wallet(customer).lots.values(), key=lambda lot: lot.lot_no)
+        return [(lot.lot_no, lot.remaining) for lot in lots if lot.remaining]
+
+    def decision(self, order: str = "o1") -> Decision:
+        decision = self.working.orders[order].decision
+        assert decision is not None
+        return decision
+
+    def outcome(self, order: str = "o1") -> dict[str, Any]:
+        """The data of the order's last outcome."""
+        body = [outcome.body for outcome in self.working.writes.outcomes if outcome.order_id == order][-1]
+        data: dict[str, Any] = json.loads(body)["data"]
+        return data
+
+    def give(
+        self,
+        amount: int,
+        *,
+        customer: str = "ann",
+        campaign: str = "gift",
+        until: datetime | None = None,
+        reissue: int = 30,
+    ) -> Lot:
+        """A grant, as ledger/grants posts it."""
+        return open_lot(
+            self.wallet(customer),
+            "grant",
+            campaign_account(campaign),
+            amount,
+            Cause(f"grant:{len(self.postings)}", day(-1), None),
+            self.postings,
+            campaign_id=campaign,
+            expires_at=until,
+            reissue_days=reissue,
+        )
+
+    def take_back(self, lot: Lot, customer: str = "ann") -> int:
+        cause = Cause("grant-reversal:x", day(9), None)
+        return take_back_grant(self.wallet(customer), lot.lot_no, cause, self.postings)
+
+    def sweep(self, due: datetime) -> int:
+        """An expiry run without grace; the minor units that it moved."""
+        return sum(expire(wallet, due, self.postings) for wallet in self.working.wallets.values())
+
+    def take(self, *facts: EventData) -> list[Verdict]:
+        """Facts as they arrive, repeats included; what became of each."""
+        verdicts = []
+        for data in facts:
+            arrived = event(data)
+            fact = Fact.of(arrived)
+            verdict = classify([(arrived, fact)], self.identities)[0]
+            if verdict is Verdict.APPLIED and not self._apply(fact):
+                verdict = Verdict.WAITING
+            verdicts.append(verdict)
+        return verdicts
+
+    def _apply(self, fact: Fact) -> bool:
+        order = self.working.orders.setdefault(fact.data.order_id, Order())
+        if isinstance(fact.data, OrderPlaced):
+            self.wallet(fact.data.customer_id)
+        took_effect = take_effect(self.working, self.campaigns, fact)
+        if order.decision is not None:
+            stored = json.loads(order.decision.to_json())
+            order.decision = Decision.from_json(order.decision.customer_id, order.decision.currency, stored)
+        if order.progress is not None:
+            order.progress = Progress.from_json(json.loads(order.progress.to_json()))
+        return took_effect
+
+    def assert_sound(self) -> None:
+        """What must be true after any history."""
+        balances = self.balances
+        assert not [name for name, balance in balances.items() if balance < 0 and not name.startswith("campaign:")]
+        for (customer, _), wallet in self.working.wallets.items():
+            assert wallet.balance == balances.get(f"wallet:{customer}", 0) == sum(dict(self.lots(customer)).values())
+            assert wallet.debt == balances.get(f"debt:{customer}", 0)
+            assert not (wallet.balance and wallet.debt), "a wallet beside a debt"
+            assert all(0 <= lot.remaining <= lot.amount for lot in wallet.lots.values())
+        spent = {name.removeprefix("campaign:"): balance for name, balance in balances.items() if "campaign:" in name}
+        assert {name: value for name, value in self.working.usage.spent.items() if value and name != "gift"} == {
+            name: value for name, value in spent.items() if name != "gift"
+        }
