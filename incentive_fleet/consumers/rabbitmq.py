@@ -25,6 +25,7 @@ from incentive_fleet.consumers.rabbitmq_management import Management
 from incentive_fleet.consumers.topology import dead_letter_exchange, rabbitmq_queues
 from incentive_fleet.consumers.transport import Ack, DeadLetter, Delivery, Guarantees, Outcome, Release, Retry
 from incentive_fleet.errors import BrokerUnavailable
+from incentive_fleet.faults import reach
 from incentive_fleet.settings import Settings
 
 WINDOW: Final = 256  # publications awaiting their confirms at a time
@@ -68,7 +69,12 @@ class RabbitmqTransport:
     def receive(self, max_deliveries: int, wait_s: float) -> list[Delivery]:
         """See transport.py."""
         link = self._consumer(wait_s)
-        deliveries = [self._delivery(link, incoming) for incoming in link.take(max_deliveries, wait_s)]
+        try:
+            arrived = link.take(max_deliveries, wait_s)
+        except BrokerUnavailable:
+            self._consuming = None  # the loss is told once; the next call makes a new link
+            raise
+        deliveries = [self._delivery(link, incoming) for incoming in arrived]
         self._given += len(deliveries)
         return deliveries
 
@@ -78,7 +84,7 @@ class RabbitmqTransport:
             if link.alive:
                 return link
             self._consuming = None
-            link.raise_if_over()  # once, so that the loss is seen; the next call makes a new one
+            link.raise_if_over()
         left = self._not_before - time.monotonic()
         if left > 0:
             time.sleep(min(left, wait_s))
@@ -146,6 +152,7 @@ class RabbitmqTransport:
         # What is settled already is acknowledged first, so that a publisher that is away does not hold it up.
         self._acknowledge(done, back)
         if copies:
+            reach("between-settles")
             self._publish(copies)
 
     def _holds(self, receipt: _Receipt) -> bool:
@@ -157,6 +164,7 @@ class RabbitmqTransport:
         try:
             for start in range(0, len(copies), WINDOW):
                 taken += self._publisher().publish([copy for _, copy in copies[start : start + WINDOW]])
+                reach("after-dead-letter")
         finally:
             taken += [False] * (len(copies) - len(taken))
             tags = [tag for tag, _ in copies]
@@ -180,7 +188,9 @@ class RabbitmqTransport:
         while floor + 1 in self._settled:
             floor += 1
             self._settled.discard(floor)
-        link.acknowledge(floor if floor > self._floor else 0, [tag for tag in done if tag > floor], back)
+        # The tag of a multiple acknowledgement must itself be outstanding, or RabbitMQ closes the channel.
+        up_to = max((tag for tag in done if tag <= floor), default=0)
+        link.acknowledge(up_to, [tag for tag in done if tag > floor], back)
         self._floor = floor
 
     def _copy(self, delivery: Delivery, receipt: _Receipt, outcome: Retry | DeadLetter) -> Publication:

@@ -62,6 +62,7 @@ class Intake:
         self._reserved = 0  # room promised to receives under way
         self._held: set[Held] = set()
         self._busy: deque[str] = deque(maxlen=settings.sqs_pollers)  # queues that gave a full ten
+        self._full: set[str] = set()  # queues whose last receive gave a full ten
         self._errors: dict[str, Exception] = {}
         self._failures = 0
         self._kicks = 0
@@ -131,7 +132,7 @@ class Intake:
         while (queue := self._next_queue(homes, turn)) is not None:
             turn += 1
             try:
-                received = self._receive(queue)
+                received = self._receive(queue, self._wait_s(homes))
             except Exception as error:  # handed to the caller, who tells unavailability from a bug
                 self._fail(queue, error)
             else:
@@ -149,13 +150,17 @@ class Intake:
     def _has_room(self) -> bool:
         return len(self._buffer) + self._reserved + ENTRIES <= self._capacity
 
-    def _receive(self, queue: str) -> list[Held]:
+    def _wait_s(self, homes: Sequence[str]) -> int:
+        # A poller that has several queues to itself must not dwell on an empty one while another has more.
+        return 0 if len(homes) > 1 and not self._full.isdisjoint(homes) else self._poll_s
+
+    def _receive(self, queue: str, wait_s: int) -> list[Held]:
         url = self._urls[queue]
         with available():
             answer = self._client.receive_message(
                 QueueUrl=url,
                 MaxNumberOfMessages=ENTRIES,
-                WaitTimeSeconds=self._poll_s,
+                WaitTimeSeconds=wait_s,
                 VisibilityTimeout=self._visibility_s,
                 MessageSystemAttributeNames=["ApproximateReceiveCount"],
                 MessageAttributeNames=["All"],
@@ -175,6 +180,9 @@ class Intake:
                 self._errors.pop(queue, None)
                 if len(received) == ENTRIES:
                     self._busy.append(queue)
+                    self._full.add(queue)
+                else:
+                    self._full.discard(queue)
                 self._changed.notify_all()
                 return
         self._batches.change_visibility([(held.receipt, 0) for held in received])

@@ -11,7 +11,10 @@ Promises of every adapter, checked by tests/contract for memory, SQS and RabbitM
   counted, never an error: the message comes again and duplicates are free. It is safe to settle in any order and in
   several calls; a delivery is settled once. `DeadLetter` and (where the adapter republishes) `Retry` are confirmed by
   the broker before the original is acknowledged, so a crash in between repeats and never loses.
-- Both raise `BrokerUnavailable` when the broker is away; the next call reconnects by itself. No other error leaves.
+- Both raise `BrokerUnavailable` when the broker is away; the next call reconnects by itself. No other error leaves. A
+  queue that is missing or a permission that lacks is the same: it ends when an operator acts, and waiting loses nothing.
+- When `settle` raises, whatever it could carry out is carried out and nothing that it was given is held any more: the rest
+  comes again by the broker's own doing. There is nothing to settle a second time.
 - `close` gives back at once whatever is held and unsettled, and ends threads. Calling it twice is harmless.
 - One thread owns a transport: `receive`, `settle` and `close` are not to be called from several threads at a time.
 """

@@ -101,9 +101,7 @@ class SqsStage:
         self.proxy.start()
         values = {"prefix": prefix, "aws_region": "eu-central-1", **SHORT}
         direct = Settings.model_validate({**values, "aws_endpoint_url": endpoint_url})
-        self.settings = Settings.model_validate(
-            {**values, "aws_endpoint_url": f"http://127.0.0.1:{self.proxy.port}"}
-        )
+        self.settings = Settings.model_validate({**values, "aws_endpoint_url": f"http://127.0.0.1:{self.proxy.port}"})
         topology_aws.apply(direct)
         session = boto3.session.Session(region_name="eu-central-1")
         self.sqs = session.client("sqs", endpoint_url=endpoint_url)

@@ -74,18 +74,18 @@ def test_a_delivery_says_what_and_whence_it_is(stage: Stage) -> None:
     assert delivery.failure is None
 
 
-def test_each_type_has_its_queue_and_the_unknown_go_to_the_placed_queue(stage: Stage) -> None:
-    stage.send(b"placed")
-    stage.send(b"refunded", type_=REFUNDED)
-    stage.send(b"delivered", type_=DELIVERED)
-    stage.send(b"unknown", type_="order-placed.v99")
-    stage.send(b"untyped", type_=None)
-    got = {delivery.body: delivery.queue for delivery in collect(stage.open(), 5)}
-    placed = stage.queue(PLACED)
+def test_each_type_has_its_queue_and_the_unknown_go_to_the_placed_queue(any_stage: Stage) -> None:
+    any_stage.send(b"placed")
+    any_stage.send(b"refunded", type_=REFUNDED)
+    any_stage.send(b"delivered", type_=DELIVERED)
+    any_stage.send(b"unknown", type_="order-placed.v99")
+    any_stage.send(b"untyped", type_=None)
+    got = {delivery.body: delivery.queue for delivery in collect(any_stage.open(), 5)}
+    placed = any_stage.queue(PLACED)
     assert got == {
         b"placed": placed,
-        b"refunded": stage.queue(REFUNDED),
-        b"delivered": stage.queue(DELIVERED),
+        b"refunded": any_stage.queue(REFUNDED),
+        b"delivered": any_stage.queue(DELIVERED),
         b"unknown": placed,
         b"untyped": placed,
     }
@@ -105,7 +105,7 @@ def test_an_acknowledged_message_never_comes_again(stage: Stage) -> None:
     transport = stage.open()
     transport.settle([(delivery, Ack()) for delivery in collect(transport, 12)])
     eventually(transport.idle)
-    assert transport.receive(10, 3) == []
+    assert transport.receive(10, 1.5) == []
     assert transport.skipped == 0
 
 
@@ -119,7 +119,7 @@ def test_settling_works_in_any_order_and_in_several_calls(stage: Stage) -> None:
         transport.settle([(delivery, Ack()) for delivery in deliveries[start : start + 9]])
     eventually(transport.idle)
     transport.close()
-    assert stage.open().receive(10, 3) == []
+    assert stage.open().receive(10, 1.5) == []
     assert transport.skipped == 0
 
 
@@ -165,17 +165,17 @@ def test_retry_keeps_counting_until_the_dead_letter(stage: Stage) -> None:
     eventually(transport.idle)
 
 
-def test_a_dead_letter_keeps_body_and_headers_and_says_why(stage: Stage) -> None:
-    stage.send(b"bad\tbody", type_=REFUNDED)
-    transport = stage.open()
+def test_a_dead_letter_keeps_body_and_headers_and_says_why(any_stage: Stage) -> None:
+    any_stage.send(b"bad\tbody", type_=REFUNDED)
+    transport = any_stage.open()
     [delivery] = collect(transport, 1)
     transport.settle([(delivery, DeadLetter("not-json", "byte 3 is 'b', not a value\x00"))])
-    [letter] = eventually(lambda: stage.letters(REFUNDED))
+    [letter] = eventually(lambda: any_stage.letters(REFUNDED))
     assert letter.body == b"bad\tbody"
     assert letter.headers["type"] == REFUNDED
     assert letter.headers[history.REASON] == "not-json"
     assert letter.headers[history.DETAIL].startswith("byte 3 is 'b', not a value")
-    assert letter.headers[history.SOURCE_QUEUE] == stage.queue(REFUNDED)
+    assert letter.headers[history.SOURCE_QUEUE] == any_stage.queue(REFUNDED)
     assert history.FAILURE not in letter.headers
     eventually(transport.idle)
 
@@ -189,9 +189,9 @@ def test_many_dead_letters_go_at_once(stage: Stage) -> None:
     eventually(transport.idle)
 
 
-def test_outcomes_of_all_kinds_settle_in_one_call(stage: Stage) -> None:
-    stage.send(b"ack", b"retry", b"release", b"dead")
-    transport = stage.open()
+def test_outcomes_of_all_kinds_settle_in_one_call(any_stage: Stage) -> None:
+    any_stage.send(b"ack", b"retry", b"release", b"dead")
+    transport = any_stage.open()
     by_body = {delivery.body: delivery for delivery in collect(transport, 4)}
     transport.settle(
         [
@@ -204,7 +204,7 @@ def test_outcomes_of_all_kinds_settle_in_one_call(stage: Stage) -> None:
     again = collect(transport, 2)
     assert [delivery.body for delivery in again] == [b"release", b"retry"]
     transport.settle([(delivery, Ack()) for delivery in again])
-    assert [letter.body for letter in stage.letters()] == [b"dead"]
+    assert [letter.body for letter in any_stage.letters()] == [b"dead"]
     eventually(transport.idle)
 
 
@@ -237,13 +237,13 @@ def test_what_is_settled_already_is_skipped_and_counted(stage: Stage) -> None:
 
 
 def test_what_is_received_is_held_while_the_caller_is_busy(stage: Stage) -> None:
-    """Twice the visibility timeout, for what runs and for what waits in the adapter's own buffer."""
+    """For longer than the visibility timeout, for what runs and for what waits in the adapter's own buffer."""
     stage.send(*bodies(6))
     busy, other = stage.open(), stage.open()
     running = collect(busy, 2)
     if busy.guarantees.ordered:
         running += collect(busy, 4)  # memory keeps no buffer
-    assert other.receive(10, 4.5) == []
+    assert other.receive(10, 3.5) == []
     waiting = collect(busy, 6 - len(running))
     busy.settle([(delivery, Ack()) for delivery in running + waiting])
     eventually(busy.idle)
