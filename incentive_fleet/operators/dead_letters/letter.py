@@ -1,0 +1,136 @@
+"""A dead letter as the database keeps it, and what can be read out of a body that may be anything. No I/O here."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+from typing import Any, Final
+
+FIELD_CHARACTERS: Final = 200  # SPEC 2's bound on every text of an event; longer ones are no ids of ours
+CAUSE_CHARACTERS: Final = 200
+
+STATUSES: Final = ("open", "replaying", "replayed", "discarded")
+OPEN, REPLAYING, REPLAYED, DISCARDED = STATUSES
+
+# The one order of columns in which every statement reads a letter.
+COLUMNS: Final = """
+    id, transport, source_queue, dead_letter_queue, body, edited_body, headers, envelope, reason, detail, cause, failure,
+    event_type, event_source, event_id, order_id, customer_id, status, first_seen, last_seen, times_seen, arrival, life,
+    replays, returned, earlier_id, sent_sha256, same_body_replays, claim_run, claimed_by, claimed_at
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A row of dead_letters; docs/dead-letters.md says what each field means."""
+
+    id: int
+    transport: str
+    source_queue: str
+    dead_letter_queue: str
+    body: bytes
+    edited_body: bytes | None
+    headers: dict[str, str]
+    envelope: dict[str, Any]
+    reason: str
+    detail: str
+    cause: str
+    failure: dict[str, Any] | None
+    event_type: str | None
+    event_source: str | None
+    event_id: str | None
+    order_id: str | None
+    customer_id: str | None
+    status: str
+    first_seen: datetime
+    last_seen: datetime
+    times_seen: int
+    arrival: str
+    life: int
+    replays: int
+    returned: int
+    earlier_id: int | None
+    sent_sha256: bytes | None
+    same_body_replays: int
+    claim_run: int | None
+    claimed_by: str | None
+    claimed_at: datetime | None
+
+    @property
+    def current_body(self) -> bytes:
+        """What a replay sends: the edited body, or the original."""
+        return self.body if self.edited_body is None else self.edited_body
+
+    @property
+    def current_sha256(self) -> bytes:
+        return sha256(self.current_body).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What a body says of itself, read leniently: for filters, never for decisions."""
+
+    event_type: str | None = None
+    event_source: str | None = None
+    event_id: str | None = None
+    order_id: str | None = None
+    customer_id: str | None = None
+
+
+def traits_of(body: bytes) -> Traits:
+    """Whatever can be read, None for what cannot; never raises."""
+    document = _object(body)
+    if "specversion" not in document and document.get("Type") == "Notification":
+        document = _object(str(document.get("Message", "")).encode("utf-8", "replace"))
+    data = document.get("data")
+    data = data if isinstance(data, dict) else {}
+    return Traits(
+        event_type=_text(document.get("type")),
+        event_source=_text(document.get("source")),
+        event_id=_text(document.get("id")),
+        order_id=_text(data.get("order_id")) or _text(document.get("subject")),
+        customer_id=_text(data.get("customer_id")),
+    )
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    try:
+        document = json.loads(body.decode("utf-8", "replace"))
+    except (ValueError, RecursionError):  # not JSON, a number of thousands of digits, or nested without end
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _text(value: object) -> str | None:
+    if not isinstance(value, str) or not 1 <= len(value) <= FIELD_CHARACTERS:
+        return None
+    return storable(value)
+
+
+def cause_of(reason: str, detail: str, failure: dict[str, Any] | None) -> str:
+    """The detail without the values in it, so that a thousand letters of one bug make one group."""
+    if failure is not None:
+        return str(failure.get("error_class", ""))[:CAUSE_CHARACTERS]
+    blanked = re.sub(r"'(?:[^'\\]|\\.)*'|\"[^\"]*\"", "'…'", detail)
+    return re.sub(r"\d+", "#", blanked)[:CAUSE_CHARACTERS] or reason
+
+
+def storable(text: str) -> str:
+    """The text as Postgres can keep it: NUL and lone surrogates become U+FFFD."""
+    return re.sub("[\x00\ud800-\udfff]", "\N{REPLACEMENT CHARACTER}", text)
+
+
+def storable_values(value: object) -> object:
+    """A JSON value whose every text, names included, Postgres can keep."""
+    match value:
+        case str():
+            return storable(value)
+        case dict():
+            return {storable(str(name)): storable_values(item) for name, item in value.items()}
+        case list():
+            return [storable_values(item) for item in value]
+        case _:
+            return value
