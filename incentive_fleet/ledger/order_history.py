@@ -21,7 +21,7 @@ Row = dict[str, Any]
 READ_FACTS = """
     SELECT f.fact, f.source, f.event_id, encode(f.digest, 'hex') AS digest, f.traceparent, f.happened_at, f.recorded_at,
            w.since AS waiting_since, f.data
-    FROM facts f LEFT JOIN waiting w USING (order_id, fact) WHERE f.order_id = %s ORDER BY f.recorded_at, f.fact
+    FROM facts f LEFT JOIN waiting w USING (order_id, fact) WHERE f.order_id = %s ORDER BY f.recorded_at, f.happened_at, f.fact
 """
 READ_DECISION = """
     SELECT d.customer_id, d.currency, d.decision, o.progress, coalesce(b.balance, 0)

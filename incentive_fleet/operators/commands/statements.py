@@ -99,7 +99,7 @@ def _show_order(console: Console, history: OrderHistory) -> None:
     _rows(console, "redemptions", history.redemptions, tuple(history.redemptions[0]) if history.redemptions else ())
     for anomaly in history.anomalies:
         console.print(f"[yellow]anomaly[/yellow] {anomaly.reason}: {anomaly.subject}")
-    _rows(console, "outcomes", history.outcomes, ("sequence", "type", "fact", "unpublished_to"))
+    _rows(console, "outcomes", history.outcomes, ("sequence", "type", "fact", "unpublished"))
 
 
 def _rows(console: Console, title: str, rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:

@@ -1,0 +1,223 @@
+"""The command line's contract: names, exit codes, one JSON document, errors that name the field and the value."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from incentive_fleet.operators import sample_shop
+from incentive_fleet.operators.cli import COMMANDS
+from tests.command import incentives
+
+SHOP = sample_shop.Shop(40, seed=3, refunds=0.3)
+
+
+@pytest.fixture
+def env(database_url: str) -> dict[str, str]:
+    return {"INCENTIVES_DATABASE_URL": database_url}
+
+
+@pytest.fixture
+def campaigns_file(tmp_path: Path) -> Path:
+    path = tmp_path / "campaigns.toml"
+    path.write_text(sample_shop.CAMPAIGNS)
+    return path
+
+
+@pytest.fixture
+def grants_file(tmp_path: Path) -> Path:
+    path = tmp_path / "grants.csv"
+    rows = [
+        f"{key},{customer},{currency},{amount},{campaign},"
+        for key, customer, currency, amount, campaign in sample_shop.grants(SHOP)
+    ]
+    path.write_text("\n".join(["key,customer_id,currency,amount,campaign_id,expires_at", *rows, ""]))
+    return path
+
+
+@pytest.fixture
+def events_file(tmp_path: Path) -> Path:
+    path = tmp_path / "events.jsonl.gz"
+    path.write_bytes(gzip.compress(b"".join(body + b"\n" for _, body in sample_shop.events(SHOP))))
+    return path
+
+
+@pytest.fixture
+def stocked(env: dict[str, str], campaigns_file: Path, grants_file: Path) -> dict[str, str]:
+    assert incentives("campaigns", "load", campaigns_file, env=env).code == 0
+    assert incentives("grants", "load", grants_file, env=env).code == 0
+    return env
+
+
+def test_help_names_every_command_and_imports_none_of_the_drivers() -> None:
+    program = (
+        "import sys, click; from incentive_fleet.operators.cli import cli\n"
+        "try: cli.main(['--help'], standalone_mode=False)\n"
+        "finally: print([m for m in ('psycopg','boto3','pika','kombu','pydantic','rich','sqlalchemy') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.rstrip().endswith("[]")
+    assert all(f"  {name} " in done.stdout for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_command_has_help(name: str) -> None:
+    ran = incentives(name, "--help")
+    assert ran.code == 0
+    assert ran.out.startswith("Usage: ")
+
+
+def test_a_backfill_applies_and_a_second_one_finds_duplicates(stocked: dict[str, str], events_file: Path) -> None:
+    first = incentives("backfill", events_file, "--format", "json", env=stocked).document
+    again = incentives("backfill", events_file, "--format", "json", env=stocked).document
+    assert first["applied"] + first["waiting"] == first["events"] == again["duplicates"]
+    assert incentives("ledger", "verify", "--format", "json", env=stocked).document["sound"] is True
+
+
+def test_a_backfill_writes_rejects_and_applies_the_rest(
+    stocked: dict[str, str], events_file: Path, tmp_path: Path
+) -> None:
+    mixed, rejects = tmp_path / "mixed.jsonl", tmp_path / "rejects.jsonl"
+    good = gzip.decompress(events_file.read_bytes())
+    poison = [body for _, _, body in sample_shop.poison(SHOP)]
+    mixed.write_bytes(good + b"\n".join(poison) + b"\n\xff\xfe\n")
+    ran = incentives("backfill", mixed, "--rejects", rejects, "--format", "json", env=stocked)
+    assert ran.code == 0
+    written = [json.loads(line) for line in rejects.read_text().splitlines()]
+    assert len(written) == 6 == sum(ran.document["rejected"].values())
+    assert {"not-json", "unknown-type", "conflict", "not-utf8"} <= set(ran.document["rejected"])
+    lines = good.count(b"\n")
+    assert sorted(record["line"] for record in written) == list(range(lines + 1, lines + 7))
+    assert incentives("backfill", mixed, "--strict", env=stocked).code == 1
+
+
+def test_balances_are_one_object_of_non_zero_accounts(stocked: dict[str, str], events_file: Path) -> None:
+    incentives("backfill", events_file, env=stocked)
+    balances = incentives("ledger", "balances", "--format", "json", env=stocked).document
+    assert all(isinstance(amount, int) and amount != 0 for amount in balances.values())
+    assert all(key.endswith("|EUR") for key in balances)
+    early = incentives(
+        "ledger", "balances", "--as-of", "2026-03-02T08:00:00Z", "--by", "happened", "--format", "json", env=stocked
+    )
+    assert early.document != balances
+
+
+def test_a_campaign_file_loads_all_or_nothing_and_errors_name_campaign_field_and_value(
+    env: dict[str, str], tmp_path: Path
+) -> None:
+    bad = tmp_path / "bad.toml"
+    bad.write_text(sample_shop.CAMPAIGNS.replace("rate_bps = 200", "rate_bps = 20000"))
+    ran = incentives("campaigns", "load", bad, env=env)
+    assert ran.code == 1
+    assert "campaign 'cashback': rate_bps: is 20000" in ran.err
+    assert incentives("campaigns", "list", "--format", "json", env=env).document == {"campaigns": []}
+
+
+def test_a_refused_grant_is_named_and_the_rest_load(stocked: dict[str, str], tmp_path: Path) -> None:
+    path = tmp_path / "more.csv"
+    path.write_text(
+        "key,customer_id,currency,amount,campaign_id,expires_at\n"
+        "a,c1,EUR,500,hello,\n"
+        "b,c1,EUR,5.5,hello,\n"
+        "c,c1,USD,500,hello,\n"
+        "a,c1,EUR,501,hello,\n"
+        "d,c2,EUR,700,hello,2027-01-01T00:00:00Z\n"
+    )
+    ran = incentives("grants", "load", path, "--format", "json", env=stocked)
+    assert ran.code == 1
+    assert ran.document["granted"] == 2
+    assert [(row["line"], row["reason"]) for row in ran.document["refused"]] == [
+        (3, "bad-amount"),
+        (4, "wrong-currency"),
+        (5, "key-taken"),
+    ]
+    assert "amount is '5.5'" in ran.err
+
+
+def test_a_single_grant_and_its_reversal_are_idempotent(stocked: dict[str, str]) -> None:
+    give = (
+        "grant",
+        "--key",
+        "k1",
+        "--customer-id",
+        "c9",
+        "--currency",
+        "EUR",
+        "--amount",
+        "900",
+        "--campaign-id",
+        "hello",
+    )
+    assert incentives(*give, "--format", "json", env=stocked).document["result"] == "granted"
+    assert incentives(*give, "--format", "json", env=stocked).document["result"] == "already-granted"
+    back = ("grant", "reverse", "k1", "--reason", "typed twice", "--format", "json")
+    assert incentives(*back, env=stocked).document == {"key": "k1", "returned": 900, "spent": 0, "again": False}
+    assert incentives(*back, env=stocked).document["again"] is True
+    unknown = incentives("grant", "reverse", "nope", "--reason", "x", env=stocked)
+    assert (unknown.code, "unknown-grant" in unknown.err) == (1, True)
+
+
+def test_expiry_moves_each_lot_once(stocked: dict[str, str]) -> None:
+    give = (
+        "grant",
+        "--key",
+        "k2",
+        "--customer-id",
+        "c9",
+        "--currency",
+        "EUR",
+        "--amount",
+        "900",
+        "--campaign-id",
+        "hello",
+    )
+    incentives(*give, "--expires-at", "2026-03-01T00:00:00Z", env=stocked)
+    sweep = ("expire", "--as-of", "2026-03-02T00:00:00Z", "--format", "json")
+    assert incentives(*sweep, env=stocked).document == {"wallets": 1, "lots": 1, "moved": {"EUR": 900}}
+    assert incentives(*sweep, env=stocked).document == {"wallets": 0, "lots": 0, "moved": {}}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "env", "sentence"),
+    [
+        (("ledger", "verify"), {}, "INCENTIVES_DATABASE_URL is not set"),
+        (("ledger", "verify"), {"INCENTIVES_DATABASE_URL": "not a url"}, "INCENTIVES_DATABASE_URL cannot be read"),
+        (
+            ("consume", "--from", "sqs"),
+            {"INCENTIVES_DATABASE_URL": "postgresql://x/y", "AWS_REGION": "", "AWS_DEFAULT_REGION": ""},
+            "AWS_REGION is not set",
+        ),
+        (("consume", "--from", "rabbitmq"), {"INCENTIVES_BATCH_SIZE": "none"}, "INCENTIVES_BATCH_SIZE is 'none'"),
+        (("expire", "--as-of", "yesterday"), {}, "'yesterday' is not a time"),
+        (("publish", "/nowhere.jsonl", "--to", "sns"), {}, "/nowhere.jsonl"),
+    ],
+)
+def test_wrong_use_is_one_sentence_and_exit_code_2(
+    arguments: tuple[str, ...], env: dict[str, str], sentence: str
+) -> None:
+    ran = incentives(*arguments, env=env)
+    assert ran.code == 2
+    assert sentence in ran.err
+    assert "Traceback" not in ran.err
+    assert ran.out == ""
+
+
+def test_a_database_that_is_away_is_one_sentence_and_exit_code_1() -> None:
+    ran = incentives("ledger", "verify", env={"INCENTIVES_DATABASE_URL": "postgresql://x@127.0.0.1:1/y"})
+    assert ran.code == 1
+    assert "Traceback" not in ran.err
+
+
+def test_statements_are_for_people_and_for_machines(stocked: dict[str, str], events_file: Path) -> None:
+    incentives("backfill", events_file, env=stocked)
+    order = incentives("order", "s-000000", "--format", "json", env=stocked).document
+    assert order["facts"][0]["fact"] == "placing"
+    wallet = incentives("wallet", order["customer_id"], "--format", "json", env=stocked).document
+    assert wallet["wallets"][0]["currency"] == "EUR"
+    assert "placing" in incentives("order", "s-000000", env=stocked).out
+    assert incentives("wallet", "nobody", env=stocked).code == 1

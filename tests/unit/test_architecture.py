@@ -1,0 +1,68 @@
+"""The repository checks its own shape: imports point one way, modules say what they are, names avoid catch-alls."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "incentive_fleet"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+EVERYBODY = {"errors", "settings", "names", "faults", "logs"}
+MAY_IMPORT = {
+    "events": set(),
+    "incentives": {"events"},
+    "ledger": {"events", "incentives"},
+    "consumers": {"events", "incentives", "ledger"},
+    "producers": {"events"},
+    "operators": {"events", "incentives", "ledger", "consumers", "producers"},
+}
+RELAY = {"relay.py", "relay_loop.py"}  # the one part of producers that reads the ledger
+
+
+def imports_of(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+        elif isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_one_way(path: Path) -> None:
+    layer = path.relative_to(PACKAGE).parts[0]
+    if layer not in MAY_IMPORT:
+        return
+    allowed = MAY_IMPORT[layer] | EVERYBODY | {layer} | ({"ledger"} if path.name in RELAY else set())
+    ours = {name.split(".")[1] for name in imports_of(path) if name.startswith("incentive_fleet.")}
+    assert ours <= allowed, f"{path.name} imports {sorted(ours - allowed)}"
+
+
+def test_the_rules_do_no_input_output_and_read_no_clock() -> None:
+    forbidden = {"psycopg", "sqlalchemy", "boto3", "pika", "kombu", "logging", "random", "time", "os", "socket"}
+    for path in (PACKAGE / "incentives").glob("*.py"):
+        roots = {name.split(".")[0] for name in imports_of(path)}
+        assert not roots & forbidden, f"{path.name} imports {sorted(roots & forbidden)}"
+        assert ".now(" not in path.read_text(encoding="utf-8"), path.name
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_modules_say_what_they_are_and_stay_one_idea(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert ast.get_docstring(ast.parse(text)) or not text.strip(), "no docstring"
+    assert len(text.splitlines()) <= 300
+    assert path.stem not in {"utils", "helpers", "manager", "common", "base", "util", "misc"}
+
+
+def test_functions_stay_short() -> None:
+    long = [
+        f"{path.relative_to(PACKAGE)}:{node.name} {node.end_lineno - node.lineno + 1}"
+        for path in MODULES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef) and node.end_lineno is not None and node.end_lineno - node.lineno >= 70
+    ]
+    assert long == []
