@@ -1,0 +1,301 @@
+"""Verification: sound ledgers pass every check, and every check fails for what it is there for."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import threading
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import pytest
+
+from incentive_fleet.ledger.connection import connect
+from incentive_fleet.ledger.session import Session
+from incentive_fleet.ledger.verify import Report, all_checks, verify
+from incentive_fleet.operators.embedded.postgres import Postgres
+from tests.domain import delivered, placed, refunded
+from tests.parts import fresh_database
+from tests.small_world import TERMS, apply, corrupt, give, load, play, rows
+
+
+@pytest.fixture(scope="module")
+def played_template(postgres: Postgres, database_template: str) -> Iterator[str]:
+    """The name of a database in which the small world was played."""
+    with fresh_database(postgres, database_template) as url:
+        play(url)
+        yield urlsplit(url).path.lstrip("/")
+
+
+@pytest.fixture
+def played_url(postgres: Postgres, played_template: str) -> Iterator[str]:
+    with fresh_database(postgres, played_template) as url:
+        yield url
+
+
+def _verify(url: str, sample: int = 10) -> Report:
+    connection = connect(url)
+    try:
+        return verify(connection, sample)
+    finally:
+        connection.close()
+
+
+def _failing(report: Report) -> set[str]:
+    return {check.name for check in report.checks if check.faults}
+
+
+def test_an_empty_ledger_is_sound(database_url: str) -> None:
+    report = _verify(database_url)
+    assert report.sound
+    assert report.transfers == 0
+
+
+def test_the_small_world_is_sound_and_holds_every_kind_of_transfer(played_url: str) -> None:
+    report = _verify(played_url)
+    assert [check for check in report.checks if check.faults] == []
+    assert len(rows(played_url, "SELECT DISTINCT kind FROM transfers")) == 14
+    assert report.transfers > 40
+    json.dumps(dataclasses.asdict(report))
+
+
+# (what was done to the ledger, the checks that must fail and no others). Three tables often tell one thing twice, so one
+# lie must show in two places unless the liar was careful: the careful ones stand here where they are possible.
+CORRUPTIONS: dict[str, tuple[tuple[str, ...], set[str]]] = {
+    "two balances raised by one, so that debits still equal credits": (
+        (
+            "UPDATE balances SET balance = balance + 1 WHERE account = 'campaign:e'",
+            "UPDATE balances SET balance = balance + 1 WHERE account = 'breakage'",
+        ),
+        {"balances"},
+    ),
+    "one balance raised": (
+        ("UPDATE balances SET balance = balance + 1 WHERE account = 'breakage'",),
+        {"balances", "debits-and-credits"},
+    ),
+    "balances of zero removed": (
+        (
+            "DELETE FROM balances WHERE account = 'pending:ann' AND balance = 0",
+            "DELETE FROM balances WHERE account = 'order:odd' AND balance = 0",
+        ),
+        set(),  # no row is as good as a row of zero
+    ),
+    "a transfer removed": (
+        ("DELETE FROM transfers WHERE kind = 'expiry'",),
+        {"balances", "lots", "lot-expiries"},
+    ),
+    "a transfer's amount changed": (
+        ("UPDATE transfers SET amount = amount + 1 WHERE kind = 'coupon' AND order_id = 'full'",),
+        {"balances", "decisions-booked", "redemptions"},
+    ),
+    "a cancellation of what was not pending, balances in step": (
+        (
+            "ALTER TABLE balances DROP CONSTRAINT never_negative",
+            "INSERT INTO transfers (kind, debit_account, credit_account, currency, amount, customer_id, order_id, cause,"
+            " happened_at) SELECT 'earn_cancel', 'pending:ann', 'campaign:e', 'EUR', 5, 'ann', 'full', fact, happened_at"
+            " FROM facts WHERE order_id = 'full' AND fact = 'delivery'",
+            "UPDATE balances SET balance = balance - 5 WHERE account IN ('pending:ann', 'campaign:e')",
+        ),
+        {"never-negative", "reversals"},
+    ),
+    "a debt of a customer who holds credit, balances in step": (
+        (
+            "INSERT INTO transfers (kind, debit_account, credit_account, currency, amount, customer_id, order_id, cause,"
+            " happened_at) SELECT 'clawback_debt', 'debt:ann', 'campaign:e', 'EUR', 5, 'ann', 'full', fact, happened_at"
+            " FROM facts WHERE order_id = 'full' AND fact = 'delivery'",
+            "UPDATE balances SET balance = balance - 5 WHERE account = 'campaign:e'",
+            "INSERT INTO balances VALUES ('debt:ann', 'EUR', 0, 5)",
+        ),
+        {"no-wallet-beside-a-debt", "reversals"},
+    ),
+    "a wallet and a campaign raised": (
+        (
+            "UPDATE balances SET balance = balance + 1 WHERE account = 'wallet:ann' AND currency = 'BHD'",
+            "UPDATE balances SET balance = balance + 1 WHERE account = 'campaign:dinar'",
+        ),
+        {"balances", "wallets-and-lots"},
+    ),
+    "credit moved from one lot to another": (
+        (
+            "UPDATE lots SET remaining = remaining - 1 WHERE customer_id = 'ann' AND currency = 'EUR' AND lot_no ="
+            " (SELECT max(lot_no) FROM lots WHERE customer_id = 'ann' AND currency = 'EUR' AND live)",
+            "UPDATE lots SET remaining = remaining + 1 WHERE customer_id = 'ann' AND currency = 'EUR' AND lot_no = 1",
+        ),
+        {"lots"},
+    ),
+    "a lot removed": (
+        ("DELETE FROM lots WHERE customer_id = 'ann' AND currency = 'BHD'",),
+        {"wallets-and-lots", "lots"},
+    ),
+    "a lot that began larger": (
+        ("UPDATE lots SET amount = amount + 1 WHERE currency = 'BHD'",),
+        {"lot-openings"},
+    ),
+    "an expiry that did not happen": (
+        ("UPDATE lots SET expired = 1 WHERE currency = 'BHD'",),
+        {"lot-expiries"},
+    ),
+    "a reissue that forgot its first lot": (
+        ("UPDATE lots SET reissued_from = NULL WHERE reissued_from IS NOT NULL AND expired = 0",),
+        {"lot-reissues"},
+    ),
+    "a transfer in another customer's name": (
+        ("UPDATE transfers SET customer_id = 'dan' WHERE kind = 'earn' AND order_id = 'full'",),
+        {"account-owners"},
+    ),
+    "a campaign in another currency": (
+        ("UPDATE campaigns SET currency = 'USD' WHERE campaign_id = 'e'",),
+        {"campaign-currencies"},
+    ),
+    "a transfer for a refund that never was": (
+        ("UPDATE transfers SET cause = 'refund:none' WHERE kind = 'earn_cancel'",),
+        {"causes"},
+    ),
+    "a transfer that happened at another time than its fact": (
+        ("UPDATE transfers SET happened_at = happened_at + interval '1 day' WHERE kind = 'earn'",),
+        {"causes"},
+    ),
+    "a larger grant": (
+        ("UPDATE grants SET amount = amount + 1 WHERE key = 'g-ann'",),
+        {"grants"},
+    ),
+    "a grant taken back by less": (
+        ("UPDATE grants SET reversed_minor = reversed_minor - 1 WHERE key = 'g-mistake'",),
+        {"grants"},
+    ),
+    "a decision that applied more than it burned": (
+        (
+            "UPDATE decisions SET decision = replace(replace(decision::text, '[900,900,0,[600,300],', '[900,901,0,[601,300],'),"
+            " ' ', '')::json WHERE order_id = 'spent' AND decision::text LIKE '%[900,900,0,[600,300],%'",
+        ),
+        {"order-accounts"},
+    ),
+    "a decision that burned another amount": (
+        (
+            "UPDATE decisions SET decision = replace(decision::text, '[[1,900]]', '[[1,899]]')::json"
+            " WHERE order_id = 'spent' AND decision::text LIKE '%[[1,900]]%'",
+        ),
+        {"decisions-booked"},
+    ),
+    "shares that do not sum up": (
+        (
+            "UPDATE decisions SET decision = replace(decision::text, '[600,300]', '[600,299]')::json"
+            " WHERE order_id = 'spent' AND decision::text LIKE '%[600,300]%'",
+        ),
+        {"decisions-add-up"},
+    ),
+    "running totals that ask for more": (
+        (
+            "UPDATE orders SET progress = replace(progress::text, '[1000,0]', '[1400,0]')::json"
+            " WHERE order_id = 'full' AND progress::text LIKE '%[1000,0]%'",
+        ),
+        {"reversals"},
+    ),
+    "running totals that were never kept": (
+        ("UPDATE orders SET progress = NULL WHERE order_id = 'again'",),
+        {"reversals", "outcomes"},
+    ),
+    "a use of a coupon counted twice": (
+        ("UPDATE redemption_counts SET live = live + 1 WHERE campaign_id = 'k'",),
+        {"redemption-counts"},
+    ),
+    "a redemption of another amount": (
+        ("UPDATE redemptions SET discount = discount + 1 WHERE order_id = 'full'",),
+        {"redemptions"},
+    ),
+    "a redemption released too early, count in step": (
+        (
+            "UPDATE redemptions SET released_at = now() WHERE order_id = 'full'",
+            "UPDATE redemption_counts SET live = live - 1 WHERE campaign_id = 'k'",
+        ),
+        {"redemptions"},
+    ),
+    "a fact that nobody waits for": (
+        ("DELETE FROM waiting WHERE order_id = 'never' AND fact = 'delivery'",),
+        {"facts"},
+    ),
+    "a fact of a placed order that still waits": (
+        ("INSERT INTO waiting (order_id, fact) VALUES ('full', 'delivery')",),
+        {"facts"},
+    ),
+    "a fact without an outcome": (
+        ("DELETE FROM outbox_unpublished", "DELETE FROM outbox WHERE order_id = 'full' AND sequence = 3"),
+        {"facts", "outcomes"},
+    ),
+    "an outcome of another fact": (
+        ("UPDATE outbox SET fact = 'refund:none' WHERE order_id = 'full' AND sequence = 3",),
+        {"facts"},
+    ),
+    "a fact removed": (
+        ("DELETE FROM facts WHERE order_id = 'bare'",),
+        {"facts", "causes"},
+    ),
+    "a fact whose content was edited": (
+        (
+            "UPDATE facts SET data = replace(data::text, 'EUR', 'USD')::json WHERE order_id = 'never' AND fact <> 'delivery'",
+        ),
+        {"digests"},
+    ),
+    "an outcome numbered twice": (
+        ("UPDATE outbox SET sequence = 1 WHERE order_id = 'full' AND sequence = 2",),
+        {"outcomes"},
+    ),
+    "a mark without an outcome": (
+        ("INSERT INTO outbox_unpublished VALUES ('sns', 999999)",),
+        {"unpublished-marks"},
+    ),
+    "terms thrown away": (
+        ("DELETE FROM campaign_versions WHERE campaign_id = 'k'",),
+        {"terms"},
+    ),
+}
+
+
+@pytest.mark.parametrize("what", CORRUPTIONS)
+def test_a_lie_is_found_by_exactly_the_checks_that_can_tell(played_url: str, what: str) -> None:
+    statements, expected = CORRUPTIONS[what]
+    corrupt(played_url, *statements)
+    report = _verify(played_url, sample=3)
+    assert _failing(report) == expected
+    assert report.sound is not bool(expected)
+    for check in report.checks:
+        assert len(check.first) == min(check.faults, 3)
+    json.dumps(dataclasses.asdict(report))
+
+
+def test_every_check_has_a_lie_that_it_finds() -> None:
+    assert {name for _, expected in CORRUPTIONS.values() for name in expected} == {check.name for check in all_checks()}
+
+
+def test_the_first_faulty_rows_say_where(played_url: str) -> None:
+    corrupt(played_url, "UPDATE balances SET balance = balance + 7 WHERE account = 'breakage'")
+    by_name = {check.name: check for check in _verify(played_url).checks}
+    [row] = by_name["balances"].first
+    assert (row["account"], row["currency"], row["by_balances"] - row["by_transfers"]) == ("breakage", "EUR", 7)
+    assert by_name["balances"].description.startswith("Every account's balance")
+
+
+def test_a_live_fleet_raises_no_false_alarm(database_url: str) -> None:
+    writer = Session(database_url)
+    load(writer, *TERMS)
+    give(writer, "g", 10**9)
+    stop, applied = threading.Event(), threading.Semaphore(0)
+
+    def write() -> None:
+        number = 0
+        while not stop.is_set() and number < 10_000:
+            order = f"o{number}"
+            apply(writer, placed(order, coupons=["K"], credit=7), delivered(order), refunded(order=order))
+            applied.release()
+            number += 1
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        for _ in range(5):
+            assert applied.acquire(timeout=30), "the writer is stuck"
+            assert [check for check in _verify(database_url).checks if check.faults] == []
+    finally:
+        stop.set()
+        thread.join()
+        writer.close()
