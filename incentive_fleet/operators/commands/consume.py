@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 import click
@@ -13,6 +14,8 @@ from incentive_fleet.operators.command_line import emit, format_option, progress
 if TYPE_CHECKING:
     from incentive_fleet.consumers.supervisor import Fleet
     from incentive_fleet.consumers.worker import Source
+
+COLLECT_S = 1.0  # the dead-letter queues are empty when nothing came from them for so long
 
 
 @click.command()
@@ -26,11 +29,15 @@ if TYPE_CHECKING:
     metavar="SECONDS",
     help="End after SECONDS (30 if none are given) without a message, when the queues hold nothing ready, delayed or in flight.",
 )
+@click.option(
+    "--collect/--no-collect", default=True, show_default=True, help="Bring dead letters into Postgres meanwhile."
+)
 @format_option
-def consume(source: str, processes: int, until_idle: float | None, output: str) -> None:
+def consume(source: str, processes: int, until_idle: float | None, collect: bool, output: str) -> None:
     """Run the fleet. SIGTERM and SIGINT drain it within INCENTIVES_DRAIN_S seconds; workers that die are restarted."""
     from incentive_fleet.consumers.supervisor import Fleet
     from incentive_fleet.logs import log_json
+    from incentive_fleet.operators.dead_letters.collector import collecting
     from incentive_fleet.operators.health import serve_health
 
     values = settings()
@@ -41,7 +48,10 @@ def consume(source: str, processes: int, until_idle: float | None, output: str) 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: fleet.stop())
     started = time.perf_counter()
-    with serve_health(values, sources, fleet), progress_bar("consuming", None) as progress:
+    collector: AbstractContextManager[object] = nullcontext()
+    if collect:
+        collector = collecting(sources, values, drain_s=None if until_idle is None else COLLECT_S)
+    with serve_health(values, sources, fleet), collector, progress_bar("consuming", None) as progress:
         fleet.on_tick = lambda fleet: progress(0, _line(fleet, time.perf_counter() - started))
         healthy = fleet.run()
     counts = dict(sorted(fleet.counts().items()))
