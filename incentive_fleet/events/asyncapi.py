@@ -29,8 +29,8 @@ def asyncapi_document(schemas: Mapping[str, Document]) -> Document:
             "version": CONTRACT_VERSION,
             "description": (
                 "Order events come in, incentives are applied, reversed and reissued, outcomes go out. Every message "
-                "is a CloudEvent 1.0 in structured JSON. Delivery is at least once in both directions: (source, id) tells a "
-                "repeat. A body may also come wrapped in the SNS notification envelope."
+                "is a CloudEvent 1.0 in structured JSON. Delivery is at least once in both directions: (source, id) "
+                "tells a repeat. A body may also come wrapped in the SNS notification envelope."
             ),
         },
         "defaultContentType": CONTENT_TYPE,

@@ -132,7 +132,7 @@ def encode_event(source: str, id: str, data: EventData, time: datetime, tracepar
         head["traceparent"] = traceparent
     front = json.dumps(head, ensure_ascii=False, separators=(",", ":"))
     body = b"".join((front[:-1].encode("utf-8", "surrogatepass"), b',"data":', canonical_json(data), b"}"))
-    decode(body)  # What leaves here is valid, also when the data was put together without validation.
+    decode(body)  # What leaves here is valid by the only judge there is.
     return body
 
 

@@ -1,7 +1,7 @@
 """The schemas and the page of reason codes in docs/events, written from the models.
 
 `python -m incentive_fleet.events.schemas --out docs/events` writes them. A schema says what JSON Schema can say, its
-`$comment` what it cannot: a schema may let pass what the codec refuses, never the other way round. It publishes nothing and talks to nobody.
+`$comment` what it cannot: a schema may let pass what the codec refuses, never the other way round. It talks to nobody.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ Schema = dict[str, Any]
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 BEYOND: Final = (
     "Checked by the consumer alone: subject is the order id; line_id is unique in an order; the gross is at most "
-    "10^15; times are days of the calendar within 1970 to 2199 after conversion to UTC; integers are written as integers (5.0 "
-    "is refused); no object repeats a name; no lone surrogates; at most 64 levels and 16 MiB."
+    "10^15; times are days of the calendar within 1970 to 2199 after conversion to UTC; integers are written as "
+    "integers (5.0 is refused); no object repeats a name; no lone surrogates; at most 64 levels and 16 MiB."
 )
 
 
