@@ -91,9 +91,10 @@ class Consumer:
         except BrokerUnavailable as error:
             self.pause.wait(error)
             return None
-        if not deliveries:
+        if deliveries:
+            reach("after-receive")
+        else:
             self.pause.over()
-        reach("after-receive")
         return deliveries
 
     def _handle(self, deliveries: list[Delivery]) -> None:

@@ -18,6 +18,7 @@ from typing import assert_never
 from incentive_fleet.consumers.transport import Ack, DeadLetter, Delivery, Failure, Outcome, Retry
 from incentive_fleet.errors import FleetError, Malformed
 from incentive_fleet.events.codec import Event, decode
+from incentive_fleet.faults import reach
 from incentive_fleet.ledger.attempts import forget_attempts, record_attempt
 from incentive_fleet.ledger.batch import Verdict, apply_events
 from incentive_fleet.ledger.session import Session
@@ -53,6 +54,7 @@ class Core:
                 outcomes.append((delivery, DeadLetter(error.reason, error.detail)))
             except Exception as error:
                 outcomes.append((delivery, self._failed(delivery, error, carries_failures)))
+        reach("after-decode")
         if decoded:
             self._apply(decoded, outcomes, carries_failures)
         self._forget(outcomes, carries_failures)

@@ -22,6 +22,7 @@ from incentive_fleet.consumers.sqs_letters import fit
 from incentive_fleet.consumers.topology import sqs_queues
 from incentive_fleet.consumers.transport import Ack, DeadLetter, Delivery, Guarantees, Outcome, Release, Retry
 from incentive_fleet.errors import BrokerUnavailable
+from incentive_fleet.faults import reach
 from incentive_fleet.settings import Settings
 
 if TYPE_CHECKING:
@@ -94,6 +95,8 @@ class SqsTransport:
                 case _:
                     assert_never(outcome)
         sent = self._send(letters, batches) if letters else []
+        if sent:
+            reach("after-dead-letter")
         away = self._delete([*delete, *sent], batches) or self._hide(hide, batches)
         if len(sent) < len(letters):
             away = f"{len(letters) - len(sent)} dead letters were not taken"

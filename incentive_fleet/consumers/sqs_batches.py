@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from incentive_fleet.consumers.aws import available
 from incentive_fleet.errors import BrokerUnavailable
+from incentive_fleet.faults import reach
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -60,7 +61,9 @@ class Batches:
         """Delete the messages. Deleting again what is deleted has no effect."""
 
         def call(url: str, entries: Sequence[Entry]) -> Mapping[str, Any]:
-            return self._client.delete_message_batch(QueueUrl=url, Entries=entries)  # type: ignore[arg-type]
+            answer = self._client.delete_message_batch(QueueUrl=url, Entries=entries)  # type: ignore[arg-type]
+            reach("between-settles")
+            return answer
 
         return self._run(call, [(receipt.url, {"ReceiptHandle": receipt.handle}, 0) for receipt in receipts])
 

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from incentive_fleet.consumers.worker import Source
+from incentive_fleet.consumers.worker import DRAINED, Source
 from incentive_fleet.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -107,8 +107,12 @@ class Fleet:
         if code is None:
             return True
         self._bury(worker)
-        if code == 0 or (self.stopping_since is not None and code == -signal.SIGTERM):
+        if code == 0 or (self.stopping_since is not None and code in (DRAINED, -signal.SIGTERM)):
             worker.done = True
+            return True
+        if code == DRAINED:  # told to stop by somebody else, while the fleet goes on: its place is filled again
+            log.info("worker was stopped", extra={"worker": worker.number})
+            worker.restart_at = now
             return True
         return self._after_death(worker, code, now)
 

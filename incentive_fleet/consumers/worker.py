@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 Source = Literal["sqs", "rabbitmq"]
 REPORT_EVERY_S = 1.0
+DRAINED = 128 + signal.SIGTERM  # exit code of a worker that was told to stop and did; 0 says that nothing is left to do
 
 
 def open_transport(source: Source, settings: Settings) -> Transport:
@@ -109,7 +110,7 @@ def main(arguments: list[str]) -> int:
     sources: list[Source] = [source for source in ("sqs", "rabbitmq") if source in arguments[0].split(",")]
     until_idle_s = float(arguments[1]) if len(arguments) > 1 else None
     run_worker(sources, Settings.from_environment(os.environ), until_idle_s, stop)
-    return 0
+    return DRAINED if stop.is_set() else 0
 
 
 if __name__ == "__main__":

@@ -1,0 +1,169 @@
+"""What the crash and fault tests share: both brokers as a sender and an operator see them, and workers as processes.
+
+It never mocks a part, and never touches a queue of another prefix.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import boto3
+import pika
+
+from incentive_fleet.consumers import declare
+from incentive_fleet.consumers.history import REASON
+from incentive_fleet.consumers.topology import QueueNames, rabbitmq_queues, sqs_queues
+from incentive_fleet.errors import BrokerUnavailable
+from incentive_fleet.operators.embedded.aws import CREDENTIALS, REGION
+from incentive_fleet.producers.destinations import open_events
+from incentive_fleet.producers.publishing import Message, message_of
+from incentive_fleet.settings import Settings
+
+Source = Literal["sqs", "rabbitmq"]
+SOURCES: tuple[Source, ...] = ("sqs", "rabbitmq")
+# Short delays, so that what a fault holds up comes again within the test.
+SHORT = {"sqs_visibility_s": 2, "retry_delays_s": (1.0, 1.0), "wait_s": 0.5, "pause_max_s": 1.0, "drain_s": 10}
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A message in a broker's dead-letter queue."""
+
+    queue: str  # the source queue
+    body: bytes
+    reason: str
+    headers: Mapping[str, str]
+
+
+def settings_of(prefix: str, **values: Any) -> Settings:
+    """The fleet's settings of a test; AWS's region is always there, its endpoint must be given."""
+    return Settings.model_validate({"prefix": prefix, "aws_region": REGION, **SHORT, **values})
+
+
+def environment_of(settings: Settings, **more: str) -> dict[str, str]:
+    """The settings as a child process reads them."""
+    values = {
+        f"INCENTIVES_{name.upper()}": ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        for name, value in settings.model_dump(exclude={"aws_endpoint_url", "aws_region"}).items()
+        if value is not None
+    }
+    endpoint = {"AWS_ENDPOINT_URL": settings.aws_endpoint_url} if settings.aws_endpoint_url else {}
+    return {**os.environ, **CREDENTIALS, **values, **endpoint, **more}
+
+
+def start_worker(
+    source: str, settings: Settings, *, until_idle_s: float | None = None, log: Path | None = None, **more: str
+) -> subprocess.Popen[bytes]:
+    """A worker process of one or both ("sqs,rabbitmq") brokers, as the supervisor starts it; its log goes to `log`."""
+    command = [sys.executable, "-m", "incentive_fleet.consumers.worker", source]
+    command += [str(until_idle_s)] if until_idle_s is not None else []
+    return start(command, settings, log, **more)
+
+
+def start(command: Sequence[str], settings: Settings, log: Path | None = None, **more: str) -> subprocess.Popen[bytes]:
+    """A process of the product with these settings; standard error goes to `log`, standard output nowhere."""
+    with open(log or os.devnull, "ab") as errors:
+        return subprocess.Popen(command, env=environment_of(settings, **more), stdout=subprocess.DEVNULL, stderr=errors)
+
+
+class Brokers:
+    """Both brokers past every proxy: what a sender publishes, what is left, what lies in the dead letters."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.queues: dict[Source, tuple[QueueNames, ...]] = {
+            "sqs": sqs_queues(settings),
+            "rabbitmq": rabbitmq_queues(settings),
+        }
+        self.sqs: Any = boto3.session.Session(region_name=REGION).client(
+            "sqs", endpoint_url=settings.aws_endpoint_url, aws_access_key_id="test", aws_secret_access_key="test"
+        )
+        self._publishers: dict[Source, Any] = {}
+
+    def apply(self) -> None:
+        """Declare the topology."""
+        declare.apply(self.settings)
+
+    def publish(self, source: Source, bodies: Iterable[bytes], type_: str | None = "") -> None:
+        """Publish to the topic or exchange, each confirmed; `type_` replaces the type that the body tells."""
+        publisher = self._publishers.get(source)
+        if publisher is None:
+            publisher = open_events(self.settings, "sns" if source == "sqs" else "rabbitmq")
+            self._publishers[source] = publisher
+        messages = [message_of(body) for body in bodies]
+        if type_ != "":
+            messages = [Message(message.body, type_, message.id) for message in messages]
+        failures = publisher.publish(messages)
+        assert not failures, failures
+
+    def patiently(self, source: Source, bodies: list[bytes], type_: str | None = "", tries: int = 200) -> None:
+        """Publish however long the broker is away; what was under way is sent again, which consumers must bear."""
+        for left in reversed(range(tries)):
+            try:
+                return self.publish(source, bodies, type_)
+            except BrokerUnavailable:
+                if not left:
+                    raise
+
+    @contextmanager
+    def channel(self) -> Iterator[Any]:
+        connection = pika.BlockingConnection(pika.URLParameters(self.settings.need_rabbitmq_url()))
+        try:
+            yield connection.channel()
+        finally:
+            connection.close()
+
+    def url(self, queue: str) -> str:
+        return str(self.sqs.get_queue_url(QueueName=queue)["QueueUrl"])
+
+    def left(self, source: Source) -> dict[str, int]:
+        """Messages in the queues that are consumed and in those of the retries; nobody may be consuming meanwhile."""
+        names = [name for group in self.queues[source] for name in (group.source, *(n for _, n in group.retries))]
+        counts = self._left_sqs(names) if source == "sqs" else self._left_rabbitmq(names)
+        return {name: count for name, count in counts.items() if count}
+
+    def _left_sqs(self, names: list[str]) -> dict[str, int]:
+        kinds = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+        answers = {name: self.sqs.get_queue_attributes(QueueUrl=self.url(name), AttributeNames=kinds) for name in names}
+        return {name: sum(int(answer["Attributes"][kind]) for kind in kinds) for name, answer in answers.items()}
+
+    def _left_rabbitmq(self, names: list[str]) -> dict[str, int]:
+        with self.channel() as channel:
+            return {name: channel.queue_declare(name, passive=True).method.message_count for name in names}
+
+    def letters(self, source: Source) -> list[Letter]:
+        """Take every dead letter off the broker."""
+        return [
+            letter
+            for group in self.queues[source]
+            for letter in (self._letters_sqs(group) if source == "sqs" else self._letters_rabbitmq(group))
+        ]
+
+    def _letters_sqs(self, group: QueueNames) -> Iterator[Letter]:
+        url = self.url(group.dead_letters)
+        while found := self.sqs.receive_message(
+            QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=60, MessageAttributeNames=["All"]
+        ).get("Messages"):
+            for message in found:
+                attributes = message.get("MessageAttributes", {})
+                headers = {name: value["StringValue"] for name, value in attributes.items()}
+                yield Letter(group.source, message["Body"].encode(), headers.get(REASON, ""), headers)
+                self.sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+
+    def _letters_rabbitmq(self, group: QueueNames) -> Iterator[Letter]:
+        with self.channel() as channel:
+            while (got := channel.basic_get(group.dead_letters, auto_ack=True))[0] is not None:
+                headers = {str(name): str(value) for name, value in (got[1].headers or {}).items()}
+                yield Letter(group.source, got[2], headers.get(REASON, ""), headers)
+
+    def close(self) -> None:
+        for publisher in self._publishers.values():
+            publisher.close()
+        self.sqs.close()
