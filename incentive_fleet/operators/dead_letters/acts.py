@@ -11,6 +11,7 @@ from psycopg import Connection
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
+from incentive_fleet.errors import Refused
 from incentive_fleet.ledger.connection import mapped_errors
 from incentive_fleet.operators.dead_letters.letter import Letter, storable, storable_values
 
@@ -46,7 +47,7 @@ class Act:
 
 @dataclass(frozen=True, slots=True)
 class By:
-    """Who acts, when, and why."""
+    """Who acts, when, and why. Raises Refused where the actor or reason is out of bounds."""
 
     actor: str
     at: datetime  # aware
@@ -54,9 +55,15 @@ class By:
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.actor.strip()) <= ACTOR_CHARACTERS:
-            raise ValueError(f"the actor is {self.actor[:50]!r}: 1 to {ACTOR_CHARACTERS} characters are needed")
+            raise Refused(
+                "actor-out-of-bounds",
+                f"the actor is {self.actor[:50]!r}: 1 to {ACTOR_CHARACTERS} characters are needed",
+            )
         if len(self.reason) > REASON_CHARACTERS:
-            raise ValueError(f"the reason has {len(self.reason)} characters: at most {REASON_CHARACTERS} are allowed")
+            raise Refused(
+                "reason-out-of-bounds",
+                f"the reason has {len(self.reason)} characters: at most {REASON_CHARACTERS} are allowed",
+            )
 
 
 def state_of(letter: Letter) -> dict[str, object]:

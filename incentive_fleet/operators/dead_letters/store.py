@@ -23,7 +23,7 @@ WHERE: Final = """
     AND (%(type)s::text IS NULL OR d.event_type = %(type)s)
     AND (%(order)s::text IS NULL OR d.order_id = %(order)s)
     AND (%(queue)s::text IS NULL OR d.source_queue = %(queue)s OR d.dead_letter_queue = %(queue)s)
-    AND (%(status)s::text IS NULL OR d.status = %(status)s)
+    AND (%(statuses)s::text[] IS NULL OR d.status = ANY(%(statuses)s))
     AND (%(cause)s::text IS NULL OR d.cause = %(cause)s)
     AND (%(seen_before)s::timestamptz IS NULL OR d.last_seen <= %(seen_before)s)
     AND (%(seen_after)s::timestamptz IS NULL OR d.last_seen > %(seen_after)s)
@@ -58,7 +58,7 @@ class Filters:
     order: str | None = None
     customer: str | None = None
     queue: str | None = None  # source or dead-letter queue
-    status: str | None = None
+    statuses: tuple[str, ...] | None = None
     cause: str | None = None
     seen_before: datetime | None = None  # last seen then or earlier; aware
     seen_after: datetime | None = None  # last seen later than that; aware
@@ -69,7 +69,7 @@ class Filters:
         values = asdict(self)
         if any(isinstance(value, str) and "\x00" in value for value in values.values()):
             raise Refused("nul-in-filter", "a filter holds the character NUL, which no stored text has")
-        return values | {"limit": limit}
+        return values | {"statuses": None if self.statuses is None else list(self.statuses), "limit": limit}
 
 
 @dataclass(frozen=True, slots=True)
