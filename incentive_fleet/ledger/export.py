@@ -14,7 +14,7 @@ date (`hledger --date2`); both times stand in the tags, with kind, customer, ord
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Final
@@ -49,10 +49,10 @@ READ_TRANSFERS = """
 """
 
 
-def export_hledger(connection: Connection[Any]) -> Iterator[str]:
+def export_hledger(connection: Connection[Any]) -> Generator[str, None, None]:
     """The journal of everything booked, as pieces of text that each end a line; from one snapshot, in flat memory.
 
-    The connection is busy until the iterator is exhausted or closed. Raises DatabaseUnavailable or DatabaseContention
+    The connection is busy until the generator is exhausted or closed. Raises DatabaseUnavailable or DatabaseContention
     on the way; a retry from the beginning helps.
     """
     with snapshot(connection, whole_tables=True):
