@@ -1,0 +1,100 @@
+"""What waits and what is odd, listed for operators; and resolving an anomaly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from incentive_fleet.errors import Refused
+from incentive_fleet.ledger.anomalies import list_anomalies, resolve_anomaly
+from incentive_fleet.ledger.session import Session
+from incentive_fleet.ledger.waiting import list_waiting
+from tests.domain import NOON, back, delivered, placed, refunded, text
+from tests.small_world import TERMS, apply, load, rows
+
+
+@pytest.fixture
+def session(database_url: str) -> Iterator[Session]:
+    session = Session(database_url)
+    load(session, *TERMS)
+    yield session
+    session.close()
+
+
+def _since(url: str, order: str) -> datetime:
+    [(since,)] = rows(url, f"SELECT DISTINCT since FROM waiting WHERE order_id = '{order}'")
+    assert isinstance(since, datetime)
+    return since
+
+
+def test_what_waits_is_listed_with_its_age_until_its_order_comes(session: Session, database_url: str) -> None:
+    apply(session, delivered("never"), refunded("r1", order="never"))
+    apply(session, delivered("late"))
+    since = _since(database_url, "never").astimezone(UTC)
+    now = since + timedelta(hours=2)
+    listed = list_waiting(session.connection, now=now)
+    assert [(one.order_id, one.fact, one.event_id) for one in listed] == [
+        ("never", "delivery", "never/DeliveryCompleted"),
+        ("never", "refund:r1", "never/r1"),
+        ("late", "delivery", "late/DeliveryCompleted"),
+    ]
+    assert (listed[0].age_s, listed[0].since) == (7_200, text(since))
+    assert listed[1].data["refund_id"] == "r1"
+    apply(session, placed("never"))
+    assert [one.order_id for one in list_waiting(session.connection, now=now)] == ["late"]
+
+
+def test_only_the_old_ones_and_no_more_than_asked_for(session: Session, database_url: str) -> None:
+    apply(session, refunded("r1", order="first"), refunded("r2", order="first"))
+    apply(session, refunded("r1", order="second"))
+    since = _since(database_url, "first")
+    listed = list_waiting(session.connection, now=since + timedelta(hours=1), older_than=timedelta(hours=1))
+    assert [one.order_id for one in listed] == ["first", "first"]
+    assert len(list_waiting(session.connection, now=datetime.now(UTC), limit=2)) == 2
+    for limit in (0, 10_001):
+        with pytest.raises(ValueError, match=str(limit)):
+            list_waiting(session.connection, now=NOON, limit=limit)
+
+
+def test_an_anomaly_is_listed_until_somebody_resolves_it_once(session: Session) -> None:
+    apply(session, placed("o"), refunded("r1", back("z"), back("a", quantity=2), order="o"))
+    connection = session.connection
+    assert [(odd.reason, odd.subject) for odd in list_anomalies(connection)] == [
+        ("exceeds-gross", "a"),
+        ("unknown-line", "z"),
+    ]
+    done = resolve_anomaly(connection, "o", "unknown-line", "z", "eve", " a typing error ", NOON)
+    assert (done.resolved_at, done.resolved_by, done.resolution) == (text(NOON), "eve", "a typing error")
+    assert [odd.reason for odd in list_anomalies(connection)] == ["exceeds-gross"]
+    assert len(list_anomalies(connection, include_resolved=True)) == 2
+    assert len(list_anomalies(connection, include_resolved=True, limit=1)) == 1
+    with pytest.raises(Refused, match="eve resolved it") as again:
+        resolve_anomaly(connection, "o", "unknown-line", "z", "bob", "me too", NOON)
+    assert again.value.reason == "already-resolved"
+
+
+@pytest.mark.parametrize(
+    ("order", "who", "note", "reason"),
+    [
+        ("other", "eve", "fine", "unknown-anomaly"),
+        ("o", "eve", "  ", "note-out-of-bounds"),
+        ("o", "eve", "x" * 2_001, "note-out-of-bounds"),
+        ("o", "", "fine", "who-out-of-bounds"),
+    ],
+)
+def test_a_resolution_that_cannot_be_is_refused(session: Session, order: str, who: str, note: str, reason: str) -> None:
+    apply(session, placed("o"), refunded("r1", back("z"), order="o"))
+    with pytest.raises(Refused) as refused:
+        resolve_anomaly(session.connection, order, "unknown-line", "z", who, note, NOON)
+    assert refused.value.reason == reason
+    assert len(list_anomalies(session.connection)) == 1
+
+
+def test_a_resolved_anomaly_stays_resolved_when_its_fact_comes_again(session: Session) -> None:
+    refund = refunded("r1", back("z"), order="o")
+    apply(session, placed("o"), refund)
+    resolve_anomaly(session.connection, "o", "unknown-line", "z", "eve", "known", NOON)
+    apply(session, refund)
+    assert list_anomalies(session.connection) == []

@@ -1,0 +1,131 @@
+"""An order's history: every fact, decision, refusal and transfer, the answer to "why is this balance what it is"."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from incentive_fleet.ledger.order_history import OrderHistory, order_history
+from incentive_fleet.ledger.session import Session
+from tests.domain import back, day, delivered, event, line, placed, refunded, terms, text
+from tests.small_world import TERMS, apply, give, load, play, rows
+
+
+@pytest.fixture
+def session(database_url: str) -> Iterator[Session]:
+    session = Session(database_url)
+    load(session, *TERMS)
+    yield session
+    session.close()
+
+
+def _history(session: Session, order: str) -> OrderHistory:
+    history = order_history(session.connection, order)
+    assert history is not None
+    return history
+
+
+def test_an_order_that_never_was_has_none(session: Session) -> None:
+    assert order_history(session.connection, "o") is None
+
+
+def test_what_waits_is_shown_as_waiting(session: Session) -> None:
+    refund = refunded("r1", back(), order="o")
+    apply(session, refund)
+    history = _history(session, "o")
+    [fact] = history.facts
+    assert (fact["fact"], fact["source"], fact["event_id"]) == ("refund:r1", "/shop", "o/r1")
+    assert fact["digest"] == event(refund).digest.hex()
+    assert fact["happened_at"] == text(day(2))
+    assert fact["waiting_since"] == fact["recorded_at"]
+    assert (history.decision, history.progress, history.customer_id, history.transfers) == (None, None, None, [])
+
+
+def test_a_whole_history_by_hand(session: Session) -> None:
+    give(session, "g", 301)
+    placing = placed("o", line("a", 4, 500), line("b", 1, 999), coupons=["K", "nope"], credit=400)
+    apply(session, placing)
+    load(session, terms("coupon", "k", code="K", amount=1))  # later terms change nothing of it
+    apply(session, refunded("r1", back("a", quantity=2), back("z"), order="o"))
+    history = _history(session, "o")
+    assert (history.customer_id, history.currency) == ("ann", "EUR")
+    assert [fact["fact"] for fact in history.facts] == ["placing", "refund:r1"]
+    assert all(fact["waiting_since"] is None for fact in history.facts)
+    assert history.facts[0]["data"]["coupons"] == ["K", "nope"]
+    decision = history.decision
+    assert decision is not None
+    assert decision["coupons"] == [{"code": "K", "campaign_id": "k", "version": 1, "discount": 100, "shares": [67, 33]}]
+    assert decision["credit"] == {
+        "requested": 400,
+        "applied": 301,
+        "shortfall": 99,
+        "shares": [201, 100],
+        "burned": [{"lot_no": 1, "amount": 301}],
+    }
+    assert decision["refusals"] == [{"code": "NOPE", "campaign_id": None, "version": None, "reason": "unknown-coupon"}]
+    assert [(kept["campaign_id"], kept["version"], kept["terms"].get("amount")) for kept in history.terms] == [
+        ("e", 1, None),
+        ("k", 1, 100),
+    ]
+    assert history.progress is not None
+    assert history.progress["lines"][0]["reversed_value"] == 1_000
+    assert history.progress["reversed"] == {
+        "coupons": [{"campaign_id": "k", "amount": 34}],
+        "credit": 101,
+        "earned": [{"campaign_id": "e", "amount": 87}],
+    }
+    moved = [(t["kind"], t["amount"], t["debit_account"], t["credit_account"], t["cause"]) for t in history.transfers]
+    assert moved == [
+        ("coupon", 100, "campaign:k", "order:o", "placing"),
+        ("credit", 301, "wallet:ann", "order:o", "placing"),
+        ("earn", 260, "campaign:e", "pending:ann", "placing"),
+        ("coupon_reversal", 34, "order:o", "campaign:k", "refund:r1"),
+        ("credit_return", 101, "order:o", "wallet:ann", "refund:r1"),
+        ("earn_cancel", 87, "pending:ann", "campaign:e", "refund:r1"),
+    ]
+    assert history.standing == 100 + 301 - 34 - 101
+    assert [(used["campaign_id"], used["discount"], used["released_at"]) for used in history.redemptions] == [
+        ("k", 100, None)
+    ]
+    assert [(odd.reason, odd.subject, odd.resolved_at) for odd in history.anomalies] == [("unknown-line", "z", None)]
+    assert [(o["sequence"], o["type"], o["fact"], o["unpublished"]) for o in history.outcomes] == [
+        (1, "incentives-applied.v1", "placing", ["rabbitmq", "sns"]),
+        (2, "incentives-reversed.v1", "refund:r1", ["rabbitmq", "sns"]),
+    ]
+
+
+def test_an_outcome_tells_where_it_is_still_to_be_published(session: Session) -> None:
+    apply(session, placed("o"))
+    session.connection.execute("DELETE FROM outbox_unpublished WHERE destination = 'sns'")
+    assert [outcome["unpublished"] for outcome in _history(session, "o").outcomes] == [["rabbitmq"]]
+
+
+def test_a_released_redemption_and_a_vesting_and_its_lot_are_shown(session: Session) -> None:
+    apply(session, placed("o", coupons=["K"]), delivered("o"), refunded("r1", order="o"))
+    history = _history(session, "o")
+    assert [used["released_at"] for used in history.redemptions] == [text(day(2))]
+    assert history.progress is not None
+    assert history.progress["vested"] == [{"campaign_id": "e", "lot_no": 1, "reversed_before": 0, "clawed_back": 90}]
+    assert [(lot["lot_no"], lot["campaign_id"], lot["amount"], lot["remaining"]) for lot in history.lots] == [
+        (1, "e", 90, 0)
+    ]
+
+
+def test_every_order_of_the_small_world_explains_its_account(database_url: str) -> None:
+    play(database_url)
+    session = Session(database_url)
+    orders = [row[0] for row in rows(database_url, "SELECT order_id FROM orders")]
+    assert len(orders) > 8
+    for order in orders:
+        plain = dataclasses.asdict(_history(session, order))
+        assert json.loads(json.dumps(plain)) == plain
+        account = f"order:{order}"
+        moved = sum(
+            t["amount"] * ((t["credit_account"] == account) - (t["debit_account"] == account))
+            for t in plain["transfers"]
+        )
+        assert plain["standing"] == moved
+    session.close()
