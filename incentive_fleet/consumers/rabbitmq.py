@@ -21,7 +21,7 @@ from pika.spec import BasicProperties
 from incentive_fleet.consumers import history
 from incentive_fleet.consumers.rabbitmq_confirms import Publication
 from incentive_fleet.consumers.rabbitmq_link import Incoming, Link
-from incentive_fleet.consumers.rabbitmq_management import Management
+from incentive_fleet.consumers.rabbitmq_management import Management, parameters
 from incentive_fleet.consumers.topology import dead_letter_exchange, rabbitmq_queues
 from incentive_fleet.consumers.transport import Ack, DeadLetter, Delivery, Guarantees, Outcome, Release, Retry
 from incentive_fleet.errors import BrokerUnavailable
@@ -54,6 +54,7 @@ class RabbitmqTransport:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        parameters(settings)  # a URL that cannot be read is told here, not at the first receive
         self._url = settings.need_rabbitmq_url()
         self._queues = {names.source: names for names in rabbitmq_queues(settings)}
         self._dead_letters = dead_letter_exchange(settings.prefix)

@@ -15,7 +15,7 @@ from typing import Final
 
 import pika
 
-from incentive_fleet.errors import BrokerUnavailable
+from incentive_fleet.errors import BrokerUnavailable, SettingsError
 from incentive_fleet.settings import Settings
 
 TIMEOUT_S: Final = 10
@@ -23,11 +23,22 @@ TIMEOUT_S: Final = 10
 Record = dict[str, object]
 
 
+def parameters(settings: Settings) -> pika.URLParameters:
+    """How to connect over AMQP; raises SettingsError when the URL is missing or cannot be read."""
+    url = settings.need_rabbitmq_url()
+    try:
+        return pika.URLParameters(url)
+    except (ValueError, TypeError) as error:
+        raise SettingsError(
+            f"INCENTIVES_RABBITMQ_URL is not an AMQP URL, amqp://user:password@host/: {error}"
+        ) from None
+
+
 class Management:
     """One virtual host seen through the API. Credentials come from its URL or, if it has none, from the AMQP URL."""
 
     def __init__(self, settings: Settings) -> None:
-        amqp = pika.URLParameters(settings.need_rabbitmq_url())
+        amqp = parameters(settings)
         credentials = amqp.credentials
         assert isinstance(credentials, pika.PlainCredentials)  # a URL can give no other
         parts = urllib.parse.urlsplit(settings.rabbitmq_management_url or "")

@@ -14,7 +14,7 @@ import pika
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import AMQPError, ChannelClosedByBroker
 
-from incentive_fleet.consumers.rabbitmq_management import Management
+from incentive_fleet.consumers.rabbitmq_management import Management, parameters
 from incentive_fleet.consumers.topology import Change, Drift, Exchange, Queue, RabbitmqTopology, Report, rabbitmq
 from incentive_fleet.errors import BrokerUnavailable
 from incentive_fleet.settings import Settings
@@ -30,9 +30,9 @@ UNSEEN = (
 
 @contextmanager
 def _connection(settings: Settings) -> Iterator[pika.BlockingConnection]:
-    parameters = pika.URLParameters(settings.need_rabbitmq_url())
+    where = parameters(settings)
     try:
-        connection = pika.BlockingConnection(parameters)
+        connection = pika.BlockingConnection(where)
         try:
             yield connection
         finally:
