@@ -54,8 +54,7 @@ class RabbitmqTransport:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        parameters(settings)  # a URL that cannot be read is told here, not at the first receive
-        self._url = settings.need_rabbitmq_url()
+        self._parameters = parameters(settings)
         self._queues = {names.source: names for names in rabbitmq_queues(settings)}
         self._dead_letters = dead_letter_exchange(settings.prefix)
         self._consuming: Link | None = None
@@ -91,7 +90,7 @@ class RabbitmqTransport:
             time.sleep(min(left, wait_s))
         if left > wait_s:
             raise BrokerUnavailable(f"RabbitMQ: next attempt in {left - wait_s:.1f} s")
-        link = Link(self._url, queues=tuple(self._queues), prefetch=self._settings.prefetch)
+        link = Link(self._parameters, queues=tuple(self._queues), prefetch=self._settings.prefetch)
         try:
             link.wait_until_open()
         except BrokerUnavailable:
@@ -110,7 +109,7 @@ class RabbitmqTransport:
     def _publisher(self) -> Link:
         link = self._publishing
         if link is None or not link.alive:
-            link = self._publishing = Link(self._url)
+            link = self._publishing = Link(self._parameters)
             link.wait_until_open()
         return link
 

@@ -32,7 +32,7 @@ Incoming = tuple[int, str, BasicProperties, bytes]  # tag, queue, properties, bo
 class Link:
     """See the module. One thread owns it and calls everything here; the I/O thread calls the methods named `_on_...`."""
 
-    def __init__(self, url: str, *, queues: Sequence[str] = (), prefetch: int = 1) -> None:
+    def __init__(self, parameters: pika.URLParameters, *, queues: Sequence[str] = (), prefetch: int = 1) -> None:
         self._queues = queues
         self._prefetch = prefetch
         self._incoming: deque[Incoming] = deque()
@@ -46,7 +46,7 @@ class Link:
         self._confirms: Confirms | None = None
         self._answered = threading.Event()  # what the owner waits for has come, or the link is over
         self._connection = pika.SelectConnection(
-            pika.URLParameters(url),
+            parameters,
             on_open_callback=self._on_connection_open,
             on_open_error_callback=self._on_end,
             on_close_callback=self._on_end,
