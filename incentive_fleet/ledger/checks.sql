@@ -197,21 +197,21 @@ WITH progressed AS (
         json_array_elements_text(progress -> 1), json_array_elements_text(progress -> 2)
     ) WITH ORDINALITY AS line (gross, undelivered, refunded, returned, no)
 ), shares AS (
-    SELECT order_id, 'coupon_reversal' AS kind, 'campaign:' || (coupon ->> 0) AS of, share.no, share.amount::numeric
+    SELECT order_id, 'coupon_reversal' AS kind, 'campaign:' || (coupon ->> 0) AS of, share.no, share.amount::bigint AS amount
     FROM undone, json_array_elements(decision -> 'coupons') AS coupon,
          json_array_elements_text(coupon -> 4) WITH ORDINALITY AS share (amount, no)
     UNION ALL
-    SELECT order_id, 'credit_return', '', share.no, share.amount::numeric
+    SELECT order_id, 'credit_return', '', share.no, share.amount::bigint
     FROM undone, json_array_elements_text(decision -> 'credit' -> 3) WITH ORDINALITY AS share (amount, no)
     UNION ALL
-    SELECT order_id, 'earn_cancel', 'campaign:' || (earned ->> 0), share.no, share.amount::numeric
+    SELECT order_id, 'earn_cancel', 'campaign:' || (earned ->> 0), share.no, share.amount::bigint
     FROM undone, json_array_elements(decision -> 'earned') AS earned,
          json_array_elements_text(earned -> 3) WITH ORDINALITY AS share (amount, no)
     WHERE progress ->> 4 IS NULL  -- once delivered, the totals themselves say how much was cancelled
 ), asked AS (
     SELECT order_id, kind, of,
-           sum(CASE WHEN gone = gross THEN amount ELSE div(2 * amount * gone + gross, 2 * gross) END) AS amount
-    FROM shares JOIN lines USING (order_id, no) GROUP BY order_id, kind, of
+           sum(CASE WHEN gone = gross THEN amount ELSE div(2 * amount::numeric * gone + gross, 2 * gross) END) AS amount
+    FROM shares JOIN lines USING (order_id, no) WHERE gone > 0 AND amount > 0 GROUP BY order_id, kind, of
     UNION ALL
     SELECT order_id, 'earn_cancel', 'campaign:' || (vested ->> 0), (vested ->> 2)::numeric
     FROM progressed, json_array_elements(progress -> 5) AS vested

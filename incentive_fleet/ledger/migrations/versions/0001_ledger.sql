@@ -262,12 +262,24 @@ CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON campaign_versi
 -- Balances follow transfers in the same statement, once a statement. Accounts of one customer or order are updated in
 -- place: the caller holds the lock that guards them. Slotted accounts have no such guard, so they are taken in sorted
 -- order by the INSERT, which also serves accounts that are new; two batches can then never wait for each other in a ring.
-CREATE FUNCTION post_transfers() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+--
+-- The deltas pass through arrays and the planner is held to index look-ups, because the plan is made when the tables are
+-- young and kept: joined as a subquery, a batch was once compared with every account there was.
+CREATE FUNCTION post_transfers() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = public, pg_temp
+    SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+AS $$
 DECLARE
     my_slot CONSTANT smallint := 1 + pg_backend_pid() % 16;
+    accounts   text[];
+    currencies text[];
+    slots      smallint[];
+    deltas     bigint[];
 BEGIN
-    WITH deltas AS MATERIALIZED (
-        SELECT side.account, side.currency, side.slotted, sum(side.delta)::bigint AS delta
+    SELECT array_agg(side.account), array_agg(side.currency), array_agg(side.slot), array_agg(side.delta)
+    INTO accounts, currencies, slots, deltas
+    FROM (
+        SELECT each.account, each.currency, CASE WHEN each.slotted THEN my_slot ELSE 0 END AS slot, sum(each.delta) AS delta
         FROM (
             SELECT debit_account AS account, currency, starts_with(debit_account, 'campaign:') AS slotted,
                    CASE WHEN starts_with(debit_account, 'campaign:') OR starts_with(debit_account, 'debt:')
@@ -278,20 +290,23 @@ BEGIN
                    CASE WHEN starts_with(credit_account, 'campaign:') OR starts_with(credit_account, 'debt:')
                         THEN -amount ELSE amount END
             FROM posted
-        ) AS side
-        GROUP BY side.account, side.currency, side.slotted
-    ), updated AS (
-        UPDATE balances SET balance = balances.balance + deltas.delta
-        FROM deltas
-        WHERE NOT deltas.slotted AND balances.slot = 0
-          AND balances.account = deltas.account AND balances.currency = deltas.currency
-        RETURNING balances.account, balances.currency
-    )
+        ) AS each
+        GROUP BY each.account, each.currency, each.slotted
+        ORDER BY each.account, each.currency
+    ) AS side;
+
+    UPDATE balances SET balance = balances.balance + change.delta
+    FROM unnest(accounts, currencies, deltas, slots) AS change (account, currency, delta, slot)
+    WHERE change.slot = 0 AND balances.slot = 0
+      AND balances.account = change.account AND balances.currency = change.currency;
+
     INSERT INTO balances (account, currency, slot, balance)
-    SELECT deltas.account, deltas.currency, CASE WHEN deltas.slotted THEN my_slot ELSE 0 END, deltas.delta
-    FROM deltas LEFT JOIN updated USING (account, currency)
-    WHERE updated.account IS NULL
-    ORDER BY 1, 2, 3
+    SELECT change.account, change.currency, change.slot, change.delta
+    FROM unnest(accounts, currencies, deltas, slots) AS change (account, currency, delta, slot)
+    WHERE change.slot <> 0 OR NOT EXISTS (
+        SELECT FROM balances
+        WHERE balances.account = change.account AND balances.currency = change.currency AND balances.slot = 0
+    )
     ON CONFLICT (account, currency, slot) DO UPDATE SET balance = balances.balance + excluded.balance;
     RETURN NULL;
 END $$;
