@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import getpass
 import re
 import sys
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
@@ -14,6 +15,7 @@ from incentive_fleet.operators.command_line import fail, open_reader
 from incentive_fleet.settings import Settings
 
 if TYPE_CHECKING:
+    from incentive_fleet.operators.dead_letters.acts import By
     from incentive_fleet.operators.dead_letters.letter import Letter
     from incentive_fleet.operators.dead_letters.store import Filters
 
@@ -22,6 +24,18 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 SAMPLE: Final = 5  # letters shown before a question
 UNITS_S: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 UNFINISHED: Final = "unfinished"  # open, or claimed by a replay
+
+
+actor_option = click.option(
+    "--actor",
+    envvar="INCENTIVES_ACTOR",
+    default=None,
+    help="Who acts, for the audit trail; by default the login's name.",
+)
+yes_option = click.option("--yes", is_flag=True, help="Do not ask before touching more than one.")
+ids_argument = click.argument("ids", nargs=-1, type=click.IntRange(1, 2**63 - 1), metavar="ID...")
+id_argument = click.argument("number", type=click.IntRange(1, 2**63 - 1), metavar="ID")
+limit_option = click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
 
 
 class Age(click.ParamType[timedelta]):
@@ -90,6 +104,12 @@ def filters_of(given: dict[str, Any], now: datetime, default_status: str = UNFIN
         seen_after=None if newer is None else now - newer,
         text=given["text"],
     )
+
+
+def by_whom(actor: str | None, reason: str = "") -> By:
+    from incentive_fleet.operators.dead_letters.acts import By
+
+    return By(actor if actor is not None else getpass.getuser(), datetime.now(UTC), reason)
 
 
 def select(

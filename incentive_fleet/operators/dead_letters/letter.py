@@ -115,7 +115,7 @@ def cause_of(reason: str, detail: str, failure: dict[str, Any] | None) -> str:
     if failure is not None:
         return str(failure.get("error_class", ""))[:CAUSE_CHARACTERS]
     blanked = re.sub(r"'(?:[^'\\]|\\.)*'|\"[^\"]*\"", "'…'", detail)
-    return re.sub(r"\d+", "#", blanked)[:CAUSE_CHARACTERS] or reason
+    return re.sub(r"(?<!ISO )\b\d+\b", "#", blanked)[:CAUSE_CHARACTERS] or reason
 
 
 def storable(text: str) -> str:

@@ -45,9 +45,9 @@ def print_list(console: Console, letters: Sequence[Letter], total: int, now: dat
 
 def print_groups(console: Console, groups: Sequence[Group], now: datetime) -> None:
     """One line a cause."""
-    table = Table("count", "reason", "cause", "type", "queue", "oldest", "newest", "example", box=None)
+    table = Table("count", "reason", "cause", "type", "queues", "oldest", "newest", "example", box=None)
     for group in groups:
-        cells = (f"{group.count:,}", group.reason, group.cause, group.event_type, group.source_queue)
+        cells = (f"{group.count:,}", group.reason, group.cause, group.event_type, ", ".join(group.source_queues))
         _row(table, *cells, f"{age(group.oldest, now)} ago", f"{age(group.newest, now)} ago", group.example)
     console.print(table if groups else "No dead letters.")
 

@@ -17,6 +17,7 @@ from pika.spec import BasicProperties
 from incentive_fleet.consumers.rabbitmq import DELIVERIES_SO_FAR, OF_THE_BROKER, PERSISTENT
 from incentive_fleet.consumers.rabbitmq_confirms import Publication
 from incentive_fleet.consumers.rabbitmq_link import Incoming, Link
+from incentive_fleet.consumers.rabbitmq_management import parameters
 from incentive_fleet.consumers.topology import rabbitmq_queues
 from incentive_fleet.names import TYPE_ATTRIBUTE
 from incentive_fleet.operators.dead_letters.arrivals import OURS, REPLAY, Arrival, Outgoing
@@ -42,13 +43,13 @@ class RabbitmqDeadLetters:
     """See DeadLetterQueues. It connects at the first `receive`, and again after its connection was lost."""
 
     def __init__(self, settings: Settings) -> None:
-        self._url = settings.need_rabbitmq_url()
+        self._parameters = parameters(settings)
         self._sources = {group.dead_letters: group.source for group in rabbitmq_queues(settings)}
         self._link: Link | None = None
 
     def _connected(self) -> Link:
         if self._link is None or not self._link.alive:
-            self._link = Link(self._url, queues=tuple(self._sources), prefetch=PREFETCH)
+            self._link = Link(self._parameters, queues=tuple(self._sources), prefetch=PREFETCH)
             self._link.wait_until_open()
         return self._link
 
@@ -111,13 +112,13 @@ class RabbitmqSender:
     """See Sender. It connects at the first `send`, and again after its connection was lost."""
 
     def __init__(self, settings: Settings) -> None:
-        self._url = settings.need_rabbitmq_url()
+        self._parameters = parameters(settings)
         self._link: Link | None = None
 
     def send(self, messages: list[Outgoing]) -> list[str]:
         """By the default exchange, persistent, mandatory and confirmed."""
         if self._link is None or not self._link.alive:
-            self._link = Link(self._url)
+            self._link = Link(self._parameters)
             self._link.wait_until_open()
         taken = self._link.publish([_publication(message) for message in messages])
         return [

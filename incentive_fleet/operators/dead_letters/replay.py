@@ -187,7 +187,8 @@ def refusal(letter: Letter, run: Run) -> str:
 
 
 def _claim_one(connection: Connection[Any], letter: Letter, run: Run) -> Letter:
-    if letter.status == REPLAYING:  # taken over from a dead run: the same replay, with the same number
+    taken_over = letter.status == REPLAYING
+    if taken_over:  # from a dead run: the same replay, with the same number
         after = replace(letter, claim_run=run.number, claimed_by=run.by.actor, claimed_at=run.by.at)
     else:
         same = letter.same_body_replays + 1 if letter.sent_sha256 == letter.current_sha256 else 1
@@ -211,7 +212,14 @@ def _claim_one(connection: Connection[Any], letter: Letter, run: Run) -> Letter:
         "id": letter.id,
     }
     connection.execute(CLAIM, values)
-    add_act(connection, letter.id, "claimed", run.by, state_of(letter), {**state_of(after), "forced": run.force})
+    add_act(
+        connection,
+        letter.id,
+        "claimed",
+        run.by,
+        state_of(letter),
+        {**state_of(after), "forced": run.force, "taken_over": taken_over},
+    )
     return after
 
 

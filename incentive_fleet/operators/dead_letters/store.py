@@ -38,10 +38,10 @@ LIST = f"SELECT {COLUMNS} FROM dead_letters d WHERE {WHERE} ORDER BY d.last_seen
 COUNT = f"SELECT count(*) FROM dead_letters d WHERE {WHERE}"
 IDS = f"SELECT d.id FROM dead_letters d WHERE {WHERE} ORDER BY d.id LIMIT %(limit)s"
 GROUP = f"""
-    SELECT d.reason, d.cause, d.event_type, d.source_queue, count(*) AS count, min(d.first_seen) AS oldest,
-           max(d.last_seen) AS newest, min(d.id) AS example
+    SELECT d.reason, d.cause, d.event_type, array_agg(DISTINCT d.source_queue ORDER BY d.source_queue) AS source_queues,
+           count(*) AS count, min(d.first_seen) AS oldest, max(d.last_seen) AS newest, min(d.id) AS example
     FROM dead_letters d WHERE {WHERE}
-    GROUP BY d.reason, d.cause, d.event_type, d.source_queue
+    GROUP BY d.reason, d.cause, d.event_type
     ORDER BY count(*) DESC, min(d.id) LIMIT %(limit)s
 """
 GET = f"SELECT {COLUMNS} FROM dead_letters WHERE id = %s"
@@ -79,7 +79,7 @@ class Group:
     reason: str
     cause: str
     event_type: str | None
-    source_queue: str
+    source_queues: list[str]
     count: int
     oldest: datetime
     newest: datetime
