@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import boto3
 import pika
+import tenacity
 
 from incentive_fleet.consumers import declare
 from incentive_fleet.consumers.history import REASON
@@ -103,14 +104,13 @@ class Brokers:
         failures = publisher.publish(messages)
         assert not failures, failures
 
-    def patiently(self, source: Source, bodies: list[bytes], type_: str | None = "", tries: int = 200) -> None:
+    def patiently(self, source: Source, bodies: list[bytes], type_: str | None = "") -> None:
         """Publish however long the broker is away; what was under way is sent again, which consumers must bear."""
-        for left in reversed(range(tries)):
-            try:
-                return self.publish(source, bodies, type_)
-            except BrokerUnavailable:
-                if not left:
-                    raise
+        away = tenacity.retry_if_exception_type(BrokerUnavailable)
+        stop = tenacity.stop_after_delay(120)
+        tenacity.Retrying(retry=away, stop=stop, wait=tenacity.wait_fixed(0.2), reraise=True)(
+            self.publish, source, bodies, type_
+        )
 
     @contextmanager
     def channel(self) -> Iterator[Any]:
@@ -122,6 +122,16 @@ class Brokers:
 
     def url(self, queue: str) -> str:
         return str(self.sqs.get_queue_url(QueueName=queue)["QueueUrl"])
+
+    def queue_of(self, source: Source, type_: str | None) -> str:
+        """The queue that a message of this type goes to; the first takes what has no queue of its own."""
+        groups = self.queues[source]
+        return next((group.source for group in groups if group.type == type_), groups[0].source)
+
+    def rabbitmq_names(self) -> list[str]:
+        """Every queue that a message of the fleet's can be in."""
+        groups = self.queues["rabbitmq"]
+        return [n for group in groups for n in (group.source, group.dead_letters, *(n for _, n in group.retries))]
 
     def left(self, source: Source) -> dict[str, int]:
         """Messages in the queues that are consumed and in those of the retries; nobody may be consuming meanwhile."""

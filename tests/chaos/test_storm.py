@@ -1,0 +1,169 @@
+"""Fault runs: a short storm in every test run, and a long one behind `make chaos`. See storm.py and faults.py.
+
+CHAOS_SEED and CHAOS_SECONDS change the long one; the seed is printed with its table.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import random
+import uuid
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from incentive_fleet.incentives.campaign_file import parse_campaigns
+from incentive_fleet.ledger.grants import Grant, grant
+from incentive_fleet.ledger.session import Session
+from incentive_fleet.ledger.terms import load_campaigns
+from incentive_fleet.operators import sample_shop
+from incentive_fleet.operators.embedded.postgres import SOCKET_NAME, Postgres
+from incentive_fleet.operators.embedded.rabbitmq import RabbitMQ
+from incentive_fleet.operators.grant_file import read_grants
+from tests.chaos.faults import Fleet, Site
+from tests.chaos.ground import Brokers, settings_of
+from tests.chaos.storm import Plan, Storm, judge, report
+from tests.chaos.wire import Wire
+from tests.parts import ROOT, fresh_database, make_template, wait_until_registered
+from tests.shop import NOON, calm_balances, open_shop
+
+SEED = int(os.environ.get("CHAOS_SEED", "20260401"))
+SECONDS = float(os.environ.get("CHAOS_SECONDS", "600"))
+FAULTS_LEAST = 100  # of the long run of ten minutes
+DATA = ROOT.parent / "shared" / "data"
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """Everything a storm needs, ready: topology, an empty ledger, wires, and a fleet that was not started yet."""
+
+    brokers: Brokers
+    site: Site
+    url: str  # of the ledger
+    spare_url: str  # of another empty one, for the calm run
+
+
+@pytest.fixture(scope="module")
+def own_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    """A server of the storm's own: it is crashed, and others have sessions on the shared one."""
+    server = Postgres(tmp_path_factory.mktemp("storm") / "postgres")
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="module")
+def own_template(own_postgres: Postgres) -> str:
+    return make_template(own_postgres)
+
+
+@pytest.fixture(scope="module")
+def own_rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
+    node = RabbitMQ(tmp_path_factory.mktemp("storm") / "rabbitmq")
+    try:
+        node.start()
+        yield node
+    finally:
+        node.kill()
+
+
+@pytest.fixture
+def ground(
+    own_postgres: Postgres, own_template: str, own_rabbitmq: RabbitMQ, localstack: Any, tmp_path: Path
+) -> Iterator[Ground]:
+    direct = settings_of(
+        f"t{uuid.uuid4().hex[:8]}", rabbitmq_url=own_rabbitmq.url, aws_endpoint_url=localstack.endpoint_url
+    )
+    brokers = Brokers(direct)
+    brokers.apply()
+    wait_until_registered(own_rabbitmq, *brokers.rabbitmq_names())
+    with (
+        fresh_database(own_postgres, own_template) as url,
+        fresh_database(own_postgres, own_template) as spare_url,
+    ):
+        sockets = parse_qs(urlsplit(url).query)["host"][0]
+        wires = {
+            "Postgres": Wire(sockets + SOCKET_NAME),
+            "RabbitMQ": Wire(("127.0.0.1", own_rabbitmq.record.ports["amqp"])),
+            "SQS": Wire(("127.0.0.1", urlsplit(localstack.endpoint_url).port or 0)),
+        }
+        database = urlsplit(url).path[1:]
+        wired = direct.model_copy(
+            update={
+                "database_url": f"postgresql://postgres@127.0.0.1:{wires['Postgres'].port}/{database}",
+                "rabbitmq_url": f"amqp://guest:guest@127.0.0.1:{wires['RabbitMQ'].port}/%2F",
+                "aws_endpoint_url": f"http://127.0.0.1:{wires['SQS'].port}",
+                "batch_size": 50,  # so that a fault finds a batch to hit, and not all of the stream in one
+                "prefetch": 100,
+            }
+        )
+        fleet = Fleet(wired, tmp_path / "fleet.log")
+        site = Site(own_postgres, own_rabbitmq, database, wires, fleet, random.Random(SEED + 2))
+        try:
+            yield Ground(brokers, site, url, spare_url)
+        finally:
+            site.clear_away()
+            for wire in wires.values():
+                wire.close()
+            brokers.close()
+
+
+def weather(ground: Ground, plan: Plan, bodies: list[bytes], calm: dict[str, int]) -> Storm:
+    """Run a storm and fail with everything that it left wrong; the table is printed either way."""
+    storm = Storm(plan, ground.site, ground.brokers, bodies, ground.url)
+    try:
+        storm.run()
+        wrong = judge(storm, calm)
+    finally:
+        print("\n" + report(storm))  # noqa: T201
+    assert not wrong, "\n".join(wrong)
+    return storm
+
+
+@pytest.mark.timeout(150)
+def test_a_short_storm_changes_nothing(ground: Ground) -> None:
+    shop = sample_shop.Shop(250, seed=SEED, refunds=0.3)
+    bodies = [body for _, body in sample_shop.events(shop)]
+    for url in (ground.url, ground.spare_url):
+        open_shop(url, shop)
+    calm = calm_balances(ground.spare_url, bodies)
+    storm = weather(ground, Plan(SEED, seconds=22, gap_s=(0.1, 0.7), poison=45, conflicts=5), bodies, calm)
+    assert storm.faults.total() >= 10
+
+
+@pytest.mark.chaos
+def test_a_long_storm_changes_nothing(ground: Ground) -> None:
+    bodies, calm = _retail(ground) if DATA.exists() else _generated(ground)
+    storm = weather(ground, Plan(SEED, SECONDS, gap_s=(0.2, 2.5), poison=900, conflicts=100), bodies, calm)
+    assert storm.faults.total() >= FAULTS_LEAST * SECONDS / 600
+
+
+def _generated(ground: Ground) -> tuple[list[bytes], dict[str, int]]:
+    shop = sample_shop.Shop(10_000, seed=SEED, refunds=0.3)
+    bodies = [body for _, body in sample_shop.events(shop)]
+    for url in (ground.url, ground.spare_url):
+        open_shop(url, shop)
+    return bodies, calm_balances(ground.spare_url, bodies)
+
+
+def _retail(ground: Ground) -> tuple[list[bytes], dict[str, int]]:
+    """The roomy stream of real orders that lies beside the project."""
+    with gzip.open(DATA / "online-retail.jsonl.gz") as lines:
+        bodies = [line.rstrip(b"\n") for line in lines]
+    rows = [row.grant for row in read_grants(DATA / "online-retail-grants.csv.gz")]
+    grants = [row for row in rows if isinstance(row, Grant)]
+    assert len(grants) == len(rows)
+    terms = parse_campaigns((DATA / "online-retail-campaigns.toml").read_text())
+    for url in (ground.url, ground.spare_url):
+        with closing(Session(url)) as session:
+            load_campaigns(session.connection, terms)
+            grant(session, grants, NOON)
+    return bodies, calm_balances(ground.spare_url, bodies)
