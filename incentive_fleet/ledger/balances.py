@@ -30,9 +30,9 @@ def read_balances(
     """Every account that is not zero as "account|currency", in minor units, positive on its normal side, sorted by key.
 
     With `as_of` (aware) only transfers strictly before that moment count: 2026-02-01T00:00:00Z is the end of January.
-    `by` says which of their times: `booked` never changes once it has passed; `happened` is when it happened in the
-    world, and moves while late events for that month still come in. Raises ValueError for a naive `as_of`,
-    DatabaseUnavailable or DatabaseContention; a retry helps with the latter two.
+    `by` says which of their times: `booked` stands once the moment has passed and the transactions then open have ended;
+    `happened` is when it happened in the world, and moves while late events for that month still come in. Raises
+    ValueError for a naive `as_of`, DatabaseUnavailable or DatabaseContention; a retry helps with the latter two.
     """
     with snapshot(connection, whole_tables=True):
         if as_of is None:

@@ -69,8 +69,9 @@ def all_checks() -> tuple[Check, ...]:
 def verify(connection: Connection[Any], sample: int = 10) -> Report:
     """Run every check in one snapshot, keeping the first `sample` faulty rows of each; a live fleet may go on meanwhile.
 
-    Reads every transfer several times: minutes for ten millions. Raises ValueError for a sample outside 0 to 10,000,
-    DatabaseUnavailable or DatabaseContention; a retry helps with the latter two.
+    Reads everything several times: some 40 s for a million transfers of large orders on two cores, in proportion beyond.
+    Raises ValueError for a sample outside 0 to 10,000, DatabaseUnavailable or DatabaseContention; a retry helps with the
+    latter two.
     """
     if not 0 <= sample <= SAMPLE_MAX:
         raise ValueError(f"sample is {sample}: must be 0 to {SAMPLE_MAX}")

@@ -46,9 +46,7 @@ def _failing(report: Report) -> set[str]:
 
 
 def test_an_empty_ledger_is_sound(database_url: str) -> None:
-    report = _verify(database_url)
-    assert report.sound
-    assert report.transfers == 0
+    assert _verify(database_url).sound
 
 
 def test_the_small_world_is_sound_and_holds_every_kind_of_transfer(played_url: str) -> None:
