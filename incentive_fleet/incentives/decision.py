@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
+
+from pydantic_core import to_json
 
 
 @dataclass(slots=True)
@@ -82,7 +83,7 @@ class Decision:
             ]
         if self.refusals:
             document["refusals"] = [[r.code, r.campaign_id, r.version, r.reason] for r in self.refusals]
-        return json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+        return to_json(document).decode()
 
     @classmethod
     def from_json(cls, customer_id: str, currency: str, document: dict[str, list]) -> Decision:  # type: ignore[type-arg]

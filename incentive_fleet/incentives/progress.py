@@ -5,10 +5,11 @@ This is the desired state of DESIGN decision 2: the totals follow from the facts
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
+
+from pydantic_core import to_json
 
 from incentive_fleet.events.models import DeliveryCompleted, OrderRefunded
 from incentive_fleet.incentives.decision import Decision
@@ -43,7 +44,7 @@ class Progress:
 
     def to_json(self) -> str:
         """One compact JSON document; `from_json` reads it back."""
-        return json.dumps(
+        return to_json(
             [
                 self.undelivered,
                 self.refunded_undelivered,
@@ -52,9 +53,8 @@ class Progress:
                 self.delivered_at.isoformat() if self.delivered_at else None,
                 [[v.campaign_id, v.lot_no, v.reversed_before, v.clawed_back] for v in self.vested],
                 self.outcomes,
-            ],
-            separators=(",", ":"),
-        )
+            ]
+        ).decode()
 
     @classmethod
     def from_json(cls, document: list) -> Progress:  # type: ignore[type-arg]
@@ -74,6 +74,8 @@ class Progress:
         """R of each line (SPEC 6): the gross value that is no longer standing."""
         if self.fully_refunded:
             return gross
+        if not (any(self.undelivered) or any(self.refunded_undelivered) or any(self.returned)):
+            return [0] * len(gross)  # as most orders stay
         return [
             min(whole, max(undelivered, refunded) + returned)
             for whole, undelivered, refunded, returned in zip(
@@ -92,6 +94,8 @@ class Anomaly:
 
 def reversed_of(shares: list[int], gross: list[int], reversed_value: list[int]) -> int:
     """How much of an incentive, shared so over the lines, must be reversed in all when R of each line is given."""
+    if not any(reversed_value):
+        return 0
     total = 0
     for part, whole, gone in zip(shares, gross, reversed_value, strict=True):
         if part and gone:

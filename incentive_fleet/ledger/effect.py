@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
+from pydantic_core import to_json
 
 from incentive_fleet.events.models import DeliveryCompleted, OrderPlaced, OrderRefunded
+from incentive_fleet.events.outcomes import OUTCOME_SOURCE, outcome_id
 from incentive_fleet.incentives import outcomes
 from incentive_fleet.incentives.campaigns import CampaignSet
 from incentive_fleet.incentives.delivery import settle
@@ -15,7 +15,6 @@ from incentive_fleet.incentives.progress import Anomaly, Progress, note_delivery
 from incentive_fleet.incentives.reversal import reverse
 from incentive_fleet.ledger.working_set import Fact, Order, OutcomeRow, WorkingSet
 
-OUTCOME_SOURCE = "/incentive-fleet"
 APPLIED, REVERSED, REISSUED = "incentives-applied.v1", "incentives-reversed.v1", "incentives-reissued.v1"
 
 
@@ -102,7 +101,7 @@ def _publish(working: WorkingSet, order: Order, fact: Fact, kind: str, sequence:
     order_id = fact.data.order_id
     event = {
         "specversion": "1.0",
-        "id": hashlib.sha256(f"{kind}\n{order_id}\n{fact.fact}".encode()).hexdigest()[:32],
+        "id": outcome_id(kind, order_id, getattr(fact.data, "refund_id", "")),
         "source": OUTCOME_SOURCE,
         "type": kind,
         "time": fact.happened_at.isoformat().replace("+00:00", "Z"),
@@ -119,5 +118,4 @@ def _publish(working: WorkingSet, order: Order, fact: Fact, kind: str, sequence:
     }
     if fact.traceparent is not None:
         event["traceparent"] = fact.traceparent
-    body = json.dumps(event, ensure_ascii=False, separators=(",", ":"))
-    working.writes.outcomes.append(OutcomeRow(order_id, fact.fact, sequence, kind, body))
+    working.writes.outcomes.append(OutcomeRow(order_id, fact.fact, sequence, kind, to_json(event).decode()))

@@ -11,8 +11,9 @@ from psycopg import Connection
 
 from incentive_fleet.incentives.posting import Posting
 from incentive_fleet.incentives.wallet import Wallet, expire
+from incentive_fleet.ledger.columns import packed_columns
 from incentive_fleet.ledger.connection import mapped_errors, retry_contention
-from incentive_fleet.ledger.locking import READ_LOTS, WalletNeeds, add_lots, columns_of, lock_terms, lock_wallets
+from incentive_fleet.ledger.locking import READ_LOTS, WalletNeeds, add_lots, lock_terms, lock_wallets
 from incentive_fleet.ledger.session import Session
 from incentive_fleet.ledger.working_set import WalletKey
 from incentive_fleet.ledger.writing import write_transfers, write_wallets
@@ -80,4 +81,4 @@ def _add_roots(connection: Connection[Any], wallets: dict[WalletKey, Wallet]) ->
         for lot in wallet.lots.values()
         if lot.root_lot_no not in wallet.lots
     }
-    add_lots(wallets, connection.execute(READ_LOTS, ([], [], *columns_of(sorted(missing), 3))).fetchall())
+    add_lots(wallets, connection.execute(READ_LOTS, ["", "", *packed_columns(sorted(missing), 3)]).fetchall())

@@ -20,46 +20,48 @@ from incentive_fleet.incentives.campaigns import CampaignSet, Usage
 from incentive_fleet.incentives.decision import Decision
 from incentive_fleet.incentives.progress import Progress
 from incentive_fleet.incentives.wallet import Lot, Wallet
+from incentive_fleet.ledger.columns import packed, packed_columns, unpacked
 from incentive_fleet.ledger.terms import TERMS_LOCK, Terms, read_terms
-from incentive_fleet.ledger.working_set import DELIVERY, Fact, FactKey, Order, WalletKey
+from incentive_fleet.ledger.working_set import DELIVERY, PLACING, Fact, FactKey, Order, WalletKey
 
 Row = tuple[Any, ...]
+TEXTS, INTS = unpacked(), unpacked("int")
 
 BEGIN_BATCH = "BEGIN"
 LOCK_TERMS = "SELECT pg_advisory_xact_lock_shared(%s)"
 READ_REVISION = "SELECT revision FROM campaign_revision"
-CREATE_ORDERS = "INSERT INTO orders (order_id) SELECT unnest(%s::text[]) ON CONFLICT DO NOTHING"
-LOCK_ORDERS = """
-    SELECT order_id FROM orders WHERE order_id = ANY(%s) AND xmin <> pg_current_xact_id()::xid
+CREATE_ORDERS = f"INSERT INTO orders (order_id) SELECT unnest({TEXTS}) ON CONFLICT DO NOTHING"
+LOCK_ORDERS = f"""
+    SELECT order_id FROM orders WHERE order_id = ANY({TEXTS}) AND xmin <> pg_current_xact_id()::xid
     ORDER BY order_id FOR NO KEY UPDATE
 """
-READ_FACTS = """
+READ_FACTS = f"""
     SELECT f.order_id, f.fact, f.source, f.event_id, f.digest
-    FROM unnest(%s::text[], %s::text[]) AS k (order_id, fact) JOIN facts f USING (order_id, fact)
+    FROM unnest({TEXTS}, {TEXTS}) AS k (order_id, fact) JOIN facts f USING (order_id, fact)
     UNION ALL
     SELECT f.order_id, f.fact, f.source, f.event_id, f.digest
-    FROM unnest(%s::text[], %s::text[]) AS k (event_id, source) JOIN facts f USING (event_id, source)
+    FROM unnest({TEXTS}, {TEXTS}) AS k (event_id, source) JOIN facts f USING (event_id, source)
 """
-READ_ORDERS = """
+READ_ORDERS = f"""
     SELECT d.order_id, d.customer_id, d.currency, d.decision, o.progress
-    FROM decisions d JOIN orders o USING (order_id) WHERE d.order_id = ANY(%s)
+    FROM decisions d JOIN orders o USING (order_id) WHERE d.order_id = ANY({TEXTS})
 """
-READ_WAITING = """
+READ_WAITING = f"""
     SELECT f.order_id, f.fact, f.source, f.event_id, f.traceparent, f.happened_at, f.data::text
-    FROM waiting w JOIN facts f USING (order_id, fact) WHERE w.order_id = ANY(%s)
+    FROM waiting w JOIN facts f USING (order_id, fact) WHERE w.order_id = ANY({TEXTS})
 """
-CREATE_WALLETS = """
-    INSERT INTO wallets (customer_id, currency) SELECT * FROM unnest(%s::text[], %s::text[]) ON CONFLICT DO NOTHING
+CREATE_WALLETS = f"""
+    INSERT INTO wallets (customer_id, currency) SELECT * FROM unnest({TEXTS}, {TEXTS}) ON CONFLICT DO NOTHING
 """
-LOCK_WALLETS = """
-    SELECT 1 FROM unnest(%s::text[], %s::text[]) WITH ORDINALITY AS k (customer_id, currency, position)
+LOCK_WALLETS = f"""
+    SELECT 1 FROM unnest({TEXTS}, {TEXTS}) WITH ORDINALITY AS k (customer_id, currency, position)
     JOIN wallets w USING (customer_id, currency) WHERE w.xmin <> pg_current_xact_id()::xid
     ORDER BY k.position FOR NO KEY UPDATE OF w
 """
-LOCK_CAMPAIGNS = """
-    SELECT campaign_id FROM campaigns WHERE campaign_id = ANY(%s) ORDER BY campaign_id FOR NO KEY UPDATE
+LOCK_CAMPAIGNS = f"""
+    SELECT campaign_id FROM campaigns WHERE campaign_id = ANY({TEXTS}) ORDER BY campaign_id FOR NO KEY UPDATE
 """
-READ_WALLETS = """
+READ_WALLETS = f"""
     SELECT k.customer_id, k.currency,
         (SELECT b.balance FROM balances b
          WHERE b.account = 'wallet:' || k.customer_id AND b.currency = k.currency AND b.slot = 0),
@@ -67,28 +69,28 @@ READ_WALLETS = """
          WHERE b.account = 'debt:' || k.customer_id AND b.currency = k.currency AND b.slot = 0),
         (SELECT l.lot_no FROM lots l WHERE l.customer_id = k.customer_id AND l.currency = k.currency
          ORDER BY l.lot_no DESC LIMIT 1)
-    FROM unnest(%s::text[], %s::text[]) AS k (customer_id, currency)
+    FROM unnest({TEXTS}, {TEXTS}) AS k (customer_id, currency)
 """
 LOT_COLUMNS = """l.customer_id, l.currency, l.lot_no, l.campaign_id, l.amount, l.remaining, l.expires_at,
     l.reissue_days, l.root_lot_no, l.reissued_from, l.expired, l.order_id, l.cause, l.created_at"""
 READ_LOTS = f"""
-    SELECT {LOT_COLUMNS} FROM unnest(%s::text[], %s::text[]) AS k (customer_id, currency)
+    SELECT {LOT_COLUMNS} FROM unnest({TEXTS}, {TEXTS}) AS k (customer_id, currency)
     JOIN lots l USING (customer_id, currency) WHERE l.live
     UNION ALL
-    SELECT {LOT_COLUMNS} FROM unnest(%s::text[], %s::text[], %s::int[]) AS k (customer_id, currency, lot_no)
+    SELECT {LOT_COLUMNS} FROM unnest({TEXTS}, {TEXTS}, {INTS}) AS k (customer_id, currency, lot_no)
     JOIN lots l USING (customer_id, currency, lot_no)
 """
-READ_REDEMPTIONS = """
+READ_REDEMPTIONS = f"""
     SELECT k.campaign_id, k.customer_id, count(*)
-    FROM unnest(%s::text[], %s::text[]) AS k (campaign_id, customer_id) JOIN redemptions r USING (campaign_id, customer_id)
+    FROM unnest({TEXTS}, {TEXTS}) AS k (campaign_id, customer_id) JOIN redemptions r USING (campaign_id, customer_id)
     WHERE r.released_at IS NULL GROUP BY k.campaign_id, k.customer_id
 """
-READ_SPENT = """
+READ_SPENT = f"""
     SELECT c.campaign_id,
         (SELECT coalesce(sum(b.balance), 0)::bigint FROM balances b
          WHERE b.account = 'campaign:' || c.campaign_id AND b.currency = c.currency),
         (SELECT coalesce(sum(r.live), 0)::bigint FROM redemption_counts r WHERE r.campaign_id = c.campaign_id)
-    FROM campaigns c WHERE c.campaign_id = ANY(%s)
+    FROM campaigns c WHERE c.campaign_id = ANY({TEXTS})
 """
 
 
@@ -114,25 +116,20 @@ def lock_orders(
 ) -> tuple[Terms, Identities, dict[str, Order]]:
     """Begin the transaction, lock the batch's orders and read facts, decisions and what waits."""
     order_ids = sorted({fact.data.order_id for _, fact in events})
-    undoing = sorted({f.data.order_id for _, f in events if isinstance(f.data, OrderRefunded | DeliveryCompleted)})
-    placing = sorted({f.data.order_id for e, f in events if e.type == "order-placed.v1"})
+    placing = sorted({f.data.order_id for _, f in events if f.fact == PLACING})
+    undoing = sorted({f.data.order_id for _, f in events if f.fact != PLACING})
+    named = packed(order_ids)
     with connection.pipeline():
         connection.execute(BEGIN_BATCH)
         connection.execute(LOCK_TERMS, (TERMS_LOCK,))
         revision = connection.execute(READ_REVISION)
-        connection.execute(CREATE_ORDERS, (order_ids,))
-        connection.execute(LOCK_ORDERS, (order_ids,))
+        connection.execute(CREATE_ORDERS, (named,))
+        connection.execute(LOCK_ORDERS, (named,))
         facts = connection.execute(
-            READ_FACTS,
-            (
-                [f.data.order_id for _, f in events],
-                [f.fact for _, f in events],
-                [f.event_id for _, f in events],
-                [f.source for _, f in events],
-            ),
+            READ_FACTS, packed_columns([(f.data.order_id, f.fact, f.event_id, f.source) for _, f in events], 4)
         )
-        stored = connection.execute(READ_ORDERS, (undoing,))
-        waiting = connection.execute(READ_WAITING, (placing,))
+        stored = connection.execute(READ_ORDERS, (packed(undoing),))
+        waiting = connection.execute(READ_WAITING, (packed(placing),))
     identities = _identities(facts.fetchall())
     terms = _current(connection, terms, int(_one(revision.fetchone())))
     return terms, identities, _orders(order_ids, stored.fetchall(), waiting.fetchall())
@@ -160,15 +157,15 @@ def lock_wallets(
 
     `limited` are the campaigns with a total or a budget, `counted` the (campaign, customer) pairs with a limit each.
     """
-    customers, currencies = columns_of(needs.wallets, 2)
-    campaign_ids, counted_pairs = sorted(limited), sorted(counted)
+    customers, currencies = packed_columns(needs.wallets, 2)
+    campaign_ids = packed(sorted(limited))
     with connection.pipeline():
         connection.execute(CREATE_WALLETS, (customers, currencies))
         connection.execute(LOCK_WALLETS, (customers, currencies))
         connection.execute(LOCK_CAMPAIGNS, (campaign_ids,))
         wallets = connection.execute(READ_WALLETS, (customers, currencies))
-        lots = connection.execute(READ_LOTS, (*columns_of(needs.live, 2), *columns_of(needs.lots, 3)))
-        redemptions = connection.execute(READ_REDEMPTIONS, columns_of(counted_pairs, 2))
+        lots = connection.execute(READ_LOTS, (*packed_columns(needs.live, 2), *packed_columns(needs.lots, 3)))
+        redemptions = connection.execute(READ_REDEMPTIONS, packed_columns(sorted(counted), 2))
         spent = connection.execute(READ_SPENT, (campaign_ids,))
     usage = Usage()
     for campaign_id, customer_id, count in redemptions.fetchall():
@@ -217,11 +214,6 @@ def _orders(order_ids: list[str], stored: list[Row], waiting: list[Row]) -> dict
         parsed = from_canonical(kind, data.encode())
         orders[order_id].waiting.append(Fact(fact, source, event_id, kind, traceparent, parsed, happened_at))
     return orders
-
-
-def columns_of(rows: Sequence[tuple[Any, ...]], width: int) -> tuple[list[Any], ...]:
-    """Rows turned into one list a column, for unnest; `width` columns even when there are no rows."""
-    return tuple([row[column] for row in rows] for column in range(width))
 
 
 def _one(row: Row | None) -> Any:

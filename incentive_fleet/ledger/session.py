@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
+from psycopg.types.json import set_json_loads
+from pydantic_core import from_json
 
 from incentive_fleet.ledger.connection import connect
 from incentive_fleet.ledger.terms import Terms
@@ -35,6 +37,7 @@ class Session:
             connection = connect(self.url, application_name=self.application_name)
             for statement in PLANNER.split(";"):
                 connection.execute(statement.strip())
+            set_json_loads(from_json, context=connection)
             self._connection = connection
         return self._connection
 

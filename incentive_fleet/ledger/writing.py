@@ -13,8 +13,10 @@ from psycopg import Connection
 
 from incentive_fleet.events.codec import Event
 from incentive_fleet.incentives.wallet import Lot, Wallet
+from incentive_fleet.ledger.columns import packed_columns, unpacked
 from incentive_fleet.ledger.working_set import Fact, WorkingSet
 
+TEXTS, INTS, BIGINTS, TIMES = unpacked(), unpacked("int"), unpacked("bigint"), unpacked("timestamptz")
 COPY_FACTS = "COPY facts (order_id, fact, source, event_id, digest, traceparent, happened_at, data) FROM STDIN"
 COPY_DECISIONS = "COPY decisions (order_id, customer_id, currency, decision) FROM STDIN"
 COPY_WAITING = "COPY waiting (order_id, fact) FROM STDIN"
@@ -28,29 +30,29 @@ COPY_LOTS = (
 )
 COPY_REDEMPTIONS = "COPY redemptions (campaign_id, customer_id, order_id, discount, redeemed_at) FROM STDIN"
 COPY_OUTBOX = "COPY outbox (order_id, fact, sequence, type, body) FROM STDIN"
-UPDATE_ORDERS = """
+UPDATE_ORDERS = f"""
     UPDATE orders SET progress = k.progress::json
-    FROM unnest(%s::text[], %s::text[]) AS k (order_id, progress) WHERE orders.order_id = k.order_id
+    FROM unnest({TEXTS}, {TEXTS}) AS k (order_id, progress) WHERE orders.order_id = k.order_id
 """
-UPDATE_LOTS = """
+UPDATE_LOTS = f"""
     UPDATE lots SET remaining = k.remaining, expired = k.expired
-    FROM unnest(%s::text[], %s::text[], %s::int[], %s::bigint[], %s::bigint[])
+    FROM unnest({TEXTS}, {TEXTS}, {INTS}, {BIGINTS}, {BIGINTS})
         AS k (customer_id, currency, lot_no, remaining, expired)
     WHERE lots.customer_id = k.customer_id AND lots.currency = k.currency AND lots.lot_no = k.lot_no
 """
-RELEASE_REDEMPTIONS = """
+RELEASE_REDEMPTIONS = f"""
     UPDATE redemptions SET released_at = k.released_at
-    FROM unnest(%s::text[], %s::text[], %s::text[], %s::timestamptz[])
+    FROM unnest({TEXTS}, {TEXTS}, {TEXTS}, {TIMES})
         AS k (campaign_id, customer_id, order_id, released_at)
     WHERE redemptions.campaign_id = k.campaign_id AND redemptions.customer_id = k.customer_id
       AND redemptions.order_id = k.order_id
 """
-DELETE_WAITING = """
-    DELETE FROM waiting USING unnest(%s::text[], %s::text[]) AS k (order_id, fact)
+DELETE_WAITING = f"""
+    DELETE FROM waiting USING unnest({TEXTS}, {TEXTS}) AS k (order_id, fact)
     WHERE waiting.order_id = k.order_id AND waiting.fact = k.fact
 """
-INSERT_ANOMALIES = """
-    INSERT INTO anomalies (order_id, reason, subject) SELECT * FROM unnest(%s::text[], %s::text[], %s::text[])
+INSERT_ANOMALIES = f"""
+    INSERT INTO anomalies (order_id, reason, subject) SELECT * FROM unnest({TEXTS}, {TEXTS}, {TEXTS})
     ON CONFLICT DO NOTHING
 """
 
@@ -144,4 +146,4 @@ def copy_rows(connection: Connection[Any], statement: str, rows: Iterable[tuple[
 
 def _execute(connection: Connection[Any], statement: str, rows: Sequence[tuple[object, ...]]) -> None:
     if rows:
-        connection.execute(statement, [list(column) for column in zip(*rows, strict=True)])
+        connection.execute(statement, packed_columns(rows, len(rows[0])))
