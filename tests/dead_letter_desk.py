@@ -1,0 +1,177 @@
+"""An operator's desk in tests: both brokers, a database of the test's own, and the product's own functions to work with."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg
+
+from incentive_fleet.consumers.worker import run_worker
+from incentive_fleet.incentives.campaign_file import parse_campaigns
+from incentive_fleet.ledger.connection import connect
+from incentive_fleet.ledger.session import Session
+from incentive_fleet.ledger.terms import load_campaigns
+from incentive_fleet.operators.dead_letters import acts, changes, editing, store
+from incentive_fleet.operators.dead_letters.acts import Act, By
+from incentive_fleet.operators.dead_letters.arrivals import Arrival
+from incentive_fleet.operators.dead_letters.changes import Done
+from incentive_fleet.operators.dead_letters.collector import run_collector
+from incentive_fleet.operators.dead_letters.keeping import keep
+from incentive_fleet.operators.dead_letters.letter import Letter
+from incentive_fleet.operators.dead_letters.rehearsal import Effect, rehearse
+from incentive_fleet.operators.dead_letters.replay import replay
+from incentive_fleet.operators.dead_letters.store import Filters
+from incentive_fleet.settings import Settings
+from tests.chaos.ground import Brokers, Source, environment_of
+from tests.domain import terms
+
+NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
+TERMS = terms("coupon", "k", code="K", amount=100) + terms("earn", "e", rate_bps=1_000)
+IDLE_S = 0.3
+
+
+def order(number: int | str = 1, **changed: Any) -> bytes:
+    """A placing with one coupon; 900 cents payable, 90 earned: two transfers."""
+    data = {
+        "order_id": f"o-{number}",
+        "customer_id": f"c-{number}",
+        "currency": "EUR",
+        "placed_at": "2026-01-10T12:00:00Z",
+        "lines": [{"line_id": "1", "sku": "a", "quantity": 1, "unit_price": 1000}],
+        "coupons": ["K"],
+        **changed,
+    }
+    return cloud_event(f"e-{number}", "order-placed.v1", data)
+
+
+def refund(number: int | str = 1, id: str = "r-1") -> bytes:
+    """All of the order goes back."""
+    data = {"refund_id": id, "order_id": f"o-{number}", "currency": "EUR", "refunded_at": "2026-01-12T12:00:00Z"}
+    return cloud_event(f"{id}-{number}", "order-refunded.v1", data)
+
+
+def cloud_event(id: str, type_: str, data: dict[str, Any]) -> bytes:
+    head = {"specversion": "1.0", "id": id, "source": "shop", "type": type_, "time": "2026-01-10T12:00:00Z"}
+    return json.dumps({**head, "subject": data["order_id"], "data": data}).encode()
+
+
+def arrival(body: bytes, *, name: str = "copy-1", queue: str = "q", **changed: Any) -> Arrival:
+    """A copy as an SQS dead-letter queue hands it over."""
+    headers: dict[str, str] = changed.pop("headers", {"fleet-reason": "conflict", "fleet-detail": "taken"})
+    values = {
+        "transport": "sqs",
+        "source_queue": queue,
+        "dead_letter_queue": f"{queue}-dlq",
+        "body": body,
+        "headers": headers,
+        "envelope": {"attributes": {}},
+        "name": name,
+        "certain": True,
+        "receive_count": 1,
+        "moved_by_broker": "",
+        "receipt": None,
+    }
+    return Arrival(**{**values, **changed})
+
+
+def by(actor: str = "ann", reason: str = "") -> By:
+    return By(actor, NOON, reason)
+
+
+@dataclass
+class Desk:
+    """Work on dead letters in one database."""
+
+    url: str
+
+    def connect(self) -> Any:
+        return closing(connect(self.url))
+
+    def load(self) -> None:
+        with self.connect() as connection:
+            load_campaigns(connection, parse_campaigns(TERMS))
+
+    def keep(self, *arrivals: Arrival, at: datetime = NOON) -> list[str]:
+        with self.connect() as connection:
+            return [seen.value for seen in keep(connection, arrivals, at)]
+
+    def letters(self, **filters: Any) -> list[Letter]:
+        """By id."""
+        with self.connect() as connection:
+            return sorted(store.list_letters(connection, Filters(**filters), limit=1_000), key=lambda one: one.id)
+
+    def letter(self, number: int) -> Letter:
+        with self.connect() as connection:
+            return store.get_letter(connection, number)
+
+    def acts(self, number: int | None = None) -> Sequence[Act]:
+        with self.connect() as connection:
+            return acts.list_acts(connection, number, limit=1_000)
+
+    def rehearse(self, *letters: Letter) -> list[Effect]:
+        with closing(Session(self.url)) as session:
+            return rehearse(session, letters)
+
+    def edit(self, letter: Letter, *sets: str) -> Letter:
+        body = editing.assign(letter.current_body, [editing.parse_assignment(text) for text in sets])
+        with self.connect() as connection:
+            return changes.save_edit(connection, letter, body, by())
+
+    def discard(self, *ids: int, reason: str = "nobody needs it") -> list[Done]:
+        with self.connect() as connection:
+            return changes.discard(connection, ids, by(reason=reason))
+
+    def restore(self, *ids: int) -> list[Done]:
+        with self.connect() as connection:
+            return changes.restore(connection, ids, by())
+
+    def count(self, table: str) -> int:
+        with psycopg.connect(self.url) as owner:
+            row = owner.execute(f"SELECT count(*) FROM {table}").fetchone()  # type: ignore[arg-type]
+        assert row is not None
+        return int(row[0])
+
+
+@dataclass
+class Floor(Desk):
+    """A desk with the brokers beside it."""
+
+    settings: Settings
+    brokers: Brokers
+
+    def publish(self, source: Source, *bodies: bytes) -> None:
+        self.brokers.publish(source, bodies, "order-placed.v1")
+
+    def consume(self, source: Source) -> Counter[str]:
+        return run_worker([source], self.settings, IDLE_S, threading.Event())
+
+    def collect(self, source: Source) -> Counter[str]:
+        return run_collector([source], self.settings, threading.Event(), IDLE_S)
+
+    def give_up(self, source: Source, *bodies: bytes) -> list[Letter]:
+        """Publish, consume, collect: what lies in the database then."""
+        self.publish(source, *bodies)
+        self.consume(source)
+        self.collect(source)
+        return self.letters()
+
+    def replay(
+        self, *ids: int, actor: str = "ann", force: bool = False, settings: Settings | None = None
+    ) -> list[Done]:
+        session = Session(self.url)
+        return replay(session, settings or self.settings, ids, by(actor), force=force)
+
+    def waiting(self, source: Source) -> int:
+        """Messages in the source queues."""
+        return sum(self.brokers.left(source).values())
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return environment_of(self.settings)
