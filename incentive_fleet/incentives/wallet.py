@@ -6,6 +6,7 @@ The invariant: a wallet that holds anything and a debt never stand side by side.
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -54,16 +55,41 @@ class Wallet:
     last_lot_no: int = 0
     lots: dict[int, Lot] = field(default_factory=dict)
     new_lots: list[Lot] = field(default_factory=list)
-    touched: set[int] = field(default_factory=set)  # lots that were there before and have changed
+    touched: set[int] = field(default_factory=set)  # lots that have changed
+    _queue: list[Lot] | None = None  # in burn order; lots that were emptied meanwhile keep their place
+    _queued: set[int] = field(default_factory=set)
 
-    def live_in_burn_order(self) -> list[Lot]:
-        """Lots that hold something: soonest expiry first (none last), then oldest first (SPEC 5)."""
-        return sorted((lot for lot in self.lots.values() if lot.remaining > 0), key=_burn_order)
+    def live_in_burn_order(self) -> Iterator[Lot]:
+        """Lots that hold something: soonest expiry first (none last), then oldest first (SPEC 5).
+
+        Sorted once and kept in order, for one customer may have thousands of lots and hundreds of burns in a batch. No
+        credit may arrive while it is iterated over.
+        """
+        if self._queue is None:
+            self._queue = sorted((lot for lot in self.lots.values() if lot.remaining > 0), key=_burn_order)
+            self._queued = {lot.lot_no for lot in self._queue}
+        return (lot for lot in self._queue if lot.remaining > 0)
 
     def add(self, lot: Lot) -> None:
+        """Take in a new lot, which is empty until credit arrives in it."""
         self.lots[lot.lot_no] = lot
         self.new_lots.append(lot)
         self.last_lot_no = lot.lot_no
+
+    def fill(self, lot: Lot, amount: int) -> None:
+        """Put `amount` minor units into one of the wallet's lots."""
+        lot.remaining += amount
+        self.balance += amount
+        self.touched.add(lot.lot_no)
+        if self._queue is not None and lot.lot_no not in self._queued:
+            insort(self._queue, lot, key=_burn_order)
+            self._queued.add(lot.lot_no)
+
+    def take(self, lot: Lot, amount: int) -> None:
+        """Take `amount` minor units out of one of the wallet's lots."""
+        lot.remaining -= amount
+        self.balance -= amount
+        self.touched.add(lot.lot_no)
 
 
 def _burn_order(lot: Lot) -> tuple[bool, float, int]:
@@ -81,7 +107,7 @@ def burn(wallet: Wallet, wanted: int, moment: datetime, cause: Cause, postings: 
         if lot.expired_at(moment):
             continue
         amount = min(wanted, lot.remaining)
-        _take(wallet, lot, amount)
+        wallet.take(lot, amount)
         burned.append((lot.lot_no, amount))
         postings.append(_posting("credit", account, order_account(cause.order_id), amount, wallet, lot, cause))
         wanted -= amount
@@ -170,13 +196,13 @@ def claw_back(
     Expired lots that were not swept are taken too. Returns what the wallet lacked: it became debt (SPEC 6).
     """
     account, campaign = wallet_account(wallet.customer_id), campaign_account(campaign_id)
-    live = wallet.live_in_burn_order()
+    live = list(wallet.live_in_burn_order())
     family = sorted((lot for lot in live if lot.root_lot_no == vested_lot_no), key=lambda lot: lot.lot_no)
     for lot in family + [lot for lot in live if lot.root_lot_no != vested_lot_no]:
         if amount == 0:
             break
         piece = min(amount, lot.remaining)
-        _take(wallet, lot, piece)
+        wallet.take(lot, piece)
         postings.append(_posting("clawback", account, campaign, piece, wallet, lot, cause))
         amount -= piece
     if amount:
@@ -195,7 +221,7 @@ def expire(wallet: Wallet, due: datetime, postings: list[Posting]) -> int:
         assert lot.expires_at is not None
         cause = Cause("expiry", lot.expires_at, lot.order_id)
         amount = lot.remaining
-        _take(wallet, lot, amount)
+        wallet.take(lot, amount)
         wallet.lots[lot.root_lot_no].expired += amount
         wallet.touched.add(lot.root_lot_no)
         postings.append(_posting("expiry", wallet_account(wallet.customer_id), BREAKAGE, amount, wallet, lot, cause))
@@ -210,17 +236,11 @@ def take_back_grant(wallet: Wallet, granted_lot_no: int, cause: Cause, postings:
     for lot in sorted(wallet.lots.values(), key=lambda lot: lot.lot_no):
         if lot.root_lot_no == granted_lot_no and lot.remaining > 0:
             amount = lot.remaining
-            _take(wallet, lot, amount)
+            wallet.take(lot, amount)
             campaign = campaign_account(lot.campaign_id)
             postings.append(_posting("grant_reversal", account, campaign, amount, wallet, lot, cause))
             taken += amount
     return taken
-
-
-def _take(wallet: Wallet, lot: Lot, amount: int) -> None:
-    lot.remaining -= amount
-    wallet.balance -= amount
-    wallet.touched.add(lot.lot_no)
 
 
 def _arrive(
@@ -228,13 +248,11 @@ def _arrive(
 ) -> None:
     account = wallet_account(wallet.customer_id)
     postings.append(_posting(kind, source, account, amount, wallet, lot, cause))
-    lot.remaining += amount
-    wallet.balance += amount
-    wallet.touched.add(lot.lot_no)
+    wallet.fill(lot, amount)
     settled = min(wallet.debt, amount)
     if settled:
         wallet.debt -= settled
-        _take(wallet, lot, settled)
+        wallet.take(lot, settled)
         debt = debt_account(wallet.customer_id)
         postings.append(_posting("debt_settlement", account, debt, settled, wallet, lot, cause))
 

@@ -357,8 +357,13 @@ END $$;
 
 GRANT USAGE ON SCHEMA public TO incentives_app;
 GRANT SELECT ON ALL TABLES IN SCHEMA public TO incentives_app;
-GRANT INSERT ON campaign_versions, campaigns, orders, facts, waiting, decisions, anomalies, transfers, wallets, lots,
-    redemptions, grants, outbox, attempts TO incentives_app;
+GRANT INSERT ON campaign_versions, campaigns, orders, waiting, decisions, anomalies, wallets, lots, redemptions, grants,
+    attempts TO incentives_app;
+-- Column by column: when something was booked, recorded or numbered is the database's to say.
+GRANT INSERT (kind, debit_account, credit_account, currency, amount, customer_id, order_id, lot_no, cause, happened_at)
+    ON transfers TO incentives_app;
+GRANT INSERT (order_id, fact, source, event_id, digest, traceparent, happened_at, data) ON facts TO incentives_app;
+GRANT INSERT (order_id, fact, sequence, type, body) ON outbox TO incentives_app;
 GRANT UPDATE ON wallets, attempts TO incentives_app;  -- a row lock needs the privilege
 GRANT UPDATE (kind, currency, code, version) ON campaigns TO incentives_app;
 GRANT UPDATE (revision) ON campaign_revision TO incentives_app;
