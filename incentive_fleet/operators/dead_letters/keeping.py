@@ -82,16 +82,10 @@ def keep(connection: Connection[Any], arrivals: Sequence[Arrival], now: datetime
 
     Raises DatabaseUnavailable or DatabaseContention: nothing is kept then, and the same call again is right.
     """
-    seen: dict[int, Seen] = {}
-    # In one order everywhere, so that two collectors never wait for each other in a ring.
-    order = sorted(
-        range(len(arrivals)),
-        key=lambda at: (arrivals[at].transport, arrivals[at].source_queue, arrivals[at].body_sha256),
-    )
+    # In the order of arrival, so that ids tell it. Two collectors that hold the same bodies in opposite orders may
+    # deadlock; Postgres ends one of them, and its caller tries again.
     with mapped_errors(), connection.transaction():
-        for position in order:
-            seen[position] = _keep_one(connection, arrivals[position], now)
-    return [seen[position] for position in range(len(arrivals))]
+        return [_keep_one(connection, arrival, now) for arrival in arrivals]
 
 
 def _keep_one(connection: Connection[Any], arrival: Arrival, now: datetime) -> Seen:

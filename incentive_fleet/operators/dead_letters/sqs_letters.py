@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import base64
 import logging
-import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from math import ceil
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -31,7 +31,7 @@ COUNTS: Final = (
     "ApproximateNumberOfMessagesNotVisible",
     "ApproximateNumberOfMessagesDelayed",
 )
-POLL_S: Final = 1  # a queue's turn; SQS counts in whole seconds, and 0 would ask only some of its servers
+POLL_MOST_S: Final = 20  # SQS's longest poll
 
 
 class SqsDeadLetters:
@@ -44,6 +44,8 @@ class SqsDeadLetters:
         self._urls: dict[str, str] = {}  # of the dead-letter queues
         self._sources = {group.dead_letters: group.source for group in sqs_queues(settings)}
         self._held: set[Receipt] = set()
+        self._flowing = False  # whether the last receive gave any
+        self._pool = ThreadPoolExecutor(len(self._sources), thread_name_prefix="sqs-letters")
 
     def _connected(self) -> tuple[SQSClient, Batches]:
         if self._client is None or self._batches is None:
@@ -54,17 +56,15 @@ class SqsDeadLetters:
         return self._client, self._batches
 
     def receive(self, most: int, wait_s: float) -> list[Arrival]:
-        """Takes each queue's turn until one gives something or all had theirs `wait_s` long."""
+        """Asks all queues at once, up to ten copies each."""
         client, _ = self._connected()
-        until = time.monotonic() + wait_s
-        while True:
-            received = [
-                arrival
-                for queue in self._sources
-                for arrival in self._receive(client, queue, min(most, ENTRIES), ceil(min(POLL_S, wait_s)))
-            ]
-            if received or time.monotonic() >= until:
-                return received
+        # While letters come, nobody waits for a queue that has none; otherwise at least a second, for a poll of 0 asks
+        # only some of SQS's servers.
+        poll_s = 0 if self._flowing else max(1, min(ceil(wait_s), POLL_MOST_S))
+        asked = self._pool.map(lambda queue: self._receive(client, queue, min(most, ENTRIES), poll_s), self._sources)
+        arrivals = [arrival for received in asked for arrival in received]
+        self._flowing = bool(arrivals)
+        return arrivals
 
     def _receive(self, client: SQSClient, queue: str, most: int, wait_s: int) -> list[Arrival]:
         with available():
@@ -130,6 +130,7 @@ class SqsDeadLetters:
             batches.close()
         if client is not None:
             client.close()
+        self._pool.shutdown()
 
 
 class SqsSender:
