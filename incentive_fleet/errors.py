@@ -6,8 +6,7 @@
     │   ├── DatabaseContention    deadlock or serialization failure that outlived its bounded retries
     │   └── BrokerUnavailable
     ├── PermanentError            the input is wrong; trying again cannot help
-    │   ├── Malformed
-    │   └── Conflict
+    │   └── Malformed             (a conflict is a verdict of the batch, not an error: see ledger/batch.py)
     ├── Refused                   a person's request that the rules do not allow; carries a reason code
     └── SettingsError             a setting is missing or wrong
 
@@ -51,10 +50,6 @@ class PermanentError(FleetError):
 
 class Malformed(PermanentError):
     """The bytes are not a valid event (SPEC 2). `detail` names the field and the value."""
-
-
-class Conflict(PermanentError):
-    """The identity is taken by different content (SPEC 2)."""
 
 
 class Refused(FleetError):

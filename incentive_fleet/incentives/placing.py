@@ -14,6 +14,7 @@ from incentive_fleet.incentives.posting import (
     campaign_account,
     order_account,
     pending_account,
+    post,
 )
 from incentive_fleet.incentives.wallet import Wallet, burn
 
@@ -99,8 +100,9 @@ def _apply_coupons(
         basket.pay(shares)
         usage.spend(campaign.id, discount)
         usage.redeem(campaign.id, order.customer_id)
+        debit, credit = campaign_account(campaign.id), order_account(order.order_id)
         postings.append(
-            _posting("coupon", campaign_account(campaign.id), order_account(order.order_id), discount, order, cause)
+            post(cause, "coupon", debit, credit, discount, currency=order.currency, customer_id=order.customer_id)
         )
         accepted.append(CouponShare(campaign.id, campaign.version, code, discount, shares))
         exclusive_taken = exclusive_taken or campaign.exclusive
@@ -181,7 +183,9 @@ def _earn(
             continue
         usage.spend(campaign.id, amount)
         debit, credit = campaign_account(campaign.id), pending_account(order.customer_id)
-        postings.append(_posting("earn", debit, credit, amount, order, cause))
+        postings.append(
+            post(cause, "earn", debit, credit, amount, currency=order.currency, customer_id=order.customer_id)
+        )
         earned.append(
             EarnShare(
                 campaign.id,
@@ -197,18 +201,3 @@ def _earn(
 
 def _refusal(code: str, campaign: Campaign | None, reason: str) -> Refusal:
     return Refusal(code, campaign.id if campaign else None, campaign.version if campaign else None, reason)
-
-
-def _posting(kind: str, debit: str, credit: str, amount: int, order: OrderPlaced, cause: Cause) -> Posting:
-    return Posting(
-        kind,
-        debit,
-        credit,
-        order.currency,
-        amount,
-        order.customer_id,
-        order.order_id,
-        None,
-        cause.name,
-        cause.happened_at,
-    )

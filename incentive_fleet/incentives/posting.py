@@ -31,6 +31,32 @@ class Posting(NamedTuple):
     happened_at: datetime
 
 
+def post(
+    cause: Cause,
+    kind: str,
+    debit_account: str,
+    credit_account: str,
+    amount: int,
+    *,
+    currency: str,
+    customer_id: str,
+    lot_no: int | None = None,
+) -> Posting:
+    """The posting of `amount` minor units that the cause asks for."""
+    return Posting(
+        kind,
+        debit_account,
+        credit_account,
+        currency,
+        amount,
+        customer_id,
+        cause.order_id,
+        lot_no,
+        cause.name,
+        cause.happened_at,
+    )
+
+
 def wallet_account(customer_id: str) -> str:
     return f"wallet:{customer_id}"
 

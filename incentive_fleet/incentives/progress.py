@@ -5,7 +5,6 @@ This is the desired state of DESIGN decision 2: the totals follow from the facts
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -145,8 +144,3 @@ def _note_excess(progress: Progress, decision: Decision, line: int, anomalies: d
     claimed = max(progress.undelivered[line], progress.refunded_undelivered[line]) + progress.returned[line]
     if claimed > decision.gross[line]:
         anomalies[Anomaly("exceeds-gross", decision.line_ids[line])] = None
-
-
-def waiting_order(kind_and_time: Iterable[tuple[datetime, bool, str]]) -> list[tuple[datetime, bool, str]]:
-    """Sort waiting facts: by event time, ties with the delivery first, then by refund_id (SPEC 2)."""
-    return sorted(kind_and_time)

@@ -12,6 +12,7 @@ from incentive_fleet.incentives.posting import (
     campaign_account,
     order_account,
     pending_account,
+    post,
 )
 from incentive_fleet.incentives.progress import Progress, reversed_of
 from incentive_fleet.incentives.wallet import Wallet, claw_back, give_back
@@ -83,7 +84,17 @@ def _reverse_coupons(
         if amount == 0:
             continue
         debit, credit = order_account(cause.order_id), campaign_account(coupon.campaign_id)
-        postings.append(_posting("coupon_reversal", debit, credit, amount, decision, cause))
+        postings.append(
+            post(
+                cause,
+                "coupon_reversal",
+                debit,
+                credit,
+                amount,
+                currency=decision.currency,
+                customer_id=decision.customer_id,
+            )
+        )
         usage.spend(coupon.campaign_id, -amount)
         reversal.coupons.append((coupon.campaign_id, amount))
         if now == coupon.discount:  # nothing of it stands, and something did a moment ago: released once
@@ -96,7 +107,17 @@ def _cancel(
 ) -> None:
     if amount:
         debit, credit = pending_account(decision.customer_id), campaign_account(campaign_id)
-        postings.append(_posting("earn_cancel", debit, credit, amount, decision, cause))
+        postings.append(
+            post(
+                cause,
+                "earn_cancel",
+                debit,
+                credit,
+                amount,
+                currency=decision.currency,
+                customer_id=decision.customer_id,
+            )
+        )
         reversal.earn_cancelled.append((campaign_id, amount))
 
 
@@ -119,18 +140,3 @@ def _claw_back(
         vested.clawed_back += amount
         debt = claw_back(wallet, vested.campaign_id, vested.lot_no, amount, cause, postings)
         reversal.clawed_back.append((vested.campaign_id, amount, debt))
-
-
-def _posting(kind: str, debit: str, credit: str, amount: int, decision: Decision, cause: Cause) -> Posting:
-    return Posting(
-        kind,
-        debit,
-        credit,
-        decision.currency,
-        amount,
-        decision.customer_id,
-        cause.order_id,
-        None,
-        cause.name,
-        cause.happened_at,
-    )

@@ -18,6 +18,7 @@ from incentive_fleet.incentives.posting import (
     campaign_account,
     debt_account,
     order_account,
+    post,
     wallet_account,
 )
 
@@ -109,7 +110,7 @@ def burn(wallet: Wallet, wanted: int, moment: datetime, cause: Cause, postings: 
         amount = min(wanted, lot.remaining)
         wallet.take(lot, amount)
         burned.append((lot.lot_no, amount))
-        postings.append(_posting("credit", account, order_account(cause.order_id), amount, wallet, lot, cause))
+        postings.append(_post("credit", account, order_account(cause.order_id), amount, wallet, lot, cause))
         wanted -= amount
         if wanted == 0:
             break
@@ -203,12 +204,12 @@ def claw_back(
             break
         piece = min(amount, lot.remaining)
         wallet.take(lot, piece)
-        postings.append(_posting("clawback", account, campaign, piece, wallet, lot, cause))
+        postings.append(_post("clawback", account, campaign, piece, wallet, lot, cause))
         amount -= piece
     if amount:
         wallet.debt += amount
         debt = debt_account(wallet.customer_id)
-        postings.append(_posting("clawback_debt", debt, campaign, amount, wallet, None, cause))
+        postings.append(_post("clawback_debt", debt, campaign, amount, wallet, None, cause))
     return amount
 
 
@@ -224,7 +225,7 @@ def expire(wallet: Wallet, due: datetime, postings: list[Posting]) -> int:
         wallet.take(lot, amount)
         wallet.lots[lot.root_lot_no].expired += amount
         wallet.touched.add(lot.root_lot_no)
-        postings.append(_posting("expiry", wallet_account(wallet.customer_id), BREAKAGE, amount, wallet, lot, cause))
+        postings.append(_post("expiry", wallet_account(wallet.customer_id), BREAKAGE, amount, wallet, lot, cause))
         moved += amount
     return moved
 
@@ -238,7 +239,7 @@ def take_back_grant(wallet: Wallet, granted_lot_no: int, cause: Cause, postings:
             amount = lot.remaining
             wallet.take(lot, amount)
             campaign = campaign_account(lot.campaign_id)
-            postings.append(_posting("grant_reversal", account, campaign, amount, wallet, lot, cause))
+            postings.append(_post("grant_reversal", account, campaign, amount, wallet, lot, cause))
             taken += amount
     return taken
 
@@ -247,26 +248,24 @@ def _arrive(
     wallet: Wallet, lot: Lot, kind: str, source: str, amount: int, cause: Cause, postings: list[Posting]
 ) -> None:
     account = wallet_account(wallet.customer_id)
-    postings.append(_posting(kind, source, account, amount, wallet, lot, cause))
+    postings.append(_post(kind, source, account, amount, wallet, lot, cause))
     wallet.fill(lot, amount)
     settled = min(wallet.debt, amount)
     if settled:
         wallet.debt -= settled
         wallet.take(lot, settled)
         debt = debt_account(wallet.customer_id)
-        postings.append(_posting("debt_settlement", account, debt, settled, wallet, lot, cause))
+        postings.append(_post("debt_settlement", account, debt, settled, wallet, lot, cause))
 
 
-def _posting(kind: str, debit: str, credit: str, amount: int, wallet: Wallet, lot: Lot | None, cause: Cause) -> Posting:
-    return Posting(
+def _post(kind: str, debit: str, credit: str, amount: int, wallet: Wallet, lot: Lot | None, cause: Cause) -> Posting:
+    return post(
+        cause,
         kind,
         debit,
         credit,
-        wallet.currency,
         amount,
-        wallet.customer_id,
-        cause.order_id,
-        lot.lot_no if lot else None,
-        cause.name,
-        cause.happened_at,
+        currency=wallet.currency,
+        customer_id=wallet.customer_id,
+        lot_no=lot.lot_no if lot else None,
     )
