@@ -14,8 +14,6 @@ STATES = {
     for error in vars(pg).values()
     if isinstance(error, type) and issubclass(error, psycopg.Error) and error.sqlstate
 }
-    error.sqlstate: error for error in vars(pg).values() if isinstance(error, type) and getattr(error, "sqlstate", None)
-}
 
 CONTENTION = {pg.SerializationFailure, pg.DeadlockDetected, pg.LockNotAvailable, pg.QueryCanceled}
 AWAY = {
