@@ -5,6 +5,7 @@ It never mocks a part, and never touches a queue of another prefix.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -60,18 +61,44 @@ def environment_of(settings: Settings, **more: str) -> dict[str, str]:
 
 
 def start_worker(
-    source: str, settings: Settings, *, until_idle_s: float | None = None, log: Path | None = None, **more: str
+    source: str,
+    settings: Settings,
+    *,
+    until_idle_s: float | None = None,
+    log: Path | None = None,
+    out: Path | None = None,
+    script: str | None = None,
+    **more: str,
 ) -> subprocess.Popen[bytes]:
-    """A worker process of one or both ("sqs,rabbitmq") brokers, as the supervisor starts it; its log goes to `log`."""
-    command = [sys.executable, "-m", "incentive_fleet.consumers.worker", source]
-    command += [str(until_idle_s)] if until_idle_s is not None else []
-    return start(command, settings, log, **more)
+    """A worker process of one or both ("sqs,rabbitmq") brokers, as the supervisor starts it; its log goes to `log`, its
+    reports go to `out`.
+
+    `script` is Python that runs first, inside the worker.
+    """
+    module = ["-m", "incentive_fleet.consumers.worker"]
+    if script is not None:
+        main = "import sys; from incentive_fleet.consumers import worker; sys.exit(worker.main(sys.argv[1:]))"
+        module = ["-c", f"{script}\n{main}"]
+    idle = [str(until_idle_s)] if until_idle_s is not None else []
+    return start([sys.executable, *module, source, *idle], settings, log, out, **more)
 
 
-def start(command: Sequence[str], settings: Settings, log: Path | None = None, **more: str) -> subprocess.Popen[bytes]:
-    """A process of the product with these settings; standard error goes to `log`, standard output nowhere."""
-    with open(log or os.devnull, "ab") as errors:
-        return subprocess.Popen(command, env=environment_of(settings, **more), stdout=subprocess.DEVNULL, stderr=errors)
+def start(
+    command: Sequence[str], settings: Settings, log: Path | None = None, out: Path | None = None, **more: str
+) -> subprocess.Popen[bytes]:
+    """A process of the product with these settings; standard error goes to `log`, standard output to `out`."""
+    with open(log or os.devnull, "ab") as errors, open(out or os.devnull, "ab") as output:
+        return subprocess.Popen(command, env=environment_of(settings, **more), stdout=output, stderr=errors)
+
+
+def log_of(path: Path) -> list[dict[str, Any]]:
+    """The lines of a process's log so far; the last may still be under way."""
+    return [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+
+def said(path: Path, message: str) -> list[dict[str, Any]]:
+    """Those lines of a log that say this."""
+    return [line for line in log_of(path) if line["message"] == message]
 
 
 class Brokers:
