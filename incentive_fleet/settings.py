@@ -42,7 +42,8 @@ class Settings(BaseModel):
     pause_max_s: float = Field(30, gt=0, le=600)  # longest back-off while the database or a broker is away
     drain_s: float = Field(25, gt=0, le=600)  # SIGTERM to exit; Kubernetes and ECS kill after 30 s
     expiry_grace_hours: int = Field(24, ge=0, le=8_760)  # SPEC 8
-    health_port: int | None = Field(None, ge=0, le=65_535)
+    health_port: int | None = Field(None, ge=0, le=65_535)  # unset: no health server
+    health_host: str = "127.0.0.1"  # 0.0.0.0 where an orchestrator asks from outside the container
 
     @field_validator("retry_delays_s", mode="before")
     @classmethod

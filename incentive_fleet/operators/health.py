@@ -22,7 +22,7 @@ Probe = Callable[[], None]
 
 @contextmanager
 def serve_health(settings: Settings, sources: Sequence[str], fleet: Fleet) -> Iterator[int | None]:
-    """Serve while the body runs, on every address at INCENTIVES_HEALTH_PORT; not at all when that is unset.
+    """Serve while the body runs, at INCENTIVES_HEALTH_HOST and _PORT; not at all when the port is unset.
 
     Yields the port (0 asks for a free one). Raises OSError when the port is taken.
     """
@@ -52,7 +52,7 @@ def serve_health(settings: Settings, sources: Sequence[str], fleet: Fleet) -> It
         def log_message(self, *_: object) -> None:
             """A probe every few seconds is not news."""
 
-    with ThreadingHTTPServer(("", settings.health_port), Handler) as server:
+    with ThreadingHTTPServer((settings.health_host, settings.health_port), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, name="health", daemon=True)
         thread.start()
         try:
