@@ -17,7 +17,7 @@ from typing import Any, Final
 from psycopg import Connection
 from psycopg.rows import class_row
 
-from incentive_fleet.errors import BrokerUnavailable
+from incentive_fleet.errors import BrokerUnavailable, SettingsError
 from incentive_fleet.faults import reach
 from incentive_fleet.ledger.connection import mapped_errors
 from incentive_fleet.ledger.session import Session
@@ -62,7 +62,7 @@ class Run:
     force: bool
     connection: Connection[Any]  # never another one: the lock is this session's
     number: int = 0
-    away: bool = False  # a broker went away, so the rest is not tried
+    away: bool = False  # a broker is away or its address unknown, so the rest is not tried
     dead_runs: frozenset[int] = frozenset()
 
 
@@ -79,8 +79,8 @@ def replay(
 ) -> list[Done]:
     """Replay the letters, lowest id first, each once in effect, however often and by however many this is called.
 
-    Returns what became of each that was got to. A broker that goes away ends it: what was not sent is open again and
-    says why. `stop` ends it between two chunks. The session is closed at the end. Raises SettingsError,
+    Returns what became of each that was got to. A broker that is away or whose address is not set ends it: what was not
+    sent is open again and says why. `stop` ends it between two chunks. The session is closed at the end. Raises
     DatabaseUnavailable and DatabaseContention; calling it again then takes up what was claimed.
     """
     run = Run(settings, by, force, session.connection)
@@ -237,7 +237,7 @@ def _send(run: Run, transport: str, letters: list[Letter], senders: dict[str, Se
         if transport not in senders:
             senders[transport] = open_sender(transport, run.settings)
         problems = senders[transport].send([_outgoing(letter) for letter in letters])
-    except BrokerUnavailable as error:
+    except (BrokerUnavailable, SettingsError) as error:
         run.away = True
         return {letter.id: str(error) for letter in letters}
     return {letter.id: problem for letter, problem in zip(letters, problems, strict=True) if problem}
