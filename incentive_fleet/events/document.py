@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
 from incentive_fleet.errors import Malformed
@@ -38,16 +37,16 @@ def parse_object(text: str) -> dict[str, Any] | None:
     return document if type(document) is dict else None
 
 
-def _load(text: str, parse_int: Callable[[str], int] | None = None) -> object:
+def _load(text: str, decoder: json.JSONDecoder | None = None) -> object:
     try:
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_int=parse_int)
+        return (decoder or _DECODER).decode(text)
     except json.JSONDecodeError as error:
         raise Malformed(Reason.NOT_JSON, f"{error.msg} at line {error.lineno}, column {error.colno}") from None
     except RecursionError:
         raise _too_deep() from None
     except ValueError:
         # Python refuses to read integers of more than 4,300 digits. An unknown field may hold one, a known one may not.
-        return _load(text, _shortened)
+        return _load(text, _SHORTENING_DECODER)
 
 
 def decode_text(body: bytes) -> str:
@@ -120,3 +119,10 @@ def _refuse_deep(document: object) -> None:
 
 def _too_deep() -> Malformed:
     return Malformed(Reason.TOO_DEEP, f"arrays and objects are nested more than {DEPTH_MAX} deep")
+
+
+# Made once: json.loads makes a decoder anew for every call that has hooks.
+_DECODER: Final = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse_constant)
+_SHORTENING_DECODER: Final = json.JSONDecoder(
+    object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_int=_shortened
+)
