@@ -88,12 +88,12 @@ def _show_order(console: Console, history: OrderHistory) -> None:
         f"[bold]order {history.order_id}[/bold]  customer {history.customer_id or '(its placing has not come)'}, "
         f"{standing} standing"
     )
-    _rows(console, "facts", history.facts, ("fact", "source", "event_id", "happened_at", "recorded_at", "waiting"))
+    _rows(console, "facts", history.facts, ("fact", "source", "event_id", "happened_at", "recorded_at", "waiting_since"))
     if history.decision is not None:
         for name in ("coupons", "earned", "refusals"):
             rows = history.decision.get(name) or []
             _rows(console, name, rows, tuple(key for key in (rows[0] if rows else {}) if key != "shares"))
-        console.print(f"credit: {history.decision.get('credit')}", markup=False)
+        console.print(_credit(history.decision["credit"]), markup=False)
     columns = ("happened_at", "kind", "debit_account", "credit_account", "amount", "lot_no", "cause")
     _rows(console, "transfers", history.transfers, columns)
     _rows(console, "redemptions", history.redemptions, tuple(history.redemptions[0]) if history.redemptions else ())
@@ -108,8 +108,20 @@ def _rows(console: Console, title: str, rows: list[dict[str, Any]], columns: tup
     table = _table(*columns)
     table.title, table.title_justify = title, "left"
     for row in rows:
-        table.add_row(*("" if row.get(name) is None else str(row.get(name)) for name in columns))
+        table.add_row(*(_cell(row.get(name)) for name in columns))
     console.print(table)
+
+
+def _cell(value: object) -> str:
+    return "" if value is None else ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _credit(credit: dict[str, Any]) -> str:
+    lots = ", ".join(f"{burn['amount']:,} from lot {burn['lot_no']}" for burn in credit["burned"])
+    return (
+        f"credit: {credit['requested']:,} requested, {credit['applied']:,} applied{f' ({lots})' if lots else ''}, "
+        f"{credit['shortfall']:,} short\n"
+    )
 
 
 def _table(*columns: str | tuple[str, bool]) -> Any:
