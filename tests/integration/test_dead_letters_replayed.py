@@ -81,16 +81,19 @@ def test_a_rehearsal_tells_what_a_replay_would_book_and_books_nothing(desk: Desk
     assert (desk.count("facts"), desk.count("transfers"), desk.count("outbox")) == (0, 0, 0)
 
 
-def test_a_rehearsal_of_what_was_applied_books_nothing(desk: Desk) -> None:
+def test_a_rehearsal_of_what_was_applied_books_nothing_and_one_that_differs_says_where(desk: Desk) -> None:
     from incentive_fleet.events.codec import decode
     from incentive_fleet.ledger.batch import apply_events
 
     session = Session(desk.url)
     apply_events(session, [decode(order(1))])
     session.close()
-    desk.keep(*copies(order(1)))
-    (effect,) = desk.rehearse(*desk.letters())
+    desk.keep(*copies(order(1), order(1, customer_id="someone-else")))
+    effect, conflict = desk.rehearse(*desk.letters())
     assert (effect.verdict, effect.sentence) == ("duplicate", "0 transfers: already applied")
+    assert conflict.verdict == "conflict"
+    assert '-  "customer_id": "c-1",' in conflict.difference
+    assert '+  "customer_id": "someone-else",' in conflict.difference
 
 
 def test_letters_are_rehearsed_one_after_the_other(desk: Desk) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -117,6 +118,12 @@ def print_effects(console: Console, effects: Sequence[Effect]) -> None:
             accounts = f"{transfer['debit_account']} -> {transfer['credit_account']}"
             line = f"  {transfer['kind']}: {transfer['amount']} {transfer['currency']} {accounts}"
             console.print(Text(visible(line)))
+        print_difference(console, effect.difference)
+    if len(effects) > 1:
+        verdicts = Counter(effect.verdict for effect in effects)
+        transfers = sum(len(effect.transfers) for effect in effects)
+        summary = ", ".join(f"{count:,} {verdict}" for verdict, count in verdicts.most_common())
+        console.print(Text(visible(f"{len(effects):,} dead letters: {summary}; {transfers:,} transfers")))
 
 
 def print_history(console: Console, acts: Sequence[Act]) -> None:

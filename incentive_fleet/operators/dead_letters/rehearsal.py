@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, assert_never
 
 from incentive_fleet.consumers.core import CONFLICT, UNEXPECTED, conflict_detail
@@ -13,6 +13,7 @@ from incentive_fleet.incentives.posting import Posting
 from incentive_fleet.ledger.batch import EVENTS_MAX, Verdict, apply_events
 from incentive_fleet.ledger.session import Session
 from incentive_fleet.ledger.working_set import Fact
+from incentive_fleet.operators.dead_letters.conflicts import differences
 from incentive_fleet.operators.dead_letters.letter import Letter
 
 REHEARSED_MAX: Final = EVENTS_MAX  # letters in one rehearsal, which is one transaction
@@ -27,6 +28,7 @@ class Effect:
     good: bool  # whether the replay would be done with the message
     sentence: str
     transfers: list[dict[str, Any]]
+    difference: list[str] = field(default_factory=list)  # of a conflict: a diff from what was applied to this event
 
 
 def rehearse(session: Session, letters: Sequence[Letter]) -> list[Effect]:
@@ -61,10 +63,13 @@ def _apply(session: Session, batch: list[tuple[Letter, Event]]) -> dict[int, Eff
         half = len(batch) // 2
         return _apply(session, batch[:half]) | _apply(session, batch[half:])
     shares = _shares(batch, result.verdicts, result.postings)
-    return {
-        letter.id: _effect(letter, event, verdict, share)
-        for (letter, event), verdict, share in zip(batch, result.verdicts, shares, strict=True)
-    }
+    effects: dict[int, Effect] = {}
+    for (letter, event), verdict, share in zip(batch, result.verdicts, shares, strict=True):
+        effect = _effect(letter, event, verdict, share)
+        if verdict is Verdict.CONFLICT:
+            effect = replace(effect, difference=differences(session.connection, event))
+        effects[letter.id] = effect
+    return effects
 
 
 def _shares(batch: list[tuple[Letter, Event]], verdicts: list[Verdict], postings: list[Posting]) -> list[list[Posting]]:
