@@ -49,14 +49,28 @@ def connect(url: str, *, application_name: str = "incentives") -> psycopg.Connec
         except psycopg.ProgrammingError as error:
             raise SettingsError(f"INCENTIVES_DATABASE_URL cannot be read: {error}") from None
         try:
-            connection.execute(f"SET ROLE {APPLICATION_ROLE}")
-        except pg.InvalidParameterValue:
+            _take_role(connection)
+        except BaseException:
             connection.close()
-            raise SettingsError(
-                f"The database has no role {APPLICATION_ROLE}: run `incentives db upgrade` first."
-            ) from None
+            raise
         connection.prepare_threshold = 1
         return connection
+
+
+def _take_role(connection: psycopg.Connection[tuple[object, ...]]) -> None:
+    try:
+        connection.execute(f"SET ROLE {APPLICATION_ROLE}")
+        row = connection.execute("SELECT to_regclass('public.outbox_unpublished') IS NOT NULL").fetchone()
+    except pg.InvalidParameterValue:
+        row = None
+    except pg.InsufficientPrivilege:
+        user = connection.info.user
+        raise SettingsError(
+            f"The login {user} may not take the role {APPLICATION_ROLE}: run `incentives db upgrade`."
+        ) from None
+    if row is None or not row[0]:
+        database = connection.info.dbname
+        raise SettingsError(f"The database {database} has no ledger yet: run `incentives db upgrade` first.")
 
 
 @contextmanager

@@ -207,6 +207,14 @@ def test_wrong_use_is_one_sentence_and_exit_code_2(
     assert ran.out == ""
 
 
+def test_a_database_without_a_ledger_is_told_what_to_run(empty_database_url: str) -> None:
+    env = {"INCENTIVES_DATABASE_URL": empty_database_url}
+    ran = incentives("ledger", "verify", env=env)
+    assert (ran.code, "run `incentives db upgrade` first" in ran.err) == (2, True)
+    assert incentives("db", "upgrade", env=env).code == 0
+    assert incentives("ledger", "verify", env=env).code == 0
+
+
 def test_a_database_that_is_away_is_one_sentence_and_exit_code_1() -> None:
     ran = incentives("ledger", "verify", env={"INCENTIVES_DATABASE_URL": "postgresql://x@127.0.0.1:1/y"})
     assert ran.code == 1
