@@ -139,6 +139,19 @@ class Brokers:
             self.publish, source, bodies, type_
         )
 
+    def bury(self, source: Source, bodies: list[bytes]) -> None:
+        """Put messages straight into the dead letters of their queues, as the broker's own redrive does."""
+        letters = {group.source: group.dead_letters for group in self.queues[source]}
+        named = [(letters[self.queue_of(source, message_of(body).type)], body) for body in bodies]
+        if source == "sqs":
+            for name, body in named:
+                self.sqs.send_message(QueueUrl=self.url(name), MessageBody=body.decode())
+            return
+        with self.channel() as channel:
+            channel.confirm_delivery()
+            for name, body in named:
+                channel.basic_publish("", name, body, pika.BasicProperties(delivery_mode=2), mandatory=True)
+
     @contextmanager
     def channel(self) -> Iterator[Any]:
         connection = pika.BlockingConnection(pika.URLParameters(self.settings.need_rabbitmq_url()))

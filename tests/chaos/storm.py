@@ -24,7 +24,7 @@ from tests.chaos.poison import Poison, conflicts_with, lasting
 from tests.shop import balances, faults
 
 CHUNK = 20  # messages published at a time
-SETTLE_S = 180.0  # from the last fault to the last fact
+SETTLE_S = 300.0  # from the last fault to the last fact
 IDLE = "2"
 # A worker that was killed while the fleet drained is not started again, and the fleet says so.
 EXPECTED_ERRORS = {"worker given up"}

@@ -10,6 +10,7 @@ import json
 import signal
 import sys
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from typing import Any
@@ -28,10 +29,10 @@ from tests.chaos.ground import SOURCES, Brokers, Source, settings_of, start, sta
 from tests.parts import fresh_database
 from tests.shop import balances, calm_balances, faults, open_shop
 
-SHOP = sample_shop.Shop(30, seed=11, refunds=0.3)
+SHOP = sample_shop.Shop(15, seed=11, refunds=0.3)
 EVENTS = list(sample_shop.events(SHOP))
 POISON = [entry for entry in sample_shop.poison(SHOP) if entry[0] != "conflict"]
-BATCH = 20
+BATCH = 10
 # Where a worker dies, and the how many-eth time it gets there: the second, so that a batch is done and others are not.
 STEPS = [
     "after-receive:2",
@@ -42,7 +43,7 @@ STEPS = [
     "between-settles",
     "after-dead-letter",
 ]
-IDLE_S = 0.3
+IDLE_S = 0.2
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +131,58 @@ def test_a_relay_that_dies_loses_no_outcome(source: Source, step: str, brokers: 
     assert set(received) == written
     # Only what was published and not yet marked may come twice, under the same id.
     assert len(received) - len(written) == (BATCH if step == "relay-after-publish" else 0)
+
+
+def dlq(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "incentive_fleet.operators.cli", "dlq", *arguments]
+
+
+def kept(url: str) -> dict[tuple[str, bytes], str]:
+    """(reason, body) of the letters that were collected, and their status."""
+    with psycopg.connect(url) as owner:
+        rows = owner.execute("SELECT reason, body, status FROM dead_letters").fetchall()
+    assert len({(reason, body) for reason, body, _ in rows}) == len(rows)
+    return {(str(reason), bytes(body)): str(status) for reason, body, status in rows}
+
+
+@pytest.mark.parametrize("step", ["collector-after-receive", "collector-after-commit"])
+@pytest.mark.parametrize("source", SOURCES)
+def test_a_collector_that_dies_keeps_each_dead_letter_once(
+    source: Source, step: str, brokers: Brokers, settings: Settings
+) -> None:
+    assert settings.database_url
+    for _, type_, body in POISON:
+        brokers.publish(source, [body], type_)
+    finish(source, settings)
+    command = dlq("collect", "--from", source, "--until-idle", str(IDLE_S))
+    assert start(command, settings, INCENTIVES_TEST_FAULT=step).wait(60) == -signal.SIGKILL
+    assert start(command, settings).wait(60) == 0
+    assert kept(settings.database_url) == {(reason, body): "open" for reason, _, body in POISON}
+    assert brokers.letters(source) == []
+
+
+@pytest.mark.parametrize("step", ["replay-after-claim", "replay-after-send"])
+@pytest.mark.parametrize("source", SOURCES)
+def test_a_replay_that_dies_sends_each_letter_once_in_effect(
+    source: Source, step: str, brokers: Brokers, settings: Settings, calm: dict[str, int]
+) -> None:
+    assert settings.database_url
+    open_shop(settings.database_url, SHOP)
+    brokers.bury(source, [body for _, body in EVENTS])
+    collect = dlq("collect", "--from", source, "--until-idle", str(IDLE_S))
+    assert start(collect, settings).wait(60) == 0
+    command = dlq("replay", "--all", "--yes", "--actor", "ann")
+    dying = start([*command, "--rate", str(BATCH)], settings, INCENTIVES_TEST_FAULT=step)
+    assert dying.wait(60) == -signal.SIGKILL
+    statuses = Counter(kept(settings.database_url).values())
+    assert statuses == {"replaying": BATCH, "open": len(EVENTS) - BATCH}, "it died amid its work"
+    assert start(command, settings).wait(60) == 0
+    assert set(kept(settings.database_url).values()) == {"replayed"}
+    finish(source, settings)
+    assert balances(settings.database_url) == calm
+    assert faults(settings.database_url) == {}
+    assert brokers.left(source) == {}
+    assert brokers.letters(source) == []
 
 
 @contextmanager
