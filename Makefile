@@ -5,7 +5,7 @@ SOURCES_OF_VERSIONS := pyproject.toml constraints.txt $(BOOTSTRAP)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install demo test lint system chaos bench clean
+.PHONY: help install demo test lint system chaos fuzz bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,8 +23,12 @@ lint: .venv/.ready-test ## ruff and mypy
 	@.venv/bin/ruff format --check --quiet || { .venv/bin/ruff format --check; exit 1; }
 	@.venv/bin/mypy
 
-chaos: .venv/.ready-test .venv-localstack/.ready system ## the long fault runs
-	@.venv/bin/python -m pytest -m chaos --timeout=3600 -s tests/chaos
+chaos: .venv/.ready-test .venv-localstack/.ready system ## the long fault runs, and everything else that takes minutes
+	@.venv/bin/python -m pytest -m chaos --timeout=3600 -s
+	@$(MAKE) --no-print-directory fuzz
+
+fuzz: .venv/.ready-fuzz ## the codec under a fuzzer that coverage guides
+	@.venv/bin/python -m tests.chaos.guided 120
 
 bench: .venv/.ready-test system ## the benchmark against its peers; results in benchmarks/
 	@.venv/bin/python -m benchmarks
@@ -43,6 +47,9 @@ system:
 .venv/.ready-test: $(SOURCES_OF_VERSIONS)
 	@$(BOOTSTRAP) packages embedded,test,lint $@
 	@touch .venv/.ready-demo
+
+.venv/.ready-fuzz: .venv/.ready-test
+	@$(BOOTSTRAP) packages embedded,test,lint,fuzz $@
 
 .venv-localstack/.ready: deploy/install/constraints-localstack.txt $(BOOTSTRAP)
 	@$(BOOTSTRAP) localstack $@
