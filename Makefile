@@ -30,11 +30,11 @@ chaos: .venv/.ready-test .venv-localstack/.ready system ## the long fault runs, 
 fuzz: .venv/.ready-fuzz ## the codec under a fuzzer that coverage guides
 	@.venv/bin/python -m tests.chaos.guided 120
 
-bench: .venv/.ready-test system ## the benchmark against its peers; results in benchmarks/
+bench: .venv/.ready-test .venv-peers/.ready system ## the benchmark against its peers; results in benchmarks/
 	@.venv/bin/python -m benchmarks
 
 clean: ## remove what make made; data of `incentives up` stays
-	@rm -rf .venv .venv-localstack .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
+	@rm -rf .venv .venv-localstack .venv-peers .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 system:
@@ -53,3 +53,6 @@ system:
 
 .venv-localstack/.ready: deploy/install/constraints-localstack.txt $(BOOTSTRAP)
 	@$(BOOTSTRAP) localstack $@
+
+.venv-peers/.ready: deploy/install/constraints-peers.txt $(BOOTSTRAP)
+	@$(BOOTSTRAP) peers $@

@@ -3,6 +3,7 @@
 #
 #   bootstrap.sh packages EXTRAS STAMP   .venv with this package, editable, and the extras (comma-separated)
 #   bootstrap.sh localstack STAMP        .venv-localstack with the SNS and SQS runtime that the tests judge against
+#   bootstrap.sh peers STAMP             .venv-peers with the task libraries that the benchmark measures beside the fleet
 #   bootstrap.sh system                  RabbitMQ and hledger from the distribution, without starting any service
 #
 # It changes the system only by apt-get, only for what is missing, and only as root or with sudo that asks no password.
@@ -105,6 +106,13 @@ localstack() {
   touch "$1"
 }
 
+peers() {
+  make_venv .venv-peers
+  say "Installing the benchmark's peers into .venv-peers..."
+  pip_install .venv-peers deploy/install/constraints-peers.txt -e . dramatiq celery 'faststream[rabbit,cli]' uvloop
+  touch "$1"
+}
+
 has_rabbitmq() {
   [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] || [ -x "${RABBITMQ_HOME:-/nonexistent}/sbin/rabbitmq-server" ] ||
     command -v rabbitmq-server >/dev/null
@@ -125,6 +133,7 @@ system() {
 case "${1:-}" in
   packages) packages "$2" "$3" ;;
   localstack) localstack "$2" ;;
+  peers) peers "$2" ;;
   system) system ;;
-  *) sed -n '2,8p' "${BASH_SOURCE[0]}"; exit 2 ;;
+  *) sed -n '2,9p' "${BASH_SOURCE[0]}"; exit 2 ;;
 esac

@@ -1,0 +1,293 @@
+"""The job of one event in one transaction, in as few round trips as one can: what every peer's task calls.
+
+The same rules (they are imported), the same tables, locks and rows as the fleet's. Where the fleet's statements serve a
+batch, these are written for a single row: no COPY, no arrays, nothing asked that this event cannot need. Postgres is
+talked to in pipeline mode, twice an event: everything that is locked and read goes out together, then everything that is
+written, COMMIT at its end. A third exchange comes only where a campaign has a limit or a budget.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import psycopg
+
+from incentive_fleet.events.codec import Event, decode, from_canonical
+from incentive_fleet.events.models import TYPE_OF, DeliveryCompleted, OrderPlaced, OrderRefunded
+from incentive_fleet.incentives.campaigns import CampaignSet, Usage
+from incentive_fleet.incentives.decision import Decision
+from incentive_fleet.incentives.placing import normal_codes
+from incentive_fleet.incentives.progress import Progress
+from incentive_fleet.incentives.wallet import Lot, Wallet
+from incentive_fleet.ledger.batch import Verdict, classify
+from incentive_fleet.ledger.connection import mapped_errors, retry_contention
+from incentive_fleet.ledger.effect import take_effect
+from incentive_fleet.ledger.locking import Identities
+from incentive_fleet.ledger.session import Session
+from incentive_fleet.ledger.terms import TERMS_LOCK, read_terms
+from incentive_fleet.ledger.working_set import DELIVERY, Fact, Order, WorkingSet, Writes
+
+Row = tuple[Any, ...]
+
+LOCK_TERMS = f"SELECT pg_advisory_xact_lock_shared({TERMS_LOCK})"
+READ_REVISION = "SELECT revision FROM campaign_revision"
+CREATE_ORDER = "INSERT INTO orders (order_id) VALUES (%s) ON CONFLICT DO NOTHING"
+LOCK_ORDER = "SELECT 1 FROM orders WHERE order_id = %s AND xmin <> pg_current_xact_id()::xid FOR NO KEY UPDATE"
+READ_FACTS = """
+    SELECT order_id, fact, source, event_id, digest FROM facts WHERE order_id = %s AND fact = %s
+    UNION ALL SELECT order_id, fact, source, event_id, digest FROM facts WHERE event_id = %s AND source = %s
+"""
+READ_WAITING = """
+    SELECT f.fact, f.source, f.event_id, f.traceparent, f.happened_at, f.data::text
+    FROM waiting w JOIN facts f USING (order_id, fact) WHERE w.order_id = %s
+"""
+READ_DECISION = """
+    SELECT d.customer_id, d.currency, d.decision, o.progress
+    FROM decisions d JOIN orders o USING (order_id) WHERE d.order_id = %s
+"""
+CREATE_WALLET = "INSERT INTO wallets (customer_id, currency) VALUES (%s, %s) ON CONFLICT DO NOTHING"
+LOCK_WALLET = """
+    SELECT 1 FROM wallets WHERE customer_id = %s AND currency = %s AND xmin <> pg_current_xact_id()::xid FOR NO KEY UPDATE
+"""
+LOCK_WALLET_OF_ORDER = """
+    SELECT 1 FROM wallets w JOIN decisions d USING (customer_id, currency) WHERE d.order_id = %s FOR NO KEY UPDATE OF w
+"""
+WALLET = """
+    SELECT (SELECT balance FROM balances b
+            WHERE b.account = 'wallet:' || k.customer_id AND b.currency = k.currency AND b.slot = 0),
+           (SELECT balance FROM balances b
+            WHERE b.account = 'debt:' || k.customer_id AND b.currency = k.currency AND b.slot = 0),
+           (SELECT lot_no FROM lots l WHERE l.customer_id = k.customer_id AND l.currency = k.currency
+            ORDER BY lot_no DESC LIMIT 1)
+"""
+READ_WALLET = WALLET + "FROM (SELECT %s::text AS customer_id, %s::text AS currency) AS k"
+READ_WALLET_OF_ORDER = WALLET + "FROM decisions k WHERE k.order_id = %s"
+LOT = """lot_no, campaign_id, amount, remaining, expires_at, reissue_days, root_lot_no, reissued_from, expired,
+    l.order_id, cause, created_at"""
+READ_LIVE_LOTS = f"SELECT {LOT} FROM lots l WHERE customer_id = %s AND currency = %s AND live"
+READ_LOTS_OF_ORDER = f"""
+    SELECT {LOT} FROM decisions d JOIN lots l USING (customer_id, currency) WHERE d.order_id = %s
+"""
+LOCK_CAMPAIGNS = "SELECT 1 FROM campaigns WHERE campaign_id = ANY(%s) ORDER BY campaign_id FOR NO KEY UPDATE"
+READ_REDEMPTIONS = """
+    SELECT campaign_id, count(*) FROM redemptions
+    WHERE campaign_id = ANY(%s) AND customer_id = %s AND released_at IS NULL GROUP BY campaign_id
+"""
+READ_SPENT = """
+    SELECT c.campaign_id,
+        (SELECT coalesce(sum(b.balance), 0)::bigint FROM balances b
+         WHERE b.account = 'campaign:' || c.campaign_id AND b.currency = c.currency),
+        (SELECT coalesce(sum(r.live), 0)::bigint FROM redemption_counts r WHERE r.campaign_id = c.campaign_id)
+    FROM campaigns c WHERE c.campaign_id = ANY(%s)
+"""
+INSERT_FACT = "INSERT INTO facts (order_id, fact, source, event_id, digest, traceparent, happened_at, data)"
+INSERT_DECISION = "INSERT INTO decisions (order_id, customer_id, currency, decision)"
+INSERT_WAITING = "INSERT INTO waiting (order_id, fact)"
+DELETE_WAITING = "DELETE FROM waiting WHERE order_id = %s AND fact = %s"
+INSERT_LOTS = """INSERT INTO lots (customer_id, currency, lot_no, campaign_id, amount, remaining, expired, expires_at,
+    reissue_days, root_lot_no, reissued_from, order_id, cause, created_at)"""
+UPDATE_LOT = "UPDATE lots SET remaining = %s, expired = %s WHERE customer_id = %s AND currency = %s AND lot_no = %s"
+INSERT_TRANSFERS = """INSERT INTO transfers (kind, debit_account, credit_account, currency, amount, customer_id,
+    order_id, lot_no, cause, happened_at)"""
+INSERT_REDEMPTIONS = "INSERT INTO redemptions (campaign_id, customer_id, order_id, discount, redeemed_at)"
+RELEASE_REDEMPTION = """
+    UPDATE redemptions SET released_at = %s WHERE campaign_id = %s AND customer_id = %s AND order_id = %s
+"""
+INSERT_ANOMALY = "INSERT INTO anomalies (order_id, reason, subject) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING"
+UPDATE_ORDER = "UPDATE orders SET progress = %s WHERE order_id = %s"
+INSERT_OUTCOMES = "INSERT INTO outbox (order_id, fact, sequence, type, body)"
+
+_of_thread = threading.local()
+
+
+def apply(body: bytes) -> Event:
+    """Apply one event, exactly once in effect; returns it once it is committed. Each thread has a connection."""
+    session: Session | None = getattr(_of_thread, "session", None)
+    if session is None:
+        session = _of_thread.session = Session(os.environ["INCENTIVES_DATABASE_URL"], application_name="peer")
+    event = decode(body)
+    with mapped_errors():
+        retry_contention()(_attempt, session, event, Fact.of(event))
+    return event
+
+
+def _attempt(session: Session, event: Event, fact: Fact) -> Verdict:
+    connection = session.connection
+    try:
+        stored, working = _lock_and_read(session, connection, event, fact)
+        verdict = classify([(event, fact)], stored)[0]
+        if verdict is not Verdict.APPLIED:
+            connection.execute("COMMIT")
+            return verdict
+        _read_limits(connection, working, session.terms.campaigns, fact)
+        working.writes.facts.append((fact, event))
+        took_effect = take_effect(working, session.terms.campaigns, fact)
+        _write(connection, working)
+    except BaseException:
+        if not connection.closed:
+            connection.rollback()
+        raise
+    return Verdict.APPLIED if took_effect else Verdict.WAITING
+
+
+def _lock_and_read(
+    session: Session, connection: psycopg.Connection[Any], event: Event, fact: Fact
+) -> tuple[Identities, WorkingSet]:
+    order_id, data = fact.data.order_id, fact.data
+    placing = isinstance(data, OrderPlaced)
+    with connection.pipeline():
+        connection.execute("BEGIN")
+        connection.execute(LOCK_TERMS)
+        revision = connection.execute(READ_REVISION)
+        connection.execute(CREATE_ORDER, (order_id,))
+        connection.execute(LOCK_ORDER, (order_id,))
+        facts = connection.execute(READ_FACTS, (order_id, fact.fact, event.id, event.source))
+        if isinstance(data, OrderPlaced):
+            key = (data.customer_id, data.currency)
+            earlier = connection.execute(READ_WAITING, (order_id,))
+            connection.execute(CREATE_WALLET, key)
+            connection.execute(LOCK_WALLET, key)
+            wallet = connection.execute(READ_WALLET, key)
+            lots = connection.execute(READ_LIVE_LOTS, key)
+        else:
+            earlier = connection.execute(READ_DECISION, (order_id,))
+            connection.execute(LOCK_WALLET_OF_ORDER, (order_id,))
+            wallet = connection.execute(READ_WALLET_OF_ORDER, (order_id,))
+            lots = connection.execute(READ_LOTS_OF_ORDER, (order_id,))
+    if (number := revision.fetchone()[0]) != session.terms.revision:  # type: ignore[index]
+        session.terms = read_terms(connection, number)
+    stored = Identities(facts={}, events={})
+    for stored_order, name, source, event_id, digest in facts.fetchall():
+        stored.facts[(stored_order, name)] = stored.events[(source, event_id)] = digest
+    order, working = Order(), WorkingSet()
+    working.orders[order_id] = order
+    if placing:
+        order.waiting = [_waiting(row) for row in earlier.fetchall()]
+    elif row := earlier.fetchone():
+        key = (row[0], row[1])
+        order.decision = Decision.from_json(*key, row[2])
+        order.progress = Progress.from_json(row[3]) if row[3] else None
+    if placing or order.decision is not None:
+        balance, debt, last_lot_no = wallet.fetchone()  # type: ignore[misc]
+        working.wallets[key] = Wallet(*key, balance or 0, debt or 0, last_lot_no or 0)
+        working.wallets[key].lots = {row[0]: Lot(*row) for row in lots.fetchall()}
+    return stored, working
+
+
+def _waiting(row: Row) -> Fact:
+    fact, source, event_id, traceparent, happened_at, data = row
+    kind = TYPE_OF[DeliveryCompleted if fact == DELIVERY else OrderRefunded]
+    return Fact(fact, source, event_id, kind, traceparent, from_canonical(kind, data.encode()), happened_at)
+
+
+def _read_limits(connection: psycopg.Connection[Any], working: WorkingSet, campaigns: CampaignSet, fact: Fact) -> None:
+    """The campaigns in play that have a limit: locked, then read. Most shops' orders meet none."""
+    data, order = fact.data, working.orders[fact.data.order_id]
+    if isinstance(data, OrderPlaced):
+        coupons = [campaigns.by_code[code] for code in normal_codes(data.coupons) if code in campaigns.by_code]
+        named = [*coupons, *campaigns.earning.get(data.currency, ()), *campaigns.making_good.get(data.currency, ())]
+        customer_id = data.customer_id
+    elif order.decision is not None:
+        coupons, named = [], [*campaigns.making_good.get(order.decision.currency, ())]
+        customer_id = order.decision.customer_id
+    else:
+        return
+    limited = sorted({campaign.id for campaign in named if campaign.is_limited})
+    counted = [campaign.id for campaign in coupons if campaign.per_customer is not None]
+    if not limited and not counted:
+        return
+    with connection.pipeline():
+        connection.execute(LOCK_CAMPAIGNS, (limited,))
+        redemptions = connection.execute(READ_REDEMPTIONS, (counted, customer_id))
+        spent = connection.execute(READ_SPENT, (limited,))
+    working.usage = Usage()
+    for campaign_id, count in redemptions.fetchall():
+        working.usage.live_by_customer[(campaign_id, customer_id)] = count
+    for campaign_id, net_spend, live in spent.fetchall():
+        working.usage.spent[campaign_id], working.usage.live[campaign_id] = net_spend, live
+
+
+def _write(connection: psycopg.Connection[Any], working: WorkingSet) -> None:
+    writes = working.writes
+    with connection.pipeline():
+        _insert(connection, INSERT_FACT, [_fact_row(fact, event) for fact, event in writes.facts])
+        _insert(
+            connection,
+            INSERT_DECISION,
+            [(order_id, d.customer_id, d.currency, d.to_json()) for order_id, d in writes.decisions.items()],
+        )
+        _insert(connection, INSERT_WAITING, sorted(writes.waiting))
+        _each(connection, DELETE_WAITING, sorted(writes.waited))
+        for wallet in working.wallets.values():
+            _write_lots(connection, wallet)
+        _insert(connection, INSERT_TRANSFERS, writes.postings)
+        _write_redemptions(connection, writes)
+        _each(connection, INSERT_ANOMALY, sorted(writes.anomalies))
+        for order_id, order in working.orders.items():
+            if order.changed and order.progress:
+                connection.execute(UPDATE_ORDER, (order.progress.to_json(), order_id))
+        _insert(
+            connection, INSERT_OUTCOMES, [(o.order_id, o.fact, o.sequence, o.type, o.body) for o in writes.outcomes]
+        )
+        connection.execute("COMMIT")
+
+
+def _write_lots(connection: psycopg.Connection[Any], wallet: Wallet) -> None:
+    key = (wallet.customer_id, wallet.currency)
+    rows = [
+        (
+            *key,
+            lot.lot_no,
+            lot.campaign_id,
+            lot.amount,
+            lot.remaining,
+            lot.expired,
+            lot.expires_at,
+            lot.reissue_days,
+            lot.root_lot_no,
+            lot.reissued_from,
+            lot.order_id,
+            lot.cause,
+            lot.created_at,
+        )
+        for lot in wallet.new_lots
+    ]
+    _insert(connection, INSERT_LOTS, rows)
+    for lot_no in wallet.touched - {lot.lot_no for lot in wallet.new_lots}:
+        lot = wallet.lots[lot_no]
+        connection.execute(UPDATE_LOT, (lot.remaining, lot.expired, *key, lot_no))
+
+
+def _write_redemptions(connection: psycopg.Connection[Any], writes: Writes) -> None:
+    _insert(connection, INSERT_REDEMPTIONS, writes.redemptions)
+    for campaign_id, customer_id, order_id, released_at in writes.released:
+        connection.execute(RELEASE_REDEMPTION, (released_at, campaign_id, customer_id, order_id))
+
+
+def _fact_row(fact: Fact, event: Event) -> Row:
+    return (
+        fact.data.order_id,
+        fact.fact,
+        event.source,
+        event.id,
+        event.digest,
+        event.traceparent,
+        fact.happened_at,
+        event.canonical.decode(),
+    )
+
+
+def _insert(connection: psycopg.Connection[Any], head: str, rows: Sequence[Row]) -> None:
+    """All rows of a table in one statement; there are so few lengths that each is prepared once a connection."""
+    if rows:
+        places = "(" + ", ".join(["%s"] * len(rows[0])) + ")"
+        values = [value for row in rows for value in row]
+        connection.execute(f"{head} VALUES {', '.join([places] * len(rows))}", values)  # type: ignore[arg-type]
+
+
+def _each(connection: psycopg.Connection[Any], statement: str, rows: Iterable[Row]) -> None:
+    for row in rows:
+        connection.execute(statement, row)  # type: ignore[arg-type]

@@ -1,0 +1,46 @@
+"""How much is measured: the full size, and a small one that only shows that everything still runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Numbers of events, rounds and so on; each is read by the figure that it is named after."""
+
+    rounds: int = 5
+    events: int = 30_000
+    fleets: tuple[int, ...] = (1, 2, 3)
+    peers: bool = True
+    latency_rates: tuple[int, ...] = (100, 500, 1_000, 2_000)
+    latency_s: float = 12.0
+    latency_warm_up_s: float = 3.0
+    latency_rounds: int = 3
+    sqs_events: int = 10_000
+    growth_transfers: tuple[int, ...] = (0, 1_000_000, 10_000_000)
+    growth_events: int = 20_000
+    hot_events: int = 10_000
+    hot_processes: tuple[int, ...] = (1, 2, 3, 4)
+    memory_events: int = 1_000_000
+    relay_events: int = 30_000
+
+
+FULL = Sizes()
+QUICK = Sizes(
+    rounds=1,
+    events=600,
+    fleets=(1,),
+    peers=False,
+    latency_rates=(100,),
+    latency_s=1.0,
+    latency_warm_up_s=0.2,
+    latency_rounds=1,
+    sqs_events=300,
+    growth_transfers=(0, 3_000),
+    growth_events=600,
+    hot_events=300,
+    hot_processes=(1, 2),
+    memory_events=3_000,
+    relay_events=600,
+)

@@ -1,0 +1,153 @@
+"""Figure 1: a backlog in RabbitMQ, drained into the ledger by the fleet and by its peers; and the rows alone: the limit.
+
+Timed from the first delivery to the last COMMIT; the backlog is published, confirmed and at rest before. Rounds are
+interleaved, and every run must end in the balances that the same events give without a broker.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from dataclasses import asdict, dataclass, field
+
+from benchmarks import contestants, stopwatch
+from benchmarks.contestants import Contestant, enter
+from benchmarks.ground import Events, Ground, calm_fingerprint, events_of, shop_of
+from benchmarks.limit import read_rows, write_rows
+from benchmarks.measuring import Spread, cpu_s, fingerprint, wait_until_booked, wal_bytes
+from benchmarks.plots import Bar, bars
+from benchmarks.publishing import open_publisher
+from benchmarks.reporting import Figure
+from benchmarks.sizes import Sizes
+
+LIMIT = "limit"
+BATCH = 500  # the settings' default; the limit commits as often
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One drain of the backlog. CPU in microseconds an event, of the contestant's processes, Postgres and RabbitMQ."""
+
+    per_second: float
+    worker_us: float
+    postgres_us: float
+    rabbitmq_us: float
+    wal_bytes: float
+
+
+@dataclass(slots=True)
+class Results:
+    runs: dict[str, list[Run]] = field(default_factory=lambda: defaultdict(list))
+    limit: list[float] = field(default_factory=list)
+    abouts: dict[str, str] = field(default_factory=dict)
+
+    def spread(self, name: str) -> Spread:
+        return Spread.of(self.limit if name == LIMIT else [run.per_second for run in self.runs[name]])
+
+
+def drain(ground: Ground, contestant: Contestant, database_url: str, events: Events) -> Run:
+    """Publish the backlog, start the contestant, wait until all is booked."""
+    entry = enter(ground, contestant, database_url)
+    with open_publisher(entry.settings.need_rabbitmq_url()) as publisher:
+        publisher.publish(entry.wires(events))
+    ground.checkpoint()
+    time.sleep(1.0)  # the broker writes its last segments
+    servers = [ground.postgres.record.processes["server"].pid, ground.rabbitmq.record.processes["server"].pid]
+    before, wal = [cpu_s(pid) for pid in servers], wal_bytes(database_url)
+    with entry.working() as processes:
+        ended = wait_until_booked(database_url, len(events))
+        workers = sum(cpu_s(process.pid) for process in processes)
+    postgres, rabbitmq = (cpu_s(pid) - was for pid, was in zip(servers, before, strict=True))
+    first = min(stopwatch.read(entry.notes)["first"].values())
+    each = 1e6 / len(events)
+    return Run(
+        len(events) / ((ended - first) / 1e9),
+        workers * each,
+        postgres * each,
+        rabbitmq * each,
+        (wal_bytes(database_url) - wal) / len(events),
+    )
+
+
+def measure(ground: Ground, sizes: Sizes) -> Results:
+    """All contestants and the limit, round after round."""
+    shop = shop_of(sizes.events)
+    events = events_of(shop)
+    expected = calm_fingerprint(ground, shop, events)
+    fleets = [contestants.fleet(processes) for processes in sizes.fleets]
+    results = Results()
+    for _ in range(sizes.rounds):
+        for contestant in [*fleets, *(contestants.peers() if sizes.peers else [])]:
+            with ground.ledger(shop) as url:
+                _note(results, contestant, drain(ground, contestant, url, events))
+                _check(contestant.name, fingerprint(url), expected)
+                if contestant is fleets[0]:
+                    with ground.ledger(shop) as empty:
+                        results.limit.append(_limit(ground, url, empty, len(events)))
+                        _check(LIMIT, fingerprint(empty), expected)
+    return results
+
+
+def _limit(ground: Ground, full: str, empty: str, events: int) -> float:
+    batches = read_rows(full, BATCH)
+    ground.checkpoint()
+    per_second = events / write_rows(empty, batches)
+    print(f"throughput  {LIMIT:12} {per_second:8,.0f} events/s", flush=True)
+    return per_second
+
+
+def _note(results: Results, contestant: Contestant, run: Run) -> None:
+    results.runs[contestant.name].append(run)
+    results.abouts[contestant.name] = contestant.about
+    print(
+        f"throughput  {contestant.name:12} {run.per_second:8,.0f} events/s; CPU an event: workers {run.worker_us:.0f},"
+        f" Postgres {run.postgres_us:.0f}, RabbitMQ {run.rabbitmq_us:.0f} us",
+        flush=True,
+    )
+
+
+def _check(name: str, balances: str, expected: str) -> None:
+    if balances != expected:
+        raise AssertionError(f"{name}: the balances are not those that the same events give without a broker")
+
+
+def figure(ground: Ground, sizes: Sizes) -> Figure:
+    """Measure and tell."""
+    results = measure(ground, sizes)
+    fleets = [name for name in results.runs if name.startswith("fleet")]
+    rivals = [name for name in results.runs if name not in fleets]
+    best = max(fleets, key=lambda name: results.spread(name).median)
+    ours = results.spread(best).median
+    rows = [["", "events/s: median (least to most)", "best fleet is", "CPU an event: workers, Postgres, RabbitMQ (µs)"]]
+    for name in [*fleets, *rivals, LIMIT]:
+        spread = results.spread(name)
+        rows.append([name, spread.text(), f"{ours / spread.median:.2f} x", _cpu(results, name)])
+    notes = [f"{name}: {about}." for name, about in results.abouts.items()]
+    ratios = {"of the limit": ours / results.spread(LIMIT).median}
+    if rivals:
+        rival = max(rivals, key=lambda name: results.spread(name).median)
+        ratios["times the best peer"] = ours / results.spread(rival).median
+        notes.insert(0, f"**{best} is {ratios['times the best peer']:.1f} times the best peer ({rival})**; target 8.")
+    notes.insert(0, f"**{best} reaches {ratios['of the limit']:.2f} of the limit**; target 0.6.")
+    plot = [Bar(n, *_values(results.spread(n)), ours=n in fleets) for n in [*fleets, *rivals, LIMIT]]
+    data = {
+        "events": sizes.events,
+        "rounds": sizes.rounds,
+        "runs": {name: [asdict(run) for run in runs] for name, runs in results.runs.items()},
+        LIMIT: results.limit,
+        "best": best,
+        "ratios": ratios,
+    }
+    return Figure("throughput", "Throughput", rows, notes, bars("Backlog drained", "events/s", plot), data)
+
+
+def _values(spread: Spread) -> tuple[float, float, float]:
+    return spread.median, spread.least, spread.most
+
+
+def _cpu(results: Results, name: str) -> str:
+    runs = results.runs.get(name)
+    if not runs:
+        return ""
+    parts = (Spread.of([getattr(run, part) for run in runs]) for part in ("worker_us", "postgres_us", "rabbitmq_us"))
+    return ", ".join(f"{part.median:,.0f}" for part in parts)
