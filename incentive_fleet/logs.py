@@ -34,4 +34,6 @@ def log_json(level: int = logging.INFO) -> None:
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("incentive_fleet").setLevel(level)
-    logging.getLogger("pika").setLevel(logging.CRITICAL)  # it shouts what we say once ourselves
+    # These two shout what we say once ourselves: a connection that was lost, a pipeline that went with it.
+    logging.getLogger("pika").setLevel(logging.CRITICAL)
+    logging.getLogger("psycopg").setLevel(logging.ERROR)

@@ -184,8 +184,12 @@ def test_an_absence_of_postgres_beyond_the_visibility_counts_against_no_message(
 ) -> None:
     log, out = tmp_path / "log", tmp_path / "out"
     brokers.publish(source, EVENTS)
-    own_postgres.kill()
+    locker = psycopg.connect(url)
+    locker.execute("LOCK TABLE orders IN ACCESS EXCLUSIVE MODE")
     with running(start_worker(source, settings, log=log, out=out)) as worker:
+        eventually(lambda: blocked(url) == 1)
+        own_postgres.kill()  # in the middle of a batch
+        locker.close()
         eventually(lambda: said(log, "consuming paused"))
         # Nothing happens that could be waited for: the time itself is what the messages must outlive.
         threading.Event().wait(VISIBILITY_S + 1)
