@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -99,6 +99,17 @@ def _servers_are_up(request: pytest.FixtureRequest) -> None:
     for name in ("postgres", "rabbitmq", "localstack", "moto_server"):
         if name in request.fixturenames:
             request.getfixturevalue(name).start()
+
+
+@pytest.fixture
+def say(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
+    """Print a figure that whoever runs the tests shall see, also when they pass."""
+
+    def show(text: str) -> None:
+        with capsys.disabled():
+            print(f"\n{text}")  # noqa: T201
+
+    return show
 
 
 @pytest.fixture

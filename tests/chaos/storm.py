@@ -35,7 +35,8 @@ class Plan:
     """What a storm is made of; the same for the same seed, but for what the machine's speed decides."""
 
     seed: int
-    seconds: float  # of faults and publishing
+    seconds: float  # of faults and publishing; the faults go on until there were enough
+    faults_least: int
     gap_s: tuple[float, float]  # between two faults
     poison: int
     conflicts: int
@@ -81,7 +82,7 @@ class Storm:
         chance = random.Random(self.plan.seed)
         until = time.monotonic() + self.plan.seconds
         kinds: list[str] = []
-        while time.monotonic() < until and not self.problems:
+        while (time.monotonic() < until or self.faults.total() < self.plan.faults_least) and not self.problems:
             kinds = kinds or _round(chance)
             kind = kinds.pop()
             if KINDS[kind](self.site):

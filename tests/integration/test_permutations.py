@@ -266,7 +266,7 @@ def balances_of(ledger: Ledger, name: str) -> dict[str, int]:
     return {account.removesuffix(name): amount for account, amount in sorted(balances.items())}
 
 
-def run(ledger: Ledger, examples: int) -> None:
+def run(ledger: Ledger, examples: int, say: Callable[[str], None]) -> None:
     @settings(max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(stories())
     def property_(story: Story) -> None:
@@ -276,13 +276,15 @@ def run(ledger: Ledger, examples: int) -> None:
     check()
     report = verify(ledger.session.connection)
     assert report.sound, [check.first for check in report.checks if check.faults]
-    print(f"\n{examples} stories in {ledger.deliveries} deliveries, {report.transfers} transfers")  # noqa: T201
+    say(f"{examples} stories in {ledger.deliveries} deliveries, {report.transfers} transfers")
 
 
-def test_any_order_and_any_repetition_end_in_the_same_balances(ledger: Ledger) -> None:
-    run(ledger, 300)
+def test_any_order_and_any_repetition_end_in_the_same_balances(ledger: Ledger, say: Callable[[str], None]) -> None:
+    run(ledger, 300, say)
 
 
 @pytest.mark.chaos
-def test_any_order_and_any_repetition_end_in_the_same_balances_5000_times(ledger: Ledger) -> None:
-    run(ledger, 5_000)
+def test_any_order_and_any_repetition_end_in_the_same_balances_5000_times(
+    ledger: Ledger, say: Callable[[str], None]
+) -> None:
+    run(ledger, 5_000, say)
