@@ -153,9 +153,9 @@ def prepare(database_url: str, shop: Shop, campaigns: str = sample_shop.CAMPAIGN
         connection.execute("VACUUM ANALYZE")
 
 
-def calm_fingerprint(ground: Ground, shop: Shop, events: Events) -> str:
+def calm_fingerprint(ground: Ground, shop: Shop, events: Events, campaigns: str = sample_shop.CAMPAIGNS) -> str:
     """The balances that the events give in their own order, in one process, without a broker."""
-    with ground.ledger(shop) as url:
+    with ground.ledger(shop, campaigns) as url:
         with closing(Session(url)) as session:
             for start in range(0, len(events), CALM_BATCH):
                 apply_events(session, [decode(body) for _, body in events[start : start + CALM_BATCH]])

@@ -22,6 +22,7 @@ class Sizes:
     growth_events: int = 20_000
     hot_events: int = 10_000
     hot_processes: tuple[int, ...] = (1, 2, 3, 4)
+    hot_rounds: int = 3
     memory_events: int = 1_000_000
     relay_events: int = 30_000
 
@@ -41,6 +42,7 @@ QUICK = Sizes(
     growth_events=600,
     hot_events=300,
     hot_processes=(1, 2),
+    hot_rounds=1,
     memory_events=3_000,
     relay_events=600,
 )

@@ -1,0 +1,124 @@
+"""Figure 5: what contention costs: every event on one budgeted campaign, one customer or one order, against spread-out ones."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks import contestants
+from benchmarks.ground import Events, Ground, calm_fingerprint, events_of, shop_of
+from benchmarks.measuring import Spread, fingerprint
+from benchmarks.plots import Line, lines
+from benchmarks.reporting import Figure
+from benchmarks.sizes import Sizes
+from benchmarks.throughput import drain
+from incentive_fleet.operators.sample_shop import CAMPAIGNS, OPENING, SOURCE, Shop
+
+CODE = "WELCOME10"
+BUDGETED = CAMPAIGNS.replace('code = "WELCOME10"', 'code = "WELCOME10"\nbudget = 1_000_000_000_000', 1)
+TARGET = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A stream that is hot in one place."""
+
+    name: str
+    shop: Shop
+    campaigns: str
+    events: Callable[[Shop], Events]
+
+
+def cases(events: int) -> list[Case]:
+    """Spread out first: what the others are compared with."""
+    spread = shop_of(events, name="h")
+    return [
+        Case("spread out", spread, CAMPAIGNS, events_of),
+        Case("one budgeted campaign", spread, BUDGETED, _with_the_coupon),
+        Case("one customer", dataclasses.replace(spread, customers=1), CAMPAIGNS, events_of),
+        Case("one order", dataclasses.replace(spread, orders=events, customers=1), CAMPAIGNS, _one_order),
+    ]
+
+
+def _with_the_coupon(shop: Shop) -> Events:
+    """The same stream, each order with the one coupon."""
+    changed = []
+    for type_, body in events_of(shop):
+        event = json.loads(body)
+        if type_ == "order-placed.v1":
+            event["data"]["coupons"] = [CODE]
+        changed.append((type_, _bytes(event)))
+    return changed
+
+
+def _one_order(shop: Shop) -> Events:
+    """A placing of as many units as there are events, its delivery, and a refund of a unit at a time."""
+    order = next(json.loads(body) for type_, body in events_of(shop) if type_ == "order-placed.v1")
+    order["data"] |= {"credit_requested": 1_000, "coupons": [CODE]}
+    order["data"]["lines"][0]["quantity"] = shop.orders
+    order_id, line_id = order["data"]["order_id"], order["data"]["lines"][0]["line_id"]
+    moment = OPENING.isoformat().replace("+00:00", "Z")
+    delivery = {"delivery_id": "d", "order_id": order_id, "delivered_at": moment}
+    found: Events = [("order-placed.v1", _bytes(order)), _event("delivery-completed.v1", "d", order_id, delivery)]
+    for number in range(shop.orders - 2):
+        refund = {
+            "refund_id": f"r{number}",
+            "order_id": order_id,
+            "currency": order["data"]["currency"],
+            "refunded_at": moment,
+            "lines": [{"line_id": line_id, "quantity": 1}],
+        }
+        found.append(_event("order-refunded.v1", f"r{number}", order_id, refund))
+    return found
+
+
+def _event(type_: str, id: str, order_id: str, data: dict[str, Any]) -> tuple[str, bytes]:
+    event = {"specversion": "1.0", "id": f"{type_}-{id}", "source": SOURCE, "type": type_, "subject": order_id}
+    moment = OPENING.isoformat().replace("+00:00", "Z")
+    return type_, _bytes(event | {"time": moment, "datacontenttype": "application/json", "data": data})
+
+
+def _bytes(event: dict[str, Any]) -> bytes:
+    return json.dumps(event, separators=(",", ":")).encode()
+
+
+def figure(ground: Ground, sizes: Sizes) -> Figure:
+    """Measure and tell."""
+    taken: dict[tuple[str, int], list[float]] = defaultdict(list)
+    played = cases(sizes.hot_events)
+    for case in played:
+        events = case.events(case.shop)
+        expected = calm_fingerprint(ground, case.shop, events, case.campaigns)
+        for _ in range(sizes.hot_rounds):
+            for processes in sizes.hot_processes:
+                with ground.ledger(case.shop, case.campaigns) as url:
+                    run = drain(ground, contestants.fleet(processes), url, events)
+                    if fingerprint(url) != expected:
+                        raise AssertionError(f"{case.name}: the balances are not those of a calm run")
+                taken[(case.name, processes)].append(run.per_second)
+                print(f"hot spots   {case.name:22} x{processes}: {run.per_second:,.0f} events/s", flush=True)
+    rows = [["events/s, median (least to most)", *(f"{processes} processes" for processes in sizes.hot_processes)]]
+    for case in played:
+        rows.append([case.name, *(Spread.of(taken[(case.name, n)]).text() for n in sizes.hot_processes)])
+    medians = {key: Spread.of(rates).median for key, rates in taken.items()}
+    notes = _notes(medians, [case.name for case in played], sizes.hot_processes)
+    plotted = [Line(case.name, [(float(n), medians[(case.name, n)]) for n in sizes.hot_processes]) for case in played]
+    plot = lines("Hot spots", "processes", "events/s", plotted)
+    data = {f"{name} x{processes}": rates for (name, processes), rates in taken.items()}
+    return Figure("hot_spots", "Hot spots", rows, notes, plot, data)
+
+
+def _notes(medians: dict[tuple[str, int], float], names: list[str], processes: tuple[int, ...]) -> list[str]:
+    spread, *hot = names
+    best = max(medians[(spread, n)] for n in processes)
+    notes = []
+    for name in hot:
+        share = max(medians[(name, n)] for n in processes) / best
+        worst = min(medians[(name, n)] / medians[(spread, n)] for n in processes)
+        target = f"; target {TARGET}" if name == hot[0] else ""
+        notes.append(f"**{name}: {share:.2f} of the spread-out figure** at its best, {worst:.2f} at its worst{target}.")
+    return notes

@@ -1,0 +1,109 @@
+"""Figure 8: how fast the outbox is published, confirmed one by one, beside the rate at which the consumers fill it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+
+import psycopg
+
+from benchmarks import contestants, stopwatch
+from benchmarks.contestants import enter
+from benchmarks.ground import Events, Ground, declare_topology, events_of, shop_of
+from benchmarks.measuring import Spread, wait_until_booked
+from benchmarks.plots import Bar, bars
+from benchmarks.publishing import open_publisher
+from benchmarks.reporting import Figure
+from benchmarks.sizes import Sizes
+from incentive_fleet.producers.destinations import RABBITMQ, open_outcomes
+from incentive_fleet.producers.relay_loop import run_relay
+from incentive_fleet.settings import Settings
+
+FLEET = 2
+LEFT = "SELECT count(*) FROM outbox_unpublished"
+
+
+def figure(ground: Ground, sizes: Sizes) -> Figure:
+    """Measure and tell."""
+    shop = shop_of(sizes.relay_events, name="r")
+    events = events_of(shop)
+    alone, consuming, lags = [], [], []
+    for _ in range(sizes.rounds):
+        with ground.ledger(shop) as url:
+            rate = _drain(ground, url, events)[0]
+            consuming.append(rate)
+            alone.append(_relay_alone(ground.settings(url), len(events)))
+        with ground.ledger(shop) as url:
+            lags.append(_drain(ground, url, events, relay=True)[1])
+        print(f"relay       alone {alone[-1]:,.0f}/s, consumers {rate:,.0f}/s, lag {lags[-1]:.1f} s", flush=True)
+    relay, fleet, lag = Spread.of(alone), Spread.of(consuming), Spread.of(lags)
+    rows = [
+        ["", "median (least to most)"],
+        ["relay alone, outcomes/s", relay.text()],
+        [f"fleet of {FLEET} alone, events/s", fleet.text()],
+        ["both at once: last outcome published after the last COMMIT, s", lag.text(1)],
+    ]
+    notes = [
+        f"**The relay publishes {relay.median / fleet.median:.2f} times as fast as the consumers fill the outbox**"
+        " when each has the machine to itself; every event has one outcome, and each is confirmed.",
+    ]
+    plot = bars(
+        "Outbox",
+        "events/s",
+        [
+            Bar("relay", relay.median, relay.least, relay.most, ours=True),
+            Bar(f"fleet x{FLEET}", fleet.median, fleet.least, fleet.most),
+        ],
+    )
+    return Figure("relay", "Relay", rows, notes, plot, {"relay": alone, "fleet": consuming, "lag_s": lags})
+
+
+def _relay_alone(settings: Settings, outcomes: int) -> float:
+    declare_topology(settings)
+    began = time.perf_counter()
+    with _relay(settings):
+        ended = _wait_until_published(settings.need_database_url())
+    return outcomes / (ended - began)
+
+
+def _drain(ground: Ground, url: str, events: Events, *, relay: bool = False) -> tuple[float, float]:
+    """Events per second of the fleet and, with a relay beside it, seconds from the last COMMIT to the last outcome."""
+    entry = enter(ground, contestants.fleet(FLEET), url)
+    with open_publisher(entry.settings.need_rabbitmq_url()) as publisher:
+        publisher.publish(entry.wires(events))
+    ground.checkpoint()
+    lag = 0.0
+    if relay:
+        with _relay(entry.settings), entry.working():
+            ended = wait_until_booked(url, len(events))
+            _wait_until_published(url)
+            lag = time.time() - ended / 1e9
+    else:
+        with entry.working():
+            ended = wait_until_booked(url, len(events))
+    first = min(stopwatch.read(entry.notes)["first"].values())
+    return len(events) / ((ended - first) / 1e9), lag
+
+
+@contextmanager
+def _relay(settings: Settings) -> Iterator[None]:
+    """The product's relay on a thread of its own, until the block ends."""
+    stop = threading.Event()
+    with closing(open_outcomes(settings, RABBITMQ)) as publisher:
+        arguments = (settings.need_database_url(), {RABBITMQ: publisher})
+        thread = threading.Thread(target=run_relay, args=arguments, kwargs={"stop": stop})
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+
+
+def _wait_until_published(url: str) -> float:
+    with psycopg.connect(url, autocommit=True) as connection:
+        while connection.execute(LEFT).fetchone() != (0,):
+            time.sleep(0.05)
+    return time.perf_counter()
