@@ -88,7 +88,9 @@ def _show_order(console: Console, history: OrderHistory) -> None:
         f"[bold]order {history.order_id}[/bold]  customer {history.customer_id or '(its placing has not come)'}, "
         f"{standing} standing"
     )
-    _rows(console, "facts", history.facts, ("fact", "source", "event_id", "happened_at", "recorded_at", "waiting_since"))
+    _rows(
+        console, "facts", history.facts, ("fact", "source", "event_id", "happened_at", "recorded_at", "waiting_since")
+    )
     if history.decision is not None:
         for name in ("coupons", "earned", "refusals"):
             rows = history.decision.get(name) or []
