@@ -7,13 +7,16 @@ from __future__ import annotations
 import json
 import multiprocessing
 import random
+import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from threading import Barrier
 from typing import Any
 
 import psycopg
@@ -22,12 +25,14 @@ import pytest
 from incentive_fleet.events.codec import decode
 from incentive_fleet.incentives.campaign_file import parse_campaigns
 from incentive_fleet.incentives.decision import Decision
+from incentive_fleet.ledger import batch
 from incentive_fleet.ledger.batch import Verdict, apply_events
 from incentive_fleet.ledger.expiry import expire_lots
 from incentive_fleet.ledger.grants import Grant, grant
 from incentive_fleet.ledger.session import Session
 from incentive_fleet.ledger.terms import load_campaigns
 from incentive_fleet.operators import sample_shop
+from tests.contract.stages import eventually
 from tests.shop import balances, calm_balances, faults, open_shop
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -53,8 +58,8 @@ def claim(share: Share) -> int:
         gate().wait()
         return sum(
             verdict is Verdict.APPLIED
-            for batch in share.batches
-            for verdict in apply_events(session, [decode(body) for body in batch]).verdicts
+            for bodies in share.batches
+            for verdict in apply_events(session, [decode(body) for body in bodies]).verdicts
         )
 
 
@@ -303,3 +308,35 @@ def test_a_total_that_is_loaded_beside_consumers_holds_from_its_load_on(
     say(f"redemptions by version of the terms: {accepted[1]} without the total, {accepted[2]} under it")
     assert accepted[1] + accepted[2] == max(150, accepted[1])
     assert faults(database_url) == {}
+
+
+def test_a_load_waits_for_what_was_decided_without_its_limit(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch that read the old terms commits before new ones are in, so nobody counts without seeing it."""
+    terms = f'[[campaign]]\nid = "c"\nkind = "coupon"\ncode = "C"\namount = 100\n{WINDOW}'
+    load(database_url, terms)
+    decided, go_on = threading.Event(), threading.Event()
+
+    def pause(step: str) -> None:
+        if step == "before-commit":
+            decided.set()
+            assert go_on.wait(20)
+
+    monkeypatch.setattr(batch, "reach", pause)
+    waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    alone = Share(database_url, [[placed(1, "ann", coupons=["C"])]])
+    with ThreadPoolExecutor(2) as threads, monkeypatch.context() as without_gate:
+        without_gate.setattr(sys.modules[__name__], "gate", lambda: Barrier(1))
+        try:
+            claimed = threads.submit(claim, alone)
+            assert decided.wait(20)
+            loaded = threads.submit(load, database_url, terms + "total = 1\n")
+            eventually(lambda: one(database_url, waiting) == 1)
+            assert not loaded.done()
+        finally:
+            go_on.set()
+        assert claimed.result() == 1
+        loaded.result()
+        assert threads.submit(claim, Share(database_url, [[placed(2, "bob", coupons=["C"])]])).result() == 1
+    assert one(database_url, "SELECT count(*) FROM redemptions") == 1
