@@ -23,6 +23,7 @@ FAILURE: Final = "fleet-failure"
 DETAIL_CHARACTERS: Final = 1_000
 TRACEBACK_CHARACTERS: Final = 8_000  # headers share AMQP's frame of 128 KiB and SQS's bound on a message
 MESSAGE_CHARACTERS: Final = 2_000
+ATTEMPTS_MAX: Final = 1_000_000  # far beyond the retries that the settings allow
 
 
 def of_failure(failure: Failure) -> str:
@@ -43,7 +44,7 @@ def failure_in(headers: Mapping[str, str]) -> Failure | None:
         return None
     try:
         values = json.loads(text)
-        return Failure(
+        failure = Failure(
             attempts=int(values["attempts"]),
             error_class=str(values["error_class"]),
             message=str(values["message"]),
@@ -52,8 +53,11 @@ def failure_in(headers: Mapping[str, str]) -> Failure | None:
             last_at=datetime.fromisoformat(values["last_at"]),
             host=str(values["host"]),
         )
-    except (ValueError, KeyError, TypeError):  # anybody may publish a header of this name; it is a count, not the truth
+    # Anybody may publish a header of this name, endless numbers and endless nesting included; it is a count, not the truth.
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
+    ours = 1 <= failure.attempts <= ATTEMPTS_MAX and failure.first_at.tzinfo and failure.last_at.tzinfo
+    return failure if ours else None
 
 
 def of_dead_letter(delivery: Delivery, outcome: DeadLetter) -> dict[str, str]:

@@ -20,6 +20,7 @@ from pika.spec import BasicProperties
 
 from incentive_fleet.consumers import history
 from incentive_fleet.consumers.rabbitmq_confirms import Publication
+from incentive_fleet.consumers.rabbitmq_headers import sendable
 from incentive_fleet.consumers.rabbitmq_link import Incoming, Link
 from incentive_fleet.consumers.rabbitmq_management import Management, parameters
 from incentive_fleet.consumers.topology import dead_letter_exchange, rabbitmq_queues
@@ -122,7 +123,7 @@ class RabbitmqTransport:
             queue=queue,
             transport="rabbitmq",
             message_id=properties.message_id or "",
-            receive_count=int(headers.get(DELIVERIES_SO_FAR, 0)) + 1,
+            receive_count=delivered_before(raw) + 1,
             receipt=_Receipt(link, tag, properties),
             headers=headers,
             failure=history.failure_in(headers) if headers else None,
@@ -204,7 +205,8 @@ class RabbitmqTransport:
             ours = history.of_dead_letter(delivery, outcome)
         raw = receipt.properties.headers or {}
         kept = {name: value for name, value in raw.items() if not name.startswith(OF_THE_BROKER)}
-        return Publication(exchange, routing_key, _with(receipt.properties, {**kept, **ours}), delivery.body)
+        properties = _with(receipt.properties, sendable({**kept, **ours}))
+        return Publication(exchange, routing_key, properties, delivery.body)
 
     def idle(self) -> bool:
         """See transport.py. What another process holds unacknowledged shows only over the management API.
@@ -230,6 +232,13 @@ class RabbitmqTransport:
         for link in links:
             if link is not None:
                 link.close()
+
+
+def delivered_before(headers: Mapping[str, Any] | None) -> int:
+    """How often the broker says that it delivered the message before. A sender may put anything under that name, and on
+    the first delivery the broker leaves it as it is."""
+    count = (headers or {}).get(DELIVERIES_SO_FAR, 0)
+    return count if isinstance(count, int) and count >= 0 else 0
 
 
 def _receipts(outcomes: Iterable[tuple[Delivery, Outcome]]) -> Iterable[tuple[Delivery, _Receipt, Outcome]]:

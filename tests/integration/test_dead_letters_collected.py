@@ -12,9 +12,16 @@ from typing import Any
 
 import pika
 import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as h_settings
+from hypothesis import strategies as st
+from kombu import Connection
 
 from incentive_fleet.consumers import history
 from incentive_fleet.consumers.transport import DeadLetter, Delivery, Failure
+from incentive_fleet.operators.dead_letters import documents, rabbitmq_letters, store
+from incentive_fleet.operators.dead_letters.arrivals import Outgoing
+from incentive_fleet.operators.dead_letters.rabbitmq_letters import RabbitmqDeadLetters
 from incentive_fleet.settings import Settings
 from tests.chaos.ground import SOURCES, Brokers, Source, settings_of, start
 from tests.dead_letter_desk import NOON, Desk, Floor, arrival, order
@@ -62,6 +69,24 @@ def test_what_the_consumer_gave_up_is_kept_with_its_reason(floor: Floor, source:
     assert [act.act for act in floor.acts(letter.id)] == ["collected"]
     assert floor.brokers.letters(source) == []
     assert floor.collect(source) == {}
+
+
+def test_a_header_that_pika_cannot_write_does_not_hold_its_message_up(floor: Floor) -> None:
+    """pika reads a double as a whole number of any size, and writes 64 bits; dead letter and replay must go all the same."""
+    names = floor.brokers.queues["rabbitmq"][0]
+    with Connection(
+        floor.brokers.settings.need_rabbitmq_url(), transport_options={"confirm_publish": True}
+    ) as connection:
+        headers = {"weight": 1e30, "deep": {"x": [1e30]}}
+        connection.Producer().publish("nonsense", exchange="", routing_key=names.source, headers=headers, declare=[])
+    assert floor.consume("rabbitmq") == {"dead-letter:not-json": 1}
+    assert floor.collect("rabbitmq") == {"new": 1}
+    (letter,) = floor.letters()
+    assert letter.headers["weight"] == str(int(1e30))
+    (done,) = floor.replay(letter.id)
+    assert done.refused == ""
+    assert floor.consume("rabbitmq") == {"dead-letter:not-json": 1}
+    assert floor.collect("rabbitmq") == {"returned": 1}
 
 
 def test_bytes_are_kept_as_they_are(floor: Floor) -> None:
@@ -215,3 +240,37 @@ def test_the_collector_waits_for_a_database_that_is_away(floor: Floor, postgres:
 
 def _patient(settings: Settings) -> Settings:
     return settings.model_copy(update={"pause_max_s": 0.5})
+
+
+TABLES = st.dictionaries(
+    st.text(max_size=10) | st.sampled_from(["x-death", "x-delivery-count", "fleet-reason", "fleet-replay", "type"]),
+    st.recursive(
+        st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats() | st.text() | st.binary(max_size=50),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3),
+        max_leaves=10,
+    ),
+    max_size=6,
+)
+FAILURES = st.dictionaries(
+    st.sampled_from(["attempts", "error_class", "message", "traceback", "first_at", "last_at", "host"]),
+    st.integers() | st.floats() | st.text() | st.just("2026-01-01T00:00:00+00:00"),
+).map(json.dumps) | st.sampled_from(["[" * 100_000, '{"attempts": 1e999}', "9" * 5_000])
+
+
+@given(TABLES, FAILURES, st.binary(max_size=200))
+@h_settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_header_and_no_body_can_keep_a_letter_out(
+    desk: Desk, headers: dict[str, Any], failure: str, body: bytes
+) -> None:
+    """A letter that cannot be kept would be met again for ever."""
+    queues: Any = RabbitmqDeadLetters(settings_of("p", rabbitmq_url="amqp://guest:guest@127.0.0.1/"))
+    properties = pika.BasicProperties(headers={**headers, history.FAILURE: failure}, message_id="m\x00")
+    letter = queues._arrival(None, (1, "p.order-placed.dlq", properties, body))
+    assert desk.keep(letter) in (["new"], ["again"], ["same"])
+    (kept,) = [one for one in desk.letters() if one.body == body]
+    outgoing = Outgoing("q", kept.body, kept.envelope, f"{kept.id}.1", None)
+    publication: Any = rabbitmq_letters._publication(outgoing)
+    publication.properties.encode()  # what was kept can be sent again
+    with desk.connect() as connection:
+        for one in store.list_letters(connection, store.Filters(), limit=1):
+            json.dumps(documents.letter_summary(one, NOON), default=str)

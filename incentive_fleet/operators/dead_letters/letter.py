@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import dataclass
 from datetime import datetime
@@ -124,7 +125,7 @@ def storable(text: str) -> str:
 
 
 def storable_values(value: object) -> object:
-    """A JSON value whose every text, names included, Postgres can keep."""
+    """A JSON value whose every text and number Postgres can keep; names included."""
     match value:
         case str():
             return storable(value)
@@ -132,5 +133,7 @@ def storable_values(value: object) -> object:
             return {storable(str(name)): storable_values(item) for name, item in value.items()}
         case list():
             return [storable_values(item) for item in value]
+        case float() if not math.isfinite(value):
+            return str(value)
         case _:
             return value

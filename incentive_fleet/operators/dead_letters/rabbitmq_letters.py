@@ -14,8 +14,9 @@ from typing import Any, Final, cast
 
 from pika.spec import BasicProperties
 
-from incentive_fleet.consumers.rabbitmq import DELIVERIES_SO_FAR, OF_THE_BROKER, PERSISTENT
+from incentive_fleet.consumers.rabbitmq import OF_THE_BROKER, PERSISTENT, delivered_before
 from incentive_fleet.consumers.rabbitmq_confirms import Publication
+from incentive_fleet.consumers.rabbitmq_headers import sendable
 from incentive_fleet.consumers.rabbitmq_link import Incoming, Link
 from incentive_fleet.consumers.rabbitmq_management import parameters
 from incentive_fleet.consumers.topology import rabbitmq_queues
@@ -82,7 +83,7 @@ class RabbitmqDeadLetters:
             envelope=envelope,
             name=name,
             certain=False,
-            receive_count=int(raw.get(DELIVERIES_SO_FAR, 0)) + 1,
+            receive_count=delivered_before(raw) + 1,
             moved_by_broker=_moved(raw, self._sources[queue]),
             receipt=(link, tag),
         )
@@ -144,7 +145,10 @@ def _publication(message: Outgoing) -> Publication:
             properties["type"] = message.type
     headers[REPLAY] = message.mark
     return Publication(
-        "", message.source_queue, BasicProperties(headers=headers, delivery_mode=PERSISTENT, **properties), message.body
+        "",
+        message.source_queue,
+        BasicProperties(headers=sendable(headers), delivery_mode=PERSISTENT, **properties),
+        message.body,
     )
 
 
@@ -153,13 +157,14 @@ def _moved(headers: Mapping[str, Any], source_queue: str) -> str:
     deaths = headers.get("x-death")
     if not isinstance(deaths, list):
         return ""
-    return next((str(death.get("reason", "")) for death in deaths if death.get("queue") == source_queue), "")
+    known = (death for death in deaths if isinstance(death, dict))  # a sender may put anything under that name
+    return next((str(death.get("reason", "")) for death in known if death.get("queue") == source_queue), "")
 
 
 def _kept(value: object) -> object:
     """A header as JSON; bytes and times in a form that `_restored` knows, whatever else AMQP has as its text."""
     match value:
-        case None | bool() | int() | float() | str():
+        case None | bool() | int() | str():
             return storable_values(value)
         case bytes():
             return {"base64": base64.b64encode(value).decode()}
