@@ -15,7 +15,7 @@ from benchmarks.machine import describe
 from benchmarks.sizes import FULL, QUICK
 
 # In this order. Each is a module with `figure(ground, sizes)`.
-FIGURES = ("throughput", "latency", "hot_spots", "relay", "memory")
+FIGURES = ("throughput", "latency", "sqs", "growth", "hot_spots", "relay", "memory")
 
 
 def main(arguments: list[str]) -> int:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
+import json
+import os
 import sys
+from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from benchmarks import stopwatch
@@ -33,7 +38,25 @@ class Timed:
         stopwatch.acknowledged(ids)
 
 
+def count_calls() -> None:
+    """Count the calls of AWS' API by their name; the counts are written when the worker ends."""
+    from botocore.client import BaseClient
+
+    calls: Counter[str] = Counter()
+    make = BaseClient._make_api_call
+
+    def counted(client: Any, operation: str, arguments: Any) -> Any:
+        calls[operation] += 1  # several threads: a lost count in a million would not matter
+        return make(client, operation, arguments)
+
+    BaseClient._make_api_call = counted
+    folder = os.environ[stopwatch.FOLDER]
+    atexit.register(lambda: Path(f"{folder}.calls").write_text(json.dumps(calls)))
+
+
 if __name__ == "__main__":
+    if "sqs" in sys.argv[1]:
+        count_calls()
     open_transport = worker.open_transport
     worker.open_transport = lambda source, settings: Timed(open_transport(source, settings))  # type: ignore[return-value]
     sys.exit(worker.main(sys.argv[1:]))

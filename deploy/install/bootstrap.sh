@@ -110,6 +110,14 @@ peers() {
   make_venv .venv-peers
   say "Installing the benchmark's peers into .venv-peers..."
   pip_install .venv-peers deploy/install/constraints-peers.txt -e . dramatiq celery 'faststream[rabbit,cli]' uvloop
+  if command -v npm >/dev/null; then
+    mkdir -p .venv-peers/fauxqs
+    # fauxqs needs Node.js 22, which comes as a package too.
+    npm install --prefix .venv-peers/fauxqs --silent --no-fund --no-audit fauxqs@2.4.1 node@22 >&2 ||
+      say "npm could not install fauxqs: the figure about SQS will be left out."
+  else
+    say "npm is not installed: the figure about SQS will be left out."
+  fi
   touch "$1"
 }
 
