@@ -16,6 +16,7 @@ from incentive_fleet.ledger.balances import read_balances
 
 DRAIN_MOST_S = 900.0
 POLL_S = 0.1
+LAST = "SELECT coalesce(max(outbox_id), 0) FROM outbox"
 TICKS = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -36,26 +37,29 @@ class Spread:
         return f"{self.median:,.{digits}f} ({self.least:,.{digits}f} to {self.most:,.{digits}f})"
 
 
-def wait_until_booked(database_url: str, events: int, *, most_s: float = DRAIN_MOST_S) -> int:
+def last_outcome(database_url: str) -> int:
+    """The number of the last outcome that the ledger holds; 0 when it holds none."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        return int(_one(connection, LAST))
+
+
+def wait_until_booked(database_url: str, events: int, *, after: int = 0, most_s: float = DRAIN_MOST_S) -> int:
     """Wait until so many facts have taken effect; returns when the last COMMIT was, in nanoseconds since the epoch.
 
-    Looked at through the outbox's primary key, so that waiting costs the server nothing to speak of.
+    `after` is the ledger's last outcome before. Looked at through the outbox's primary key, so that waiting costs the
+    server nothing to speak of. Raises TimeoutError.
     """
     deadline = time.monotonic() + most_s
+    booked = f"FROM outbox WHERE outbox_id > {int(after)}"
     with psycopg.connect(database_url, autocommit=True) as connection:
-        while _one(connection, "SELECT coalesce(max(outbox_id), 0) FROM outbox") < events or (
-            _one(connection, "SELECT count(*) FROM outbox") < events
-        ):
+        # Numbers have gaps where a transaction was tried again, so they only tell when counting is worth while.
+        while _one(connection, LAST) < after + events or _one(connection, f"SELECT count(*) {booked}") < events:
             if time.monotonic() > deadline:
-                done = _one(connection, "SELECT count(*) FROM outbox")
+                done = _one(connection, f"SELECT count(*) {booked}")
                 raise TimeoutError(f"{done} of {events} events were booked within {most_s:g} s")
             time.sleep(POLL_S)
-        return int(
-            _one(
-                connection,
-                "SELECT (extract(epoch FROM max(pg_xact_commit_timestamp(xmin))) * 1e9)::bigint FROM outbox",
-            )
-        )
+        committed = f"SELECT (extract(epoch FROM max(pg_xact_commit_timestamp(xmin))) * 1e9)::bigint {booked}"
+        return int(_one(connection, committed))
 
 
 def fingerprint(database_url: str) -> str:

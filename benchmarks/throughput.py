@@ -14,7 +14,7 @@ from benchmarks import contestants, stopwatch
 from benchmarks.contestants import Contestant, enter
 from benchmarks.ground import Events, Ground, calm_fingerprint, events_of, shop_of
 from benchmarks.limit import read_rows, write_rows
-from benchmarks.measuring import Spread, cpu_s, fingerprint, wait_until_booked, wal_bytes
+from benchmarks.measuring import Spread, cpu_s, fingerprint, last_outcome, wait_until_booked, wal_bytes
 from benchmarks.plots import Bar, bars
 from benchmarks.publishing import open_publisher
 from benchmarks.reporting import Figure
@@ -53,9 +53,10 @@ def drain(ground: Ground, contestant: Contestant, database_url: str, events: Eve
     ground.checkpoint()
     time.sleep(1.0)  # the broker writes its last segments
     servers = [ground.postgres.record.processes["server"].pid, ground.rabbitmq.record.processes["server"].pid]
+    after = last_outcome(database_url)
     before, wal = [cpu_s(pid) for pid in servers], wal_bytes(database_url)
     with entry.working() as processes:
-        ended = wait_until_booked(database_url, len(events))
+        ended = wait_until_booked(database_url, len(events), after=after)
         workers = sum(cpu_s(process.pid) for process in processes)
     postgres, rabbitmq = (cpu_s(pid) - was for pid, was in zip(servers, before, strict=True))
     first = min(stopwatch.read(entry.notes)["first"].values())
