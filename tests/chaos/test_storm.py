@@ -6,6 +6,7 @@ CHAOS_SEED and CHAOS_SECONDS change the long one; the seed is printed with its t
 from __future__ import annotations
 
 import gzip
+import json
 import os
 import random
 import uuid
@@ -165,4 +166,7 @@ def _retail(ground: Ground) -> tuple[list[bytes], dict[str, int]]:
         with closing(Session(url)) as session:
             load_campaigns(session.connection, terms)
             grant(session, grants, NOON)
-    return bodies, calm_balances(ground.spare_url, bodies)
+    calm = calm_balances(ground.spare_url, bodies)
+    expected = json.loads(gzip.decompress((DATA / "online-retail-expected.json.gz").read_bytes()))
+    assert calm == expected, "also without any fault the balances must be those that lie beside the orders"
+    return bodies, calm
