@@ -15,7 +15,7 @@ from benchmarks.machine import describe
 from benchmarks.sizes import FULL, QUICK
 
 # In this order. Each is a module with `figure(ground, sizes)`.
-FIGURES = ("throughput", "latency", "sqs", "growth", "hot_spots", "relay", "memory")
+FIGURES = ("throughput", "latency", "sqs", "growth", "hot_spots", "relay", "scale", "memory")
 
 
 def main(arguments: list[str]) -> int:
@@ -26,11 +26,15 @@ def main(arguments: list[str]) -> int:
     if not PEERS.exists():
         print("The peers are not installed (`make bench` installs them): the fleet is measured alone.", file=sys.stderr)
         changes["peers"] = False
+    changes["scale_page"] = options.into is None and not options.quick
     sizes = dataclasses.replace(sizes, **changes)
     page = reporting.PAGE if options.into is None and not options.quick else None
     folder = options.into or (reporting.RESULTS if page else Path("build") / "bench")
     with ground.running() as servers:
         machine = describe(servers)
+        if page is not None:
+            rows = [["", "on which the figures were taken last"], *([name, value] for name, value in machine.items())]
+            reporting.put(page, "machine", reporting.table(rows))
         for name in options.only:
             began = time.monotonic()
             figure = importlib.import_module(f"benchmarks.{name}").figure(servers, sizes)

@@ -28,6 +28,8 @@ class Sizes:
     hot_rounds: int = 3
     memory_events: int = 1_000_000
     relay_events: int = 30_000
+    scale_rounds: int = 3
+    scale_page: bool = True  # whether SCALE.md is rewritten
 
 
 FULL = Sizes()
@@ -51,4 +53,6 @@ QUICK = Sizes(
     hot_rounds=1,
     memory_events=3_000,
     relay_events=600,
+    scale_rounds=1,
+    scale_page=False,
 )
