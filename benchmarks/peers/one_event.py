@@ -19,6 +19,7 @@ from typing import Any
 
 import psycopg
 
+from benchmarks.peers import statements as sql
 from incentive_fleet.events.codec import Event, decode, from_canonical
 from incentive_fleet.events.models import TYPE_OF, DeliveryCompleted, OrderPlaced, OrderRefunded
 from incentive_fleet.incentives.campaigns import CampaignSet, Usage
@@ -31,81 +32,10 @@ from incentive_fleet.ledger.connection import mapped_errors, retry_contention
 from incentive_fleet.ledger.effect import take_effect
 from incentive_fleet.ledger.locking import Identities
 from incentive_fleet.ledger.session import Session
-from incentive_fleet.ledger.terms import TERMS_LOCK, read_terms
+from incentive_fleet.ledger.terms import read_terms
 from incentive_fleet.ledger.working_set import DELIVERY, Fact, Order, WorkingSet
 
 Row = tuple[Any, ...]
-
-# The terms' lock comes first, as everywhere; materialized, so that it is taken before the statement goes on.
-TERMS = f"WITH terms AS MATERIALIZED (SELECT pg_advisory_xact_lock_shared({TERMS_LOCK}))"
-CREATE_ORDER = f"{TERMS} INSERT INTO orders (order_id) SELECT %s FROM terms ON CONFLICT DO NOTHING RETURNING 1"
-LOCK_ORDER = f"{TERMS} SELECT 1 FROM terms, orders WHERE order_id = %s FOR NO KEY UPDATE OF orders"
-CREATE_WALLET = "INSERT INTO wallets (customer_id, currency) VALUES (%s, %s) ON CONFLICT DO NOTHING"
-LOCK_WALLET = "SELECT 1 FROM wallets WHERE customer_id = %s AND currency = %s FOR NO KEY UPDATE"
-LOCK_WALLET_OF_ORDER = """
-    SELECT 1 FROM wallets w JOIN decisions d USING (customer_id, currency) WHERE d.order_id = %s FOR NO KEY UPDATE OF w
-"""
-# Statements of their own after the locks, for a statement that waits for a lock still sees the rows as they were before.
-REVISION_AND_DIGESTS = """
-    SELECT (SELECT revision FROM campaign_revision),
-           (SELECT digest FROM facts WHERE order_id = %s AND fact = %s),
-           (SELECT digest FROM facts WHERE event_id = %s AND source = %s),
-"""
-WALLET = """
-           (SELECT balance FROM balances b
-            WHERE b.account = 'wallet:' || k.customer_id AND b.currency = k.currency AND b.slot = 0),
-           (SELECT balance FROM balances b
-            WHERE b.account = 'debt:' || k.customer_id AND b.currency = k.currency AND b.slot = 0),
-           (SELECT lot_no FROM lots l WHERE l.customer_id = k.customer_id AND l.currency = k.currency
-            ORDER BY lot_no DESC LIMIT 1)
-"""
-READ_FOR_PLACING = f"""
-    {REVISION_AND_DIGESTS} (SELECT count(*) FROM waiting WHERE order_id = %s), {WALLET}
-    FROM (SELECT %s::text AS customer_id, %s::text AS currency) AS k
-"""
-READ_FOR_UNDOING = f"""
-    {REVISION_AND_DIGESTS} k.customer_id, k.currency, k.decision, k.progress, {WALLET}
-    FROM (SELECT %s::text AS order_id) AS e
-    LEFT JOIN (SELECT * FROM decisions d JOIN orders o USING (order_id)) AS k USING (order_id)
-"""
-READ_WAITING = """
-    SELECT f.fact, f.source, f.event_id, f.traceparent, f.happened_at, f.data::text
-    FROM waiting w JOIN facts f USING (order_id, fact) WHERE w.order_id = %s
-"""
-LOT = """lot_no, campaign_id, amount, remaining, expires_at, reissue_days, root_lot_no, reissued_from, expired,
-    l.order_id, cause, created_at"""
-READ_LIVE_LOTS = f"SELECT {LOT} FROM lots l WHERE customer_id = %s AND currency = %s AND live"
-READ_LOTS_OF_ORDER = f"""
-    SELECT {LOT} FROM decisions d JOIN lots l USING (customer_id, currency) WHERE d.order_id = %s
-"""
-LOCK_CAMPAIGNS = "SELECT 1 FROM campaigns WHERE campaign_id = ANY(%s) ORDER BY campaign_id FOR NO KEY UPDATE"
-READ_REDEMPTIONS = """
-    SELECT campaign_id, count(*) FROM redemptions
-    WHERE campaign_id = ANY(%s) AND customer_id = %s AND released_at IS NULL GROUP BY campaign_id
-"""
-READ_SPENT = """
-    SELECT c.campaign_id,
-        (SELECT coalesce(sum(b.balance), 0)::bigint FROM balances b
-         WHERE b.account = 'campaign:' || c.campaign_id AND b.currency = c.currency),
-        (SELECT coalesce(sum(r.live), 0)::bigint FROM redemption_counts r WHERE r.campaign_id = c.campaign_id)
-    FROM campaigns c WHERE c.campaign_id = ANY(%s)
-"""
-INSERT_FACT = "INSERT INTO facts (order_id, fact, source, event_id, digest, traceparent, happened_at, data)"
-INSERT_DECISION = "INSERT INTO decisions (order_id, customer_id, currency, decision)"
-INSERT_WAITING = "INSERT INTO waiting (order_id, fact)"
-DELETE_WAITING = "DELETE FROM waiting WHERE order_id = %s AND fact = %s"
-INSERT_LOTS = """INSERT INTO lots (customer_id, currency, lot_no, campaign_id, amount, remaining, expired, expires_at,
-    reissue_days, root_lot_no, reissued_from, order_id, cause, created_at)"""
-UPDATE_LOT = "UPDATE lots SET remaining = %s, expired = %s WHERE customer_id = %s AND currency = %s AND lot_no = %s"
-INSERT_TRANSFERS = """INSERT INTO transfers (kind, debit_account, credit_account, currency, amount, customer_id,
-    order_id, lot_no, cause, happened_at)"""
-INSERT_REDEMPTIONS = "INSERT INTO redemptions (campaign_id, customer_id, order_id, discount, redeemed_at)"
-RELEASE_REDEMPTION = """
-    UPDATE redemptions SET released_at = %s WHERE campaign_id = %s AND customer_id = %s AND order_id = %s
-"""
-INSERT_ANOMALY = "INSERT INTO anomalies (order_id, reason, subject) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING"
-UPDATE_ORDER = "UPDATE orders SET progress = %s WHERE order_id = %s"
-INSERT_OUTCOMES = "INSERT INTO outbox (order_id, fact, sequence, type, body)"
 
 PARAMETERS_MAX = 50  # psycopg keeps the parsed form of statements with no more
 
@@ -150,7 +80,7 @@ def _lock_and_read(
         order = Order()
         if row[3]:
             order.waiting = [
-                _waiting(one) for one in connection.execute(READ_WAITING, (fact.data.order_id,)).fetchall()
+                _waiting(one) for one in connection.execute(sql.READ_WAITING, (fact.data.order_id,)).fetchall()
             ]
     else:
         row, lots = _lock_for_undoing(connection, event, fact)
@@ -180,20 +110,20 @@ def _lock_for_placing(
     order_id = fact.data.order_id
     with connection.pipeline():
         connection.execute("BEGIN")
-        created = connection.execute(CREATE_ORDER, (order_id,))
-        locked = connection.execute(LOCK_WALLET, key)
-        found = connection.execute(READ_FOR_PLACING, (*_identities(event, fact), order_id, *key))
-        lots = connection.execute(READ_LIVE_LOTS, key)
+        created = connection.execute(sql.CREATE_ORDER, (order_id,))
+        locked = connection.execute(sql.LOCK_WALLET, key)
+        found = connection.execute(sql.READ_FOR_PLACING, (*_identities(event, fact), order_id, *key))
+        lots = connection.execute(sql.READ_LIVE_LOTS, key)
     if not (created.rowcount and locked.rowcount):  # the order was there already, or the wallet was not: once more
         with connection.pipeline():
             connection.execute("ROLLBACK")
             connection.execute("BEGIN")
-            connection.execute(CREATE_ORDER, (order_id,))
-            connection.execute(LOCK_ORDER, (order_id,))
-            connection.execute(CREATE_WALLET, key)
-            connection.execute(LOCK_WALLET, key)
-            found = connection.execute(READ_FOR_PLACING, (*_identities(event, fact), order_id, *key))
-            lots = connection.execute(READ_LIVE_LOTS, key)
+            connection.execute(sql.CREATE_ORDER, (order_id,))
+            connection.execute(sql.LOCK_ORDER, (order_id,))
+            connection.execute(sql.CREATE_WALLET, key)
+            connection.execute(sql.LOCK_WALLET, key)
+            found = connection.execute(sql.READ_FOR_PLACING, (*_identities(event, fact), order_id, *key))
+            lots = connection.execute(sql.READ_LIVE_LOTS, key)
     return key, _only(found), lots.fetchall()
 
 
@@ -201,17 +131,17 @@ def _lock_for_undoing(connection: psycopg.Connection[Any], event: Event, fact: F
     order_id = fact.data.order_id
     with connection.pipeline():
         connection.execute("BEGIN")
-        locked = connection.execute(LOCK_ORDER, (order_id,))
-        connection.execute(LOCK_WALLET_OF_ORDER, (order_id,))
-        found = connection.execute(READ_FOR_UNDOING, (*_identities(event, fact), order_id))
-        lots = connection.execute(READ_LOTS_OF_ORDER, (order_id,))
+        locked = connection.execute(sql.LOCK_ORDER, (order_id,))
+        connection.execute(sql.LOCK_WALLET_OF_ORDER, (order_id,))
+        found = connection.execute(sql.READ_FOR_UNDOING, (*_identities(event, fact), order_id))
+        lots = connection.execute(sql.READ_LOTS_OF_ORDER, (order_id,))
     if not locked.rowcount:  # it came before its placing
         with connection.pipeline():
-            connection.execute(CREATE_ORDER, (order_id,))
-            connection.execute(LOCK_ORDER, (order_id,))
-            connection.execute(LOCK_WALLET_OF_ORDER, (order_id,))
-            found = connection.execute(READ_FOR_UNDOING, (*_identities(event, fact), order_id))
-            lots = connection.execute(READ_LOTS_OF_ORDER, (order_id,))
+            connection.execute(sql.CREATE_ORDER, (order_id,))
+            connection.execute(sql.LOCK_ORDER, (order_id,))
+            connection.execute(sql.LOCK_WALLET_OF_ORDER, (order_id,))
+            found = connection.execute(sql.READ_FOR_UNDOING, (*_identities(event, fact), order_id))
+            lots = connection.execute(sql.READ_LOTS_OF_ORDER, (order_id,))
     return _only(found), lots.fetchall()
 
 
@@ -248,9 +178,9 @@ def _read_limits(connection: psycopg.Connection[Any], working: WorkingSet, campa
     if not limited and not counted:
         return
     with connection.pipeline():
-        connection.execute(LOCK_CAMPAIGNS, (limited,))
-        redemptions = connection.execute(READ_REDEMPTIONS, (counted, customer_id))
-        spent = connection.execute(READ_SPENT, (limited,))
+        connection.execute(sql.LOCK_CAMPAIGNS, (limited,))
+        redemptions = connection.execute(sql.READ_REDEMPTIONS, (counted, customer_id))
+        spent = connection.execute(sql.READ_SPENT, (limited,))
     working.usage = Usage()
     for campaign_id, count in redemptions.fetchall():
         working.usage.live_by_customer[(campaign_id, customer_id)] = count
@@ -289,22 +219,22 @@ def _parts(working: WorkingSet) -> Iterator[Part]:
     writes = working.writes
     for wallet in working.wallets.values():
         yield from _lot_parts(wallet)
-    yield _insert(INSERT_FACT, [_fact_row(fact, event) for fact, event in writes.facts])
+    yield _insert(sql.INSERT_FACT, [_fact_row(fact, event) for fact, event in writes.facts])
     yield _insert(
-        INSERT_DECISION,
+        sql.INSERT_DECISION,
         [(order_id, d.customer_id, d.currency, d.to_json()) for order_id, d in writes.decisions.items()],
     )
-    yield _insert(INSERT_WAITING, sorted(writes.waiting))
-    yield from ((DELETE_WAITING, key) for key in sorted(writes.waited))
-    yield _insert(INSERT_REDEMPTIONS, writes.redemptions)
+    yield _insert(sql.INSERT_WAITING, sorted(writes.waiting))
+    yield from ((sql.DELETE_WAITING, key) for key in sorted(writes.waited))
+    yield _insert(sql.INSERT_REDEMPTIONS, writes.redemptions)
     for campaign_id, customer_id, order_id, released_at in writes.released:
-        yield RELEASE_REDEMPTION, (released_at, campaign_id, customer_id, order_id)
-    yield from ((INSERT_ANOMALY, anomaly) for anomaly in sorted(writes.anomalies))
+        yield sql.RELEASE_REDEMPTION, (released_at, campaign_id, customer_id, order_id)
+    yield from ((sql.INSERT_ANOMALY, anomaly) for anomaly in sorted(writes.anomalies))
     for order_id, order in working.orders.items():
         if order.changed and order.progress:
-            yield UPDATE_ORDER, (order.progress.to_json(), order_id)
-    yield _insert(INSERT_OUTCOMES, [(o.order_id, o.fact, o.sequence, o.type, o.body) for o in writes.outcomes])
-    yield _insert(INSERT_TRANSFERS, writes.postings)
+            yield sql.UPDATE_ORDER, (order.progress.to_json(), order_id)
+    yield _insert(sql.INSERT_OUTCOMES, [(o.order_id, o.fact, o.sequence, o.type, o.body) for o in writes.outcomes])
+    yield _insert(sql.INSERT_TRANSFERS, writes.postings)
 
 
 def _lot_parts(wallet: Wallet) -> Iterator[Part]:
@@ -327,10 +257,10 @@ def _lot_parts(wallet: Wallet) -> Iterator[Part]:
         )
         for lot in wallet.new_lots
     ]
-    yield _insert(INSERT_LOTS, rows)
+    yield _insert(sql.INSERT_LOTS, rows)
     for lot_no in sorted(wallet.touched - {lot.lot_no for lot in wallet.new_lots}):
         lot = wallet.lots[lot_no]
-        yield UPDATE_LOT, (lot.remaining, lot.expired, *key, lot_no)
+        yield sql.UPDATE_LOT, (lot.remaining, lot.expired, *key, lot_no)
 
 
 def _fact_row(fact: Fact, event: Event) -> Row:
