@@ -31,6 +31,8 @@ from incentive_fleet.settings import Settings
 
 WINDOW: Final = 256  # publications awaiting their confirms at a time
 PERSISTENT: Final = 2
+# Between a delay queue and the source queue a message is counted in neither: for milliseconds, longer on a busy broker.
+RETURN_S: Final = 2.0
 DELIVERIES_SO_FAR: Final = "x-delivery-count"  # set by quorum queues from the second delivery on
 # What the broker itself wrote about an earlier life: it would mislead the next reader, and RabbitMQ before 4.0 would take
 # a published x-death for its own and find cycles in it.
@@ -63,6 +65,7 @@ class RabbitmqTransport:
         self._settled: set[int] = set()  # tags of the consuming link above the floor
         self._floor = 0  # every tag up to here is settled
         self._given = 0  # deliveries handed out by the consuming link and not settled
+        self._returns_by = 0.0  # when every retry published here is back in its source queue
         self._failures = 0
         self._not_before = 0.0
         self.skipped = 0  # settlements of what a link that is over had delivered
@@ -197,7 +200,9 @@ class RabbitmqTransport:
     def _copy(self, delivery: Delivery, receipt: _Receipt, outcome: Retry | DeadLetter) -> Publication:
         names = self._queues[delivery.queue]
         if isinstance(outcome, Retry):
-            step = next((queue for delay, queue in names.retries if delay >= outcome.after_s), names.retries[-1][1])
+            fitting = (retry for retry in names.retries if retry[0] >= outcome.after_s)
+            delay_s, step = next(fitting, names.retries[-1])
+            self._returns_by = max(self._returns_by, time.monotonic() + delay_s + RETURN_S)
             exchange, routing_key = "", step
             ours = {history.FAILURE: history.of_failure(outcome.failure)}
         else:
@@ -214,7 +219,7 @@ class RabbitmqTransport:
         Without that API it is missed, but a dead consumer's messages are ready again at once.
         """
         link = self._consumer(0)
-        if self._given or link.undelivered:
+        if self._given or link.undelivered or time.monotonic() < self._returns_by:
             return False
         queues = [
             name for names in self._queues.values() for name in (names.source, *(queue for _, queue in names.retries))
