@@ -16,7 +16,7 @@ demo: .venv/.ready-demo ## incentives over real brokers into a real ledger, in u
 	@.venv/bin/incentives demo
 
 test: .venv/.ready-test .venv-localstack/.ready system lint ## style, types and the whole suite on real servers
-	@.venv/bin/python -m pytest -m 'not chaos'
+	@.venv/bin/python -m pytest -m 'not chaos' -n 2 --dist loadfile
 
 lint: .venv/.ready-test ## ruff and mypy
 	@.venv/bin/ruff check --quiet

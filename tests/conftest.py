@@ -15,6 +15,8 @@ from incentive_fleet.operators.embedded.postgres import Postgres
 from incentive_fleet.operators.embedded.rabbitmq import RabbitMQ
 from tests.parts import LocalStack, fresh_database, make_template
 
+SAID = "said"
+
 
 def pytest_configure() -> None:
     """Whatever the shell points at, no test reaches a real account, broker or database."""
@@ -102,14 +104,29 @@ def _servers_are_up(request: pytest.FixtureRequest) -> None:
 
 
 @pytest.fixture
-def say(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
-    """Print a figure that whoever runs the tests shall see, also when they pass."""
+def say(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Tell a figure that whoever runs the tests shall see, also when they pass: it stands above the summary."""
 
     def show(text: str) -> None:
-        with capsys.disabled():
-            print(f"\n{text}")  # noqa: T201
+        request.node.user_properties.append((SAID, text))
 
     return show
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What tests said. Properties travel with a test's reports, also from the processes that ran them."""
+    said = [
+        (report.nodeid, text)
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        if getattr(report, "when", None) == "teardown"
+        for name, text in report.user_properties
+        if name == SAID
+    ]
+    if said:
+        terminalreporter.section("figures")
+    for nodeid, text in said:
+        terminalreporter.write_line(f"{nodeid}\n{text}\n")
 
 
 @pytest.fixture
