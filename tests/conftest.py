@@ -24,6 +24,7 @@ def pytest_configure() -> None:
         del os.environ[name]
     os.environ.update(CREDENTIALS, AWS_CONFIG_FILE=os.devnull, AWS_SHARED_CREDENTIALS_FILE=os.devnull)
     os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
+    os.environ.pop("PYTHONUNBUFFERED", None)  # it would hide what goes wrong with output that is still buffered
 
 
 @pytest.fixture(scope="session")

@@ -92,6 +92,8 @@ def _report(consumers: list[Consumer], stop: threading.Event) -> None:
         if not stop.is_set():
             log.warning("the supervisor is gone")
         stop.set()
+        # What could not be written is still buffered; on the way out Python would try once more, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _sum(consumers: list[Consumer]) -> Counter[str]:

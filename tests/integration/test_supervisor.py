@@ -181,6 +181,7 @@ def test_workers_whose_supervisor_was_killed_drain_by_themselves(
         assert fleet.end(signal.SIGKILL) == -signal.SIGKILL
         eventually(lambda: not any(runs(pid) for pid in workers))
     assert len(said(log, "the supervisor is gone")) == PROCESSES
+    assert "Exception ignored" not in log.read_text(encoding="utf-8"), "their way out is quiet"
 
 
 def runs(pid: int) -> bool:
