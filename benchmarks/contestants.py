@@ -49,12 +49,12 @@ def fleet(processes: int, **changes: Any) -> Contestant:
     return Contestant(f"fleet x{processes}", about, (command,) * processes, changes=changes)
 
 
-def dramatiq(processes: int = 2, threads: int = 8, prefetch: int = 64) -> Contestant:
+def dramatiq(processes: int = 2, threads: int = 16, prefetch: int = 128) -> Contestant:
     command = (str(PEERS / "dramatiq"), "benchmarks.peers.dramatiq_worker")
     options = ("-p", str(processes), "-t", str(threads), "--skip-logging")
     return Contestant(
         "dramatiq",
-        f"{processes} processes of {threads} threads, prefetch {prefetch}, only the Retries middleware",
+        f"{processes} process{'es' if processes > 1 else ''} of {threads} threads, prefetch {prefetch}, only the Retries middleware",
         ((*command, *options),),
         publishing.for_dramatiq,
         {"dramatiq_queue_prefetch": str(prefetch)},
@@ -62,13 +62,13 @@ def dramatiq(processes: int = 2, threads: int = 8, prefetch: int = 64) -> Contes
     )
 
 
-def celery(concurrency: int = 8, prefetch: int = 16, workers: int = 1, pool: str = "prefork") -> Contestant:
+def celery(concurrency: int = 16, prefetch: int = 8, workers: int = 1, pool: str = "threads") -> Contestant:
     options = ("--pool", pool, "--concurrency", str(concurrency), "--loglevel", "ERROR", "-O", "fair")
     quiet = ("--without-gossip", "--without-mingle", "--without-heartbeat")
     command = (str(PEERS / "celery"), "-A", "benchmarks.peers.celery_worker", "worker", *options, *quiet)
     return Contestant(
         "Celery",
-        f"{workers} x {pool} pool of {concurrency}, acks_late, prefetch multiplier {prefetch}, no result backend,"
+        f"{workers} worker{'s' if workers > 1 else ''} with a {pool} pool of {concurrency}, acks_late, prefetch multiplier {prefetch}, no result backend,"
         " no events, no gossip, mingle or heartbeat",
         tuple((*command, "-n", f"worker{number}@%h") for number in range(workers)),
         publishing.for_celery,
@@ -76,12 +76,12 @@ def celery(concurrency: int = 8, prefetch: int = 16, workers: int = 1, pool: str
     )
 
 
-def faststream(processes: int = 2, threads: int = 8, prefetch: int = 16) -> Contestant:
+def faststream(processes: int = 2, threads: int = 16, prefetch: int = 64) -> Contestant:
     command = (str(PEERS / "faststream"), "run", "benchmarks.peers.faststream_worker:app")
     options = ("--workers", str(processes)) if processes > 1 else ()
     return Contestant(
         "FastStream",
-        f"{processes} processes of {threads} threads, prefetch {prefetch}, uvloop, no dependency injection",
+        f"{processes} process{'es' if processes > 1 else ''} of {threads} threads, prefetch {prefetch}, uvloop, no dependency injection",
         ((*command, *options, "--log-level", "error"),),
         publishing.for_faststream,
         {"BENCH_THREADS": str(threads), "BENCH_PREFETCH": str(prefetch)},

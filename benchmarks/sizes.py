@@ -29,6 +29,8 @@ class Sizes:
     memory_events: int = 1_000_000
     relay_events: int = 30_000
     scale_rounds: int = 3
+    tuning_events: int = 8_000
+    tuning_rounds: int = 3
     scale_page: bool = True  # whether SCALE.md is rewritten
 
 
@@ -54,5 +56,7 @@ QUICK = Sizes(
     memory_events=3_000,
     relay_events=600,
     scale_rounds=1,
+    tuning_events=300,
+    tuning_rounds=1,
     scale_page=False,
 )
