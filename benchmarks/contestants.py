@@ -42,10 +42,15 @@ class Contestant:
         return self.encode is None
 
 
+def _many(count: int, what: str) -> str:
+    plural = "" if count == 1 else "es" if what.endswith("s") else "s"
+    return f"{count} {what}{plural}"
+
+
 def fleet(processes: int, **changes: Any) -> Contestant:
     """The product's own workers, without the supervisor that would only restart them."""
     command = (sys.executable, "-m", "benchmarks.fleet_worker", "rabbitmq")
-    about = f"{processes} process{'es' if processes > 1 else ''}, batches of up to {changes.get('batch_size', 500)}"
+    about = f"{_many(processes, 'process')}, batches of up to {changes.get('batch_size', 500)}"
     return Contestant(f"fleet x{processes}", about, (command,) * processes, changes=changes)
 
 
@@ -54,7 +59,7 @@ def dramatiq(processes: int = 2, threads: int = 16, prefetch: int = 128) -> Cont
     options = ("-p", str(processes), "-t", str(threads), "--skip-logging")
     return Contestant(
         "dramatiq",
-        f"{processes} process{'es' if processes > 1 else ''} of {threads} threads, prefetch {prefetch}, only the Retries middleware",
+        f"{_many(processes, 'process')} of {threads} threads, prefetch {prefetch}, only the Retries middleware",
         ((*command, *options),),
         publishing.for_dramatiq,
         {"dramatiq_queue_prefetch": str(prefetch)},
@@ -68,7 +73,7 @@ def celery(concurrency: int = 16, prefetch: int = 8, workers: int = 1, pool: str
     command = (str(PEERS / "celery"), "-A", "benchmarks.peers.celery_worker", "worker", *options, *quiet)
     return Contestant(
         "Celery",
-        f"{workers} worker{'s' if workers > 1 else ''} with a {pool} pool of {concurrency}, acks_late, prefetch multiplier {prefetch}, no result backend,"
+        f"{_many(workers, 'worker')} with {concurrency} {pool}, acks_late, prefetch multiplier {prefetch}, no result backend,"
         " no events, no gossip, mingle or heartbeat",
         tuple((*command, "-n", f"worker{number}@%h") for number in range(workers)),
         publishing.for_celery,
@@ -81,7 +86,7 @@ def faststream(processes: int = 2, threads: int = 16, prefetch: int = 64) -> Con
     options = ("--workers", str(processes)) if processes > 1 else ()
     return Contestant(
         "FastStream",
-        f"{processes} process{'es' if processes > 1 else ''} of {threads} threads, prefetch {prefetch}, uvloop, no dependency injection",
+        f"{_many(processes, 'process')} of {threads} threads, prefetch {prefetch}, uvloop, no dependency injection",
         ((*command, *options, "--log-level", "error"),),
         publishing.for_faststream,
         {"BENCH_THREADS": str(threads), "BENCH_PREFETCH": str(prefetch)},
