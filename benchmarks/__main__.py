@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks import ground, reporting
+from benchmarks import ground, quiet, reporting
 from benchmarks.contestants import PEERS
 from benchmarks.machine import describe
 from benchmarks.sizes import FULL, QUICK
@@ -31,6 +31,7 @@ def main(arguments: list[str]) -> int:
     sizes = dataclasses.replace(sizes, **changes)
     page = reporting.PAGE if options.into is None and not options.quick else None
     folder = options.into or (reporting.RESULTS if page else Path("build") / "bench")
+    quiet.patient = not options.quick
     with ground.running() as servers:
         machine = describe(servers)
         if page is not None:
@@ -39,6 +40,8 @@ def main(arguments: list[str]) -> int:
         for name in options.only:
             began = time.monotonic()
             figure = importlib.import_module(f"benchmarks.{name}").figure(servers, sizes)
+            if sentence := quiet.told():
+                figure = dataclasses.replace(figure, notes=[*figure.notes, sentence])
             reporting.write(figure, folder, machine, page)
             print(f"\n{figure.title}\n\n{figure.markdown()}\n\n({time.monotonic() - began:.0f} s)\n", flush=True)
     return 0

@@ -6,6 +6,7 @@ finds it sound. The stream's customers are those of the repeated runs, so that e
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import time
@@ -19,6 +20,7 @@ from benchmarks import contestants
 from benchmarks.ground import CALM_BATCH, Events, Ground, events_of, shop_of
 from benchmarks.measuring import Spread, percentile
 from benchmarks.plots import Bar, bars
+from benchmarks.quiet import in_quiet
 from benchmarks.reporting import Figure
 from benchmarks.sizes import Sizes
 from benchmarks.throughput import drain
@@ -162,6 +164,13 @@ def statement_ms(full: Full, sizes: Sizes) -> list[float]:
     return taken
 
 
+def _drain(ground: Ground, full: Full, sizes: Sizes, turn: int) -> float:
+    """Each attempt has orders of its own, for those of the one before are in the ledger."""
+    turns = itertools.count(turn * 10)
+    fleet = contestants.fleet(FLEET)
+    return in_quiet(lambda: drain(ground, fleet, full.url, stream(full, sizes, next(turns))).per_second)
+
+
 def figure(ground: Ground, sizes: Sizes) -> Figure:
     """Measure and tell."""
     base = shop_of(sizes.growth_base_events, name=FIRST.rstrip("-"))
@@ -175,7 +184,7 @@ def figure(ground: Ground, sizes: Sizes) -> Figure:
             print(f"growth      {fulls[-1].transfers:,} transfers made in {time.monotonic() - began:.0f} s", flush=True)
         for turn in range(sizes.growth_rounds):
             for full in fulls:
-                rate = drain(ground, contestants.fleet(FLEET), full.url, stream(full, sizes, turn)).per_second
+                rate = _drain(ground, full, sizes, turn)
                 rates[full.transfers].append(rate)
                 print(f"growth      {full.transfers:,} transfers: {rate:,.0f} events/s", flush=True)
         for full in fulls:

@@ -11,11 +11,11 @@ from typing import Any
 
 from benchmarks import contestants
 from benchmarks.ground import Events, Ground, calm_fingerprint, events_of, shop_of
-from benchmarks.measuring import Spread, fingerprint
+from benchmarks.measuring import Spread
 from benchmarks.plots import Line, lines
 from benchmarks.reporting import Figure
 from benchmarks.sizes import Sizes
-from benchmarks.throughput import drain
+from benchmarks.throughput import drain_checked
 from incentive_fleet.operators.sample_shop import CAMPAIGNS, OPENING, SOURCE, Shop
 
 CODE = "WELCOME10"
@@ -95,10 +95,8 @@ def figure(ground: Ground, sizes: Sizes) -> Figure:
         expected = calm_fingerprint(ground, case.shop, events, case.campaigns)
         for _ in range(sizes.hot_rounds):
             for processes in sizes.hot_processes:
-                with ground.ledger(case.shop, case.campaigns) as url:
-                    run = drain(ground, contestants.fleet(processes), url, events)
-                    if fingerprint(url) != expected:
-                        raise AssertionError(f"{case.name}: the balances are not those of a calm run")
+                fleet = contestants.fleet(processes)
+                run = drain_checked(ground, fleet, case.shop, events, expected, case.campaigns)
                 taken[(case.name, processes)].append(run.per_second)
                 print(f"hot spots   {case.name:22} x{processes}: {run.per_second:,.0f} events/s", flush=True)
     rows = [["events/s, median (least to most)", *(f"{processes} processes" for processes in sizes.hot_processes)]]

@@ -15,8 +15,10 @@ from benchmarks.ground import Events, Ground, events_of, shop_of
 from benchmarks.measuring import Spread, percentile, wait_until_booked
 from benchmarks.plots import Line, lines
 from benchmarks.publishing import Wire, open_publisher
+from benchmarks.quiet import in_quiet
 from benchmarks.reporting import Figure
 from benchmarks.sizes import Sizes
+from incentive_fleet.operators.sample_shop import Shop
 
 BROKEN_MS = 1_000.0  # a contestant whose p99 is beyond this does not bear the load: it falls behind for ever
 CATCH_UP_S = 120.0
@@ -75,8 +77,7 @@ def measure(ground: Ground, sizes: Sizes) -> tuple[Taken, list[Contestant]]:
             for contestant in everyone:
                 if rate > broken.get(contestant.name, rate):
                     continue
-                with ground.ledger(shop) as url:
-                    times = offer(ground, contestant, rate, sizes, events, url)
+                times = _in_quiet(ground, contestant, rate, sizes, shop, events)
                 taken[(contestant.name, rate)].append(times)
                 if times.commit_p99 > BROKEN_MS:
                     broken[contestant.name] = min(rate, broken.get(contestant.name, rate))
@@ -86,6 +87,14 @@ def measure(ground: Ground, sizes: Sizes) -> tuple[Taken, list[Contestant]]:
                     flush=True,
                 )
     return taken, everyone
+
+
+def _in_quiet(ground: Ground, contestant: Contestant, rate: int, sizes: Sizes, shop: Shop, events: Events) -> Times:
+    def attempt() -> Times:
+        with ground.ledger(shop) as url:
+            return offer(ground, contestant, rate, sizes, events, url)
+
+    return in_quiet(attempt)
 
 
 def figure(ground: Ground, sizes: Sizes) -> Figure:

@@ -82,7 +82,8 @@ def cpu_s(pid: int) -> float:
         one = pending.pop()
         try:
             fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
-            pending += [int(child) for child in Path(f"/proc/{one}/task/{one}/children").read_text().split()]
+            for thread in Path(f"/proc/{one}/task").iterdir():  # a child is listed with the thread that started it
+                pending += [int(child) for child in (thread / "children").read_text().split()]
         except (FileNotFoundError, ProcessLookupError):
             continue
         total += sum(map(int, fields[11:15])) / TICKS

@@ -15,8 +15,10 @@ from benchmarks.ground import Events, Ground, declare_topology, events_of, shop_
 from benchmarks.measuring import Spread, wait_until_booked
 from benchmarks.plots import Bar, bars
 from benchmarks.publishing import open_publisher
+from benchmarks.quiet import in_quiet
 from benchmarks.reporting import Figure
 from benchmarks.sizes import Sizes
+from incentive_fleet.operators.sample_shop import Shop
 from incentive_fleet.producers.destinations import RABBITMQ, open_outcomes
 from incentive_fleet.producers.relay_loop import run_relay
 from incentive_fleet.settings import Settings
@@ -31,13 +33,11 @@ def figure(ground: Ground, sizes: Sizes) -> Figure:
     events = events_of(shop)
     alone, consuming, lags = [], [], []
     for _ in range(sizes.rounds):
-        with ground.ledger(shop) as url:
-            rate = _drain(ground, url, events)[0]
-            consuming.append(rate)
-            alone.append(_relay_alone(ground.settings(url), len(events)))
-        with ground.ledger(shop) as url:
-            lags.append(_drain(ground, url, events, relay=True)[1])
-        print(f"relay       alone {alone[-1]:,.0f}/s, consumers {rate:,.0f}/s, lag {lags[-1]:.1f} s", flush=True)
+        rate, outcomes, lag_s = in_quiet(lambda: _round(ground, shop, events))
+        consuming.append(rate)
+        alone.append(outcomes)
+        lags.append(lag_s)
+        print(f"relay       alone {outcomes:,.0f}/s, consumers {rate:,.0f}/s, lag {lag_s:.1f} s", flush=True)
     relay, fleet, lag = Spread.of(alone), Spread.of(consuming), Spread.of(lags)
     rows = [
         ["", "median (least to most)"],
@@ -58,6 +58,15 @@ def figure(ground: Ground, sizes: Sizes) -> Figure:
         ],
     )
     return Figure("relay", "Relay", rows, notes, plot, {"relay": alone, "fleet": consuming, "lag_s": lags})
+
+
+def _round(ground: Ground, shop: Shop, events: Events) -> tuple[float, float, float]:
+    """The consumers' rate and the relay's, each alone, and the relay's lag in seconds beside the consumers."""
+    with ground.ledger(shop) as url:
+        rate = _drain(ground, url, events)[0]
+        outcomes = _relay_alone(ground.settings(url), len(events))
+    with ground.ledger(shop) as url:
+        return rate, outcomes, _drain(ground, url, events, relay=True)[1]
 
 
 def _relay_alone(settings: Settings, outcomes: int) -> float:

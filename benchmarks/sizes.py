@@ -30,7 +30,7 @@ class Sizes:
     relay_events: int = 30_000
     scale_rounds: int = 3
     tuning_events: int = 8_000
-    tuning_rounds: int = 3
+    tuning_rounds: int = 2
     scale_page: bool = True  # whether SCALE.md is rewritten
 
 

@@ -24,10 +24,12 @@ from benchmarks.contestants import PEERS, Contestant, enter
 from benchmarks.ground import Events, Ground, calm_fingerprint, declare_topology, events_of, shop_of
 from benchmarks.measuring import Spread, fingerprint, wait_until_booked
 from benchmarks.plots import Bar, bars
+from benchmarks.quiet import in_quiet
 from benchmarks.reporting import Figure
 from benchmarks.sizes import Sizes
 from incentive_fleet.consumers.topology import sqs_queues
 from incentive_fleet.operators.embedded.process import end, free_port, listening, spawn, wait_ready
+from incentive_fleet.operators.sample_shop import Shop
 from incentive_fleet.settings import Settings
 
 BINARIES = PEERS.parent / "fauxqs" / "node_modules" / ".bin"
@@ -48,14 +50,10 @@ def figure(ground: Ground, sizes: Sizes) -> Figure:
     expected = calm_fingerprint(ground, shop, events)
     ours, bare, calls = [], [], []
     for _ in range(sizes.sqs_rounds):
-        with ground.ledger(shop) as url, _fauxqs(ground) as endpoint:
-            rate, made = _fleet(ground, url, endpoint, events)
-            if fingerprint(url) != expected:
-                raise AssertionError("the fleet on SQS ended in other balances than a calm run")
-            ours.append(rate)
-            calls.append(made)
-        with _fauxqs(ground) as endpoint:
-            bare.append(_bare(ground, endpoint, events))
+        rate, made = in_quiet(lambda: _fleet_checked(ground, shop, events, expected))
+        ours.append(rate)
+        calls.append(made)
+        bare.append(in_quiet(lambda: _bare(ground, events)))
         print(f"sqs         fleet {ours[-1]:,.0f}/s, bare loop {bare[-1]:,.0f}/s, calls {calls[-1]}", flush=True)
     return _tell(
         Spread.of(ours), Spread.of(bare), calls[-1], len(events), {"fleet": ours, "bare": bare, "calls": calls}
@@ -81,6 +79,14 @@ def _tell(ours: Spread, bare: Spread, calls: dict[str, int], events: int, data: 
     return Figure("sqs", "SQS", rows, notes, bars("SQS", "messages/s", values), data)
 
 
+def _fleet_checked(ground: Ground, shop: Shop, events: Events, expected: str) -> tuple[float, dict[str, int]]:
+    with ground.ledger(shop) as url, _fauxqs(ground) as endpoint:
+        result = _fleet(ground, url, endpoint, events)
+        if fingerprint(url) != expected:
+            raise AssertionError("the fleet on SQS ended in other balances than a calm run")
+        return result
+
+
 def _fleet(ground: Ground, url: str, endpoint: str, events: Events) -> tuple[float, dict[str, int]]:
     changes = {"aws_endpoint_url": endpoint, "aws_region": REGION}
     worker = (sys.executable, "-m", "benchmarks.fleet_worker", "sqs")
@@ -96,7 +102,12 @@ def _fleet(ground: Ground, url: str, endpoint: str, events: Events) -> tuple[flo
     return len(events) / ((ended - first) / 1e9), calls
 
 
-def _bare(ground: Ground, endpoint: str, events: Events) -> float:
+def _bare(ground: Ground, events: Events) -> float:
+    with _fauxqs(ground) as endpoint:
+        return _receive_and_delete(ground, endpoint, events)
+
+
+def _receive_and_delete(ground: Ground, endpoint: str, events: Events) -> float:
     """Receive ten, delete ten, one queue after the other, and nothing else."""
     os.environ.update(CREDENTIALS)
     settings = Settings(aws_endpoint_url=endpoint, aws_region=REGION, prefix=ground.fresh_name("bench"))

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 
 from benchmarks.contestants import Contestant, celery, dramatiq, faststream, fleet
-from benchmarks.ground import Ground, events_of, shop_of
+from benchmarks.ground import Ground, calm_fingerprint, events_of, shop_of
 from benchmarks.measuring import Spread
 from benchmarks.plots import Bar, bars
 from benchmarks.reporting import Figure
 from benchmarks.sizes import Sizes
-from benchmarks.throughput import drain
+from benchmarks.throughput import drain_checked
 
 
 def candidates() -> list[Contestant]:
@@ -46,14 +46,14 @@ def figure(ground: Ground, sizes: Sizes) -> Figure:
     """Measure and tell."""
     shop = shop_of(sizes.tuning_events, name="t")
     events = events_of(shop)
+    expected = calm_fingerprint(ground, shop, events)
     tried = [one for one in candidates() if sizes.peers or one.is_fleet]
     rates: dict[str, list[float]] = defaultdict(list)
     cpu: dict[str, float] = {}
     for _ in range(sizes.tuning_rounds):
         for contestant in tried:
             name = f"{contestant.name}: {contestant.about}"
-            with ground.ledger(shop) as url:
-                run = drain(ground, contestant, url, events)
+            run = drain_checked(ground, contestant, shop, events, expected)
             rates[name].append(run.per_second)
             cpu[name] = run.worker_us
             print(f"tuning      {run.per_second:8,.0f} events/s, CPU {run.worker_us:5.0f} us  {name}", flush=True)
