@@ -15,59 +15,35 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from incentive_fleet.errors import Malformed
 from incentive_fleet.events.document import decode_text, parse_object, shown
+from incentive_fleet.events.envelope import SPECVERSION, Envelope
 from incentive_fleet.events.models import (
     TYPE_OF,
     TYPES,
-    WIRE,
     DeliveryCompleted,
     EventData,
     Line,
     OrderPlaced,
     OrderRefunded,
     RefundLine,
-    Text,
     UndeliveredLine,
-    UtcTime,
 )
+from incentive_fleet.events.plain import read_plain
 from incentive_fleet.events.reasons import Reason
 from incentive_fleet.events.refusals import from_validation
 from incentive_fleet.events.times import check_time, format_time
 
 Model = TypeVar("Model", bound=BaseModel)
 
-SPECVERSION: Final = "1.0"
-CONTENT_TYPE_PATTERN: Final = (
-    r"^[Aa][Pp][Pp][Ll][Ii][Cc][Aa][Tt][Ii][Oo][Nn]/[Jj][Ss][Oo][Nn]"
-    r'(?:[ \t]*;[ \t]*[Cc][Hh][Aa][Rr][Ss][Ee][Tt]=(?:[Uu][Tt][Ff]-8|"[Uu][Tt][Ff]-8"))?$'
-)
 
-
-class Envelope(BaseModel):
-    """The attributes of the CloudEvent beside `data`; others are ignored."""
-
-    model_config = WIRE
-
-    specversion: Literal["1.0"]
-    id: Text
-    source: Text
-    type: Text
-    time: UtcTime
-    subject: Text  # the order id
-    datacontenttype: Annotated[str, Field(pattern=CONTENT_TYPE_PATTERN)] | None = None
-    traceparent: Text | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """A valid event. (`source`, `id`) is its identity, `digest` its content."""
 
     source: str
@@ -99,6 +75,12 @@ _OPTIONAL: Final[dict[type[BaseModel], tuple[str, ...]]] = {
 
 def decode(body: bytes) -> Event:
     """The event in a message's body. Raises Malformed, with a code of reasons.Reason; a retry does not help."""
+    plain = read_plain(body)
+    return _event(*plain) if plain else decode_strictly(body)
+
+
+def decode_strictly(body: bytes) -> Event:
+    """As `decode`, one check after the other: for what cannot be read in one pass, and for finding the first fault."""
     document, text = _cloud_event(decode_text(body))
     model = _model_of(document)
     if "null" in text:
@@ -138,7 +120,7 @@ def encode_event(source: str, id: str, data: EventData, time: datetime, tracepar
 
 def canonical_json(data: EventData) -> bytes:
     """The data as the digest sees it; reading it with `from_canonical` gives equal data."""
-    return data.model_dump_json(exclude_none=True).encode()
+    return data.__pydantic_serializer__.to_json(data, exclude_none=True)
 
 
 def from_canonical(type: str, canonical: bytes) -> EventData:
@@ -154,15 +136,15 @@ def digest_of(type: str, canonical: bytes) -> bytes:
 def _event(envelope: Envelope, data: EventData) -> Event:
     canonical = canonical_json(data)
     return Event(
-        source=envelope.source,
-        id=envelope.id,
-        type=envelope.type,
-        time=envelope.time,
-        subject=envelope.subject,
-        traceparent=envelope.traceparent,
-        data=data,
-        canonical=canonical,
-        digest=digest_of(envelope.type, canonical),
+        envelope.source,
+        envelope.id,
+        envelope.type,
+        envelope.time,
+        envelope.subject,
+        envelope.traceparent,
+        data,
+        canonical,
+        digest_of(envelope.type, canonical),
     )
 
 

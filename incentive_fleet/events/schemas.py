@@ -15,7 +15,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from incentive_fleet.events.asyncapi import asyncapi_document
-from incentive_fleet.events.codec import Envelope
+from incentive_fleet.events.envelope import Envelope
 from incentive_fleet.events.models import TYPES
 from incentive_fleet.events.outcomes import OUTCOME_TYPES, OutcomeEnvelope
 from incentive_fleet.events.reasons import MEANINGS

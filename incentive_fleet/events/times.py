@@ -28,6 +28,7 @@ RFC3339_PATTERN = (  # for schemas
     rf"^{_YEAR}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01]){_TIME}(?:\.[0-9]{{1,6}}0{{0,3}})?{_OFFSET}$"
 )
 
+_UTC = re.compile(rf"{_DATE_TIME}Z")
 _PLAIN = re.compile(rf"({_DATE_TIME})({_OFFSET})")
 _FRACTION = re.compile(rf"({_DATE_TIME})\.([0-9]+)({_OFFSET})")
 
@@ -39,21 +40,23 @@ def parse_time(text: str) -> datetime:
 
 def read_time(text: str) -> datetime:
     """As `parse_time`, in the offset of the text and without its bounds on the year: an expiry may lie beyond them."""
+    if _UTC.fullmatch(text):  # as nearly all are
+        return _moment(text)
     match = _PLAIN.fullmatch(text)
     if match:
-        return _moment(match[1], match[2])
+        return _moment(match[1] + match[2].upper())
     match = _FRACTION.fullmatch(text)
     if not match:
         raise Malformed(Reason.INVALID_TIME, "an RFC 3339 date-time with an offset is needed")
     digits = match[2]
     if digits[6:].strip("0") or len(digits) > DIGITS_MAX:
         raise Malformed(Reason.TIME_TOO_FINE, "microseconds are the finest that is kept")
-    return _moment(f"{match[1]}.{digits[:6]:0<6}", match[3])
+    return _moment(f"{match[1]}.{digits[:6]:0<6}{match[3].upper()}")
 
 
-def _moment(local: str, offset: str) -> datetime:
+def _moment(text: str) -> datetime:
     try:
-        return datetime.fromisoformat(local + ("+00:00" if offset in "Zz" else offset))
+        return datetime.fromisoformat(text)
     except ValueError:
         raise Malformed(Reason.INVALID_TIME, "there is no such day in the calendar") from None
 

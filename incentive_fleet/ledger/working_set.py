@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 
 from incentive_fleet.events.codec import Event
 from incentive_fleet.events.models import DeliveryCompleted, OrderPlaced, OrderRefunded
@@ -20,8 +21,7 @@ WalletKey = tuple[str, str]  # customer_id, currency
 FactKey = tuple[str, str]  # order_id, fact
 
 
-@dataclass(frozen=True, slots=True)
-class Fact:
+class Fact(NamedTuple):
     """A validated event with its identity within its order."""
 
     fact: str

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from incentive_fleet.errors import Malformed
-from incentive_fleet.events.codec import Event, decode, encode_event, from_canonical
+from incentive_fleet.events.codec import Event, decode, decode_strictly, encode_event, from_canonical
 from incentive_fleet.events.reasons import Reason
 from tests.event_bodies import ALL, encoded, wrapped
 
@@ -35,6 +35,7 @@ def tried(body: bytes) -> Event | None:
         assert event.detail.isprintable()
         assert len(event.detail) <= 400
         return None
+    assert decode_strictly(body) == event  # whichever way it was read
     assert len(event.digest) == 32
     assert from_canonical(event.type, event.canonical) == event.data
     assert decode(encode_event(event.source, event.id, event.data, event.time, event.traceparent)) == event
