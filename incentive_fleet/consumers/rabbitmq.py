@@ -20,7 +20,7 @@ from pika.spec import BasicProperties
 
 from incentive_fleet.consumers import history
 from incentive_fleet.consumers.rabbitmq_confirms import Publication
-from incentive_fleet.consumers.rabbitmq_headers import sendable
+from incentive_fleet.consumers.rabbitmq_headers import readable, sendable
 from incentive_fleet.consumers.rabbitmq_link import Incoming, Link
 from incentive_fleet.consumers.rabbitmq_management import Management, parameters
 from incentive_fleet.consumers.topology import dead_letter_exchange, rabbitmq_queues
@@ -118,18 +118,19 @@ class RabbitmqTransport:
         return link
 
     def _delivery(self, link: Link, incoming: Incoming) -> Delivery:
-        tag, queue, properties, body = incoming
+        tag, queue, received, body = incoming
+        properties = readable(received)
         raw = properties.headers
         headers = {str(name): str(value) for name, value in raw.items()} if raw else NOTHING
         return Delivery(
-            body=body,
-            queue=queue,
-            transport="rabbitmq",
-            message_id=properties.message_id or "",
-            receive_count=delivered_before(raw) + 1,
-            receipt=_Receipt(link, tag, properties),
-            headers=headers,
-            failure=history.failure_in(headers) if headers else None,
+            body,
+            queue,
+            "rabbitmq",
+            properties.message_id or "",
+            delivered_before(raw) + 1,
+            _Receipt(link, tag, properties),
+            headers,
+            history.failure_in(headers) if headers else None,
         )
 
     def settle(self, outcomes: Sequence[tuple[Delivery, Outcome]]) -> None:

@@ -20,13 +20,14 @@ from pika.exceptions import AMQPError
 from pika.spec import Basic, BasicProperties
 
 from incentive_fleet.consumers.rabbitmq_confirms import Confirms, Publication
+from incentive_fleet.consumers.rabbitmq_stream import DeliveringConnection, Properties
 from incentive_fleet.errors import BrokerUnavailable
 
 OPEN_S: Final = 15.0  # TCP, TLS, AMQP handshake, channel and consumers
 CONFIRM_S: Final = 30.0  # a quorum queue confirms in milliseconds; longer means that its majority is away
 CLOSE_S: Final = 5.0
 
-Incoming = tuple[int, str, BasicProperties, bytes]  # tag, queue, properties, body
+Incoming = tuple[int, str, Properties, bytes]  # tag, queue, properties, body
 
 
 class Link:
@@ -45,8 +46,9 @@ class Link:
         self._published = 0
         self._confirms: Confirms | None = None
         self._answered = threading.Event()  # what the owner waits for has come, or the link is over
-        self._connection = pika.SelectConnection(
+        self._connection = DeliveringConnection(
             parameters,
+            on_delivery=self._on_delivery,
             on_open_callback=self._on_connection_open,
             on_open_error_callback=self._on_end,
             on_close_callback=self._on_end,
@@ -165,7 +167,9 @@ class Link:
     def _on_qos(self, _frame: Any) -> None:
         assert self._channel is not None
         for queue in self._queues:
-            self._channel.basic_consume(queue, self._on_delivery, consumer_tag=queue, callback=self._on_consuming)
+            self._channel.basic_consume(
+                queue, self._connection.deliver, consumer_tag=queue, callback=self._on_consuming
+            )
 
     def _on_consuming(self, _frame: Any) -> None:
         self._consuming += 1
@@ -177,10 +181,8 @@ class Link:
             self._open = True
             self._changed.notify_all()
 
-    def _on_delivery(self, _channel: Channel, method: Basic.Deliver, properties: BasicProperties, body: bytes) -> None:
-        assert method.consumer_tag is not None
-        assert method.delivery_tag is not None
-        self._incoming.append((method.delivery_tag, method.consumer_tag, properties, body))
+    def _on_delivery(self, tag: int, queue: str, properties: Properties, body: bytes) -> None:
+        self._incoming.append((tag, queue, properties, body))
         if self._waiting:
             with self._changed:
                 self._changed.notify_all()

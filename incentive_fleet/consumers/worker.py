@@ -17,6 +17,7 @@ from typing import Literal
 
 from incentive_fleet.consumers.consumer import Consumer
 from incentive_fleet.consumers.core import Core
+from incentive_fleet.consumers.garbage import look_seldom
 from incentive_fleet.consumers.transport import Transport
 from incentive_fleet.ledger.session import Session
 from incentive_fleet.logs import log_json
@@ -70,6 +71,7 @@ def run_worker(
             failures.append(error)
             stop.set()
 
+    look_seldom()
     threads = [threading.Thread(target=run, args=(consumer,), name=consumer.name) for consumer in consumers]
     for thread in threads:
         thread.start()

@@ -16,7 +16,7 @@ from pika.spec import BasicProperties
 
 from incentive_fleet.consumers.rabbitmq import OF_THE_BROKER, PERSISTENT, delivered_before
 from incentive_fleet.consumers.rabbitmq_confirms import Publication
-from incentive_fleet.consumers.rabbitmq_headers import sendable
+from incentive_fleet.consumers.rabbitmq_headers import readable, sendable
 from incentive_fleet.consumers.rabbitmq_link import Incoming, Link
 from incentive_fleet.consumers.rabbitmq_management import parameters
 from incentive_fleet.consumers.topology import rabbitmq_queues
@@ -60,7 +60,8 @@ class RabbitmqDeadLetters:
         return [self._arrival(link, incoming) for incoming in link.take(most, wait_s)]
 
     def _arrival(self, link: Link, incoming: Incoming) -> Arrival:
-        tag, queue, properties, body = incoming
+        tag, queue, received, body = incoming
+        properties = readable(received)
         raw: Mapping[str, Any] = properties.headers or {}
         theirs = {name: value for name, value in raw.items() if not name.startswith(OF_THE_BROKER)}
         envelope = {
