@@ -75,7 +75,7 @@ class Consumer:
                 deliveries = self._receive()
                 if deliveries is None:
                     last_seen = clock()
-                elif deliveries:
+                elif deliveries or self.core.put_off:
                     self._handle(deliveries)
                     last_seen = clock()
                 elif until_idle_s is not None and self._idle_since(last_seen, until_idle_s, clock):
@@ -86,8 +86,9 @@ class Consumer:
 
     def _receive(self) -> list[Delivery] | None:
         """A batch, empty when nothing came, None when the broker is away."""
+        put_off = len(self.core.put_off)
         try:
-            deliveries = self.transport.receive(self.batch_size, self.wait_s)
+            deliveries = self.transport.receive(max(self.batch_size - put_off, 1), 0 if put_off else self.wait_s)
         except BrokerUnavailable as error:
             self.pause.wait(error)
             return None
@@ -108,7 +109,8 @@ class Consumer:
                 self.core.session.close()
                 self.pause.wait(error)
                 if self.stop.is_set():
-                    self._settle([(delivery, Release()) for delivery in deliveries])
+                    held = [*deliveries, *(delivery for delivery, _ in self.core.put_off)]
+                    self._settle([(delivery, Release()) for delivery in held])
                     return
         self.pause.over()
         self._settle(outcomes)

@@ -27,26 +27,35 @@ log = logging.getLogger(__name__)
 
 CONFLICT = "conflict"
 UNEXPECTED = "unexpected-error"
+PUT_OFF_MAX = 8  # times that an event is put off; then the batch waits for whoever holds its wallet
 HOST = socket.gethostname()
 
 
 @dataclass(slots=True)
 class Core:
-    """One thread's batch core. `counts` sums what became of deliveries: verdicts, dead letters by reason, retries."""
+    """One thread's batch core. `counts` sums what became of deliveries: verdicts, dead letters by reason, retries.
+
+    Unless it is `patient`, events whose wallet another batch holds just then are kept for the next one, and nobody waits.
+    """
 
     session: Session
     retry_delays_s: Sequence[float]
     clock: Callable[[], datetime]
+    patient: bool = True
     counts: Counter[str] = field(default_factory=Counter)
+    put_off: list[tuple[Delivery, Event]] = field(default_factory=list)
+    _oldest_put_off: int = 0  # how many times in a row it was the same
 
     def process(self, deliveries: Sequence[Delivery], *, carries_failures: bool) -> list[tuple[Delivery, Outcome]]:
-        """Apply a batch, exactly once in effect, and say what becomes of each delivery.
+        """Apply a batch, exactly once in effect, and say what becomes of each delivery that is not put off.
 
-        Raises TransientError when the database is away or contended: nothing is lost, and the same call again is
-        right, for what was committed meanwhile is a duplicate then.
+        What was put off before comes first, and `deliveries` may be empty then. Raises TransientError when the database
+        is away or contended: nothing is lost, and the same call again is right, for what was committed meanwhile is a
+        duplicate then.
         """
         outcomes: list[tuple[Delivery, Outcome]] = []
-        decoded: list[tuple[Delivery, Event]] = []
+        decoded = list(self.put_off)
+        later: list[tuple[Delivery, Event]] = []
         for delivery in deliveries:
             try:
                 decoded.append((delivery, decode(delivery.body)))
@@ -56,17 +65,23 @@ class Core:
                 outcomes.append((delivery, self._failed(delivery, error, carries_failures)))
         reach("after-decode")
         if decoded:
-            self._apply(decoded, outcomes, carries_failures)
+            self._apply(decoded, outcomes, later, carries_failures)
+        self._keep(later)
         self._forget(outcomes, carries_failures)
         for _, outcome in outcomes:
             self._count(outcome)
         return outcomes
 
     def _apply(
-        self, batch: list[tuple[Delivery, Event]], outcomes: list[tuple[Delivery, Outcome]], carries_failures: bool
+        self,
+        batch: list[tuple[Delivery, Event]],
+        outcomes: list[tuple[Delivery, Outcome]],
+        later: list[tuple[Delivery, Event]],
+        carries_failures: bool,
     ) -> None:
+        patient = self.patient or self._oldest_put_off >= PUT_OFF_MAX
         try:
-            result = apply_events(self.session, [event for _, event in batch])
+            result = apply_events(self.session, [event for _, event in batch], patient=patient)
         except FleetError:
             raise
         except Exception as error:
@@ -75,12 +90,20 @@ class Core:
                 outcomes.append((delivery, self._failed(delivery, error, carries_failures)))
                 return
             half = len(batch) // 2
-            self._apply(batch[:half], outcomes, carries_failures)
-            self._apply(batch[half:], outcomes, carries_failures)
+            self._apply(batch[:half], outcomes, later, carries_failures)
+            self._apply(batch[half:], outcomes, later, carries_failures)
             return
         for (delivery, event), verdict in zip(batch, result.verdicts, strict=True):
+            if verdict is Verdict.PUT_OFF:
+                later.append((delivery, event))
+                continue
             self.counts[verdict.value] += 1
             outcomes.append((delivery, _outcome(event, verdict)))
+
+    def _keep(self, later: list[tuple[Delivery, Event]]) -> None:
+        same = bool(later and self.put_off) and later[0][0] is self.put_off[0][0]
+        self._oldest_put_off = self._oldest_put_off + 1 if same else 0
+        self.put_off = later
 
     def _failed(self, delivery: Delivery, error: Exception, carries_failures: bool) -> Outcome:
         failure = self._failure(delivery, error, carries_failures)
@@ -141,6 +164,8 @@ def _outcome(event: Event, verdict: Verdict) -> Outcome:
             return Ack()
         case Verdict.CONFLICT:
             return DeadLetter(CONFLICT, conflict_detail(event))
+        case Verdict.PUT_OFF:
+            raise AssertionError("what is put off has no outcome yet")
         case _:
             assert_never(verdict)
 

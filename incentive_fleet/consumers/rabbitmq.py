@@ -64,6 +64,7 @@ class RabbitmqTransport:
         self._publishing: Link | None = None
         self._settled: set[int] = set()  # tags of the consuming link above the floor
         self._floor = 0  # every tag up to here is settled
+        self._late: list[int] = []  # done, above the floor, and not acknowledged yet
         self._given = 0  # deliveries handed out by the consuming link and not settled
         self._returns_by = 0.0  # when every retry published here is back in its source queue
         self._failures = 0
@@ -100,7 +101,7 @@ class RabbitmqTransport:
         except BrokerUnavailable:
             self._back_off()
             raise
-        self._failures, self._floor, self._given = 0, 0, 0
+        self._failures, self._floor, self._given, self._late = 0, 0, 0, []
         self._settled.clear()
         self._consuming = link
         return link
@@ -184,6 +185,10 @@ class RabbitmqTransport:
             )
 
     def _acknowledge(self, done: Sequence[int], back: Sequence[int]) -> None:
+        """Up to the oldest tag that is still with the caller, in one acknowledgement; what lies above follows later.
+
+        One acknowledgement a message would cost pika and the broker more than all the rest of a delivery.
+        """
         link = self._consuming
         if link is None or not link.alive or not (done or back):
             return
@@ -193,10 +198,20 @@ class RabbitmqTransport:
         while floor + 1 in self._settled:
             floor += 1
             self._settled.discard(floor)
-        # The tag of a multiple acknowledgement must itself be outstanding, or RabbitMQ closes the channel.
-        up_to = max((tag for tag in done if tag <= floor), default=0)
-        link.acknowledge(up_to, [tag for tag in done if tag > floor], back)
         self._floor = floor
+        self._late += done
+        # The tag of a multiple acknowledgement must itself be outstanding, or RabbitMQ closes the channel.
+        up_to = max((tag for tag in self._late if tag <= floor), default=0)
+        self._late = [tag for tag in self._late if tag > floor]
+        if up_to or back:
+            link.acknowledge(up_to, (), back)
+        if len(self._late) > self._settings.prefetch // 2 or not link.undelivered:
+            self._acknowledge_late()
+
+    def _acknowledge_late(self) -> None:
+        late, self._late = self._late, []
+        if late and self._consuming is not None and self._consuming.alive:
+            self._consuming.acknowledge(0, late, ())
 
     def _copy(self, delivery: Delivery, receipt: _Receipt, outcome: Retry | DeadLetter) -> Publication:
         names = self._queues[delivery.queue]
@@ -234,6 +249,7 @@ class RabbitmqTransport:
 
     def close(self) -> None:
         """See transport.py."""
+        self._acknowledge_late()
         links, self._consuming, self._publishing = (self._consuming, self._publishing), None, None
         for link in links:
             if link is not None:

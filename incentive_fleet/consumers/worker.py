@@ -44,7 +44,7 @@ def open_transport(source: Source, settings: Settings) -> Transport:
 def open_consumer(source: Source, settings: Settings, stop: threading.Event) -> Consumer:
     """A consumer of one broker with a core of its own."""
     session = Session(settings.need_database_url(), application_name=f"incentives consume {source}")
-    core = Core(session, settings.retry_delays_s, clock=lambda: datetime.now(UTC))
+    core = Core(session, settings.retry_delays_s, clock=lambda: datetime.now(UTC), patient=False)
     return Consumer(
         name=f"{source}-{os.getpid()}",
         transport=open_transport(source, settings),

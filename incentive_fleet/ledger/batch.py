@@ -36,6 +36,7 @@ class Verdict(Enum):
     WAITING = "waiting"  # stored; takes effect when its order's placing comes
     DUPLICATE = "duplicate"
     CONFLICT = "conflict"
+    PUT_OFF = "put-off"  # nothing became of it: another transaction holds its customer's wallet
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +47,13 @@ class BatchResult:
     postings: list[Posting]
 
 
-def apply_events(session: Session, events: Sequence[Event], *, rehearse: bool = False) -> BatchResult:
+def apply_events(
+    session: Session, events: Sequence[Event], *, rehearse: bool = False, patient: bool = True
+) -> BatchResult:
     """Apply events in the order given, exactly once in effect, in one transaction; with `rehearse` it is rolled back.
+
+    Where another transaction holds a wallet, all waits for it; unless `patient`, that wallet's orders are PUT_OFF instead,
+    whole, and to be given again, as long as they are the smaller part.
 
     Idempotent: what was applied before is a DUPLICATE. Deadlocks, serialization failures and identities that another
     transaction took meanwhile are retried here, bounded and with jitter. Raises DatabaseContention or
@@ -57,13 +63,13 @@ def apply_events(session: Session, events: Sequence[Event], *, rehearse: bool = 
         raise ValueError(f"a batch has 1 to {EVENTS_MAX} events, not {len(events)}")
     named = [(event, Fact.of(event)) for event in events]
     with mapped_errors():
-        return retry_contention()(_attempt, session, named, rehearse)
+        return retry_contention()(_attempt, session, named, rehearse, patient)
 
 
-def _attempt(session: Session, events: list[tuple[Event, Fact]], rehearse: bool) -> BatchResult:
+def _attempt(session: Session, events: list[tuple[Event, Fact]], rehearse: bool, patient: bool) -> BatchResult:
     connection = session.connection
     try:
-        verdicts, working = _decide(session, connection, events)
+        verdicts, working = _decide(session, connection, events, patient)
         write_batch(connection, working)
         reach("before-commit")
         connection.execute("ROLLBACK" if rehearse else "COMMIT")
@@ -75,7 +81,7 @@ def _attempt(session: Session, events: list[tuple[Event, Fact]], rehearse: bool)
 
 
 def _decide(
-    session: Session, connection: Connection[Any], events: list[tuple[Event, Fact]]
+    session: Session, connection: Connection[Any], events: list[tuple[Event, Fact]], patient: bool
 ) -> tuple[list[Verdict], WorkingSet]:
     session.terms, identities, orders = lock_orders(connection, session.terms, events)
     campaigns = session.terms.campaigns
@@ -87,9 +93,15 @@ def _decide(
     reach("after-claim")
     needs = _wallet_needs(new, orders)
     limited, counted = _limits_in_play(new, orders, campaigns)
-    working.wallets, working.usage = lock_wallets(connection, needs, limited, counted)
+    working.wallets, working.usage = lock_wallets(connection, needs, limited, counted, wait=patient)
+    put_off = {order_id for order_id, wallet in needs.of_orders.items() if wallet not in working.wallets}
+    if len(put_off) * 2 > len(needs.of_orders):
+        connection.execute("ROLLBACK")
+        return _decide(session, connection, events, patient=True)
     for position, (event, fact) in enumerate(events):
-        if verdicts[position] is Verdict.APPLIED:
+        if fact.data.order_id in put_off:
+            verdicts[position] = Verdict.PUT_OFF
+        elif verdicts[position] is Verdict.APPLIED:
             working.writes.facts.append((fact, event))
             if not take_effect(working, campaigns, fact):
                 verdicts[position] = Verdict.WAITING
@@ -115,25 +127,24 @@ def classify(events: Iterable[tuple[Event, Fact]], stored: Identities) -> list[V
 
 def _wallet_needs(new: list[Fact], orders: dict[str, Order]) -> WalletNeeds:
     """Whose lots are needed: live ones to burn or claw back from, and those that an order's reversal may return to."""
-    placed = {fact.data.order_id: _wallet_of(fact.data) for fact in new if isinstance(fact.data, OrderPlaced)}
-    wallets, live = set(placed.values()), set()
+    of_orders = {fact.data.order_id: _wallet_of(fact.data) for fact in new if isinstance(fact.data, OrderPlaced)}
+    live: set[WalletKey] = set()
     lots: set[tuple[str, str, int]] = set()
     for fact in new:
-        order = orders[fact.data.order_id]
-        if isinstance(fact.data, OrderPlaced):
-            if fact.data.credit_requested or any(isinstance(w.data, OrderRefunded) for w in order.waiting):
-                live.add(_wallet_of(fact.data))
+        data = fact.data
+        order = orders[data.order_id]
+        if isinstance(data, OrderPlaced):
+            if data.credit_requested or any(isinstance(w.data, OrderRefunded) for w in order.waiting):
+                live.add(_wallet_of(data))
             continue
-        key: WalletKey | None = placed.get(fact.data.order_id)
         if order.decision is not None:
-            key = (order.decision.customer_id, order.decision.currency)
-            wallets.add(key)
+            key = of_orders[data.order_id] = (order.decision.customer_id, order.decision.currency)
             lots.update((*key, lot_no) for lot_no, _ in order.decision.credit.burned)
             vested = order.progress.vested if order.progress else ()
             lots.update((*key, entry.lot_no) for entry in vested if entry.lot_no)
-        if key is not None and isinstance(fact.data, OrderRefunded):
-            live.add(key)
-    return WalletNeeds(sorted(wallets), sorted(live), sorted(lots))
+        if isinstance(data, OrderRefunded) and data.order_id in of_orders:
+            live.add(of_orders[data.order_id])
+    return WalletNeeds(sorted(set(of_orders.values())), sorted(live), sorted(lots), of_orders)
 
 
 def _wallet_of(order: OrderPlaced) -> WalletKey:

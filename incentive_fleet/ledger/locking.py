@@ -8,8 +8,8 @@ them again would only write more WAL, so the lock skips them by their xmin.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from psycopg import Connection
@@ -52,12 +52,14 @@ READ_WAITING = f"""
 """
 CREATE_WALLETS = f"""
     INSERT INTO wallets (customer_id, currency) SELECT * FROM unnest({TEXTS}, {TEXTS}) ON CONFLICT DO NOTHING
+    RETURNING customer_id, currency
 """
 LOCK_WALLETS = f"""
-    SELECT 1 FROM unnest({TEXTS}, {TEXTS}) WITH ORDINALITY AS k (customer_id, currency, position)
+    SELECT w.customer_id, w.currency FROM unnest({TEXTS}, {TEXTS}) WITH ORDINALITY AS k (customer_id, currency, position)
     JOIN wallets w USING (customer_id, currency) WHERE w.xmin <> pg_current_xact_id()::xid
     ORDER BY k.position FOR NO KEY UPDATE OF w
 """
+LOCK_FREE_WALLETS = f"{LOCK_WALLETS} SKIP LOCKED"
 LOCK_CAMPAIGNS = f"""
     SELECT campaign_id FROM campaigns WHERE campaign_id = ANY({TEXTS}) ORDER BY campaign_id FOR NO KEY UPDATE
 """
@@ -109,6 +111,7 @@ class WalletNeeds:
     wallets: Sequence[WalletKey]
     live: Sequence[WalletKey]
     lots: Sequence[tuple[str, str, int]]
+    of_orders: Mapping[str, WalletKey] = field(default_factory=dict)
 
 
 def lock_orders(
@@ -152,16 +155,19 @@ def lock_wallets(
     needs: WalletNeeds,
     limited: Collection[str],
     counted: Iterable[tuple[str, str]],
+    *,
+    wait: bool = True,
 ) -> tuple[dict[WalletKey, Wallet], Usage]:
     """Lock wallets and limited campaigns and read what decisions need of them.
 
     `limited` are the campaigns with a total or a budget, `counted` the (campaign, customer) pairs with a limit each.
+    Without `wait` the wallets that another transaction holds are left out.
     """
     customers, currencies = packed_columns(needs.wallets, 2)
     campaign_ids = packed(sorted(limited))
     with connection.pipeline():
-        connection.execute(CREATE_WALLETS, (customers, currencies))
-        connection.execute(LOCK_WALLETS, (customers, currencies))
+        created = connection.execute(CREATE_WALLETS, (customers, currencies))
+        locked = connection.execute(LOCK_WALLETS if wait else LOCK_FREE_WALLETS, (customers, currencies))
         connection.execute(LOCK_CAMPAIGNS, (campaign_ids,))
         wallets = connection.execute(READ_WALLETS, (customers, currencies))
         lots = connection.execute(READ_LOTS, (*packed_columns(needs.live, 2), *packed_columns(needs.lots, 3)))
@@ -172,7 +178,12 @@ def lock_wallets(
         usage.live_by_customer[(campaign_id, customer_id)] = count
     for campaign_id, net_spend, live in spent.fetchall():
         usage.spent[campaign_id], usage.live[campaign_id] = net_spend, live
-    return build_wallets(wallets.fetchall(), lots.fetchall()), usage
+    wallet_rows, lot_rows = wallets.fetchall(), lots.fetchall()
+    if not wait:
+        held = {*created.fetchall(), *locked.fetchall()}
+        wallet_rows = [row for row in wallet_rows if row[:2] in held]
+        lot_rows = [row for row in lot_rows if row[:2] in held]
+    return build_wallets(wallet_rows, lot_rows), usage
 
 
 def build_wallets(rows: list[Row], lot_rows: list[Row]) -> dict[WalletKey, Wallet]:
