@@ -42,12 +42,6 @@ class Campaign:
         """Whether the campaign's window holds the moment: starts_at <= moment < ends_at (SPEC 1)."""
         return self.starts_at <= moment < self.ends_at
 
-    def covers(self, category: str | None) -> bool:
-        """Whether a line of this category is eligible (SPEC 5)."""
-        if category is None:
-            return not self.categories
-        return (not self.categories or category in self.categories) and category not in self.excluded_categories
-
     @property
     def is_limited(self) -> bool:
         """Whether deciding needs the campaign's lock: a `total` or a `budget` is shared by all customers."""

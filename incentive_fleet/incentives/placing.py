@@ -29,12 +29,15 @@ class Basket:
 
     def eligible(self, campaign: Campaign) -> list[int]:
         """The positions of the lines that the campaign covers."""
-        if not campaign.categories and not campaign.excluded_categories:
-            return list(range(len(self.gross)))
-        return [line for line, category in enumerate(self.categories) if campaign.covers(category)]
+        only, never = campaign.categories, campaign.excluded_categories
+        if only:
+            return [line for line, category in enumerate(self.categories) if category in only and category not in never]
+        return [line for line, category in enumerate(self.categories) if category not in never]
 
     def share(self, total: int, lines: list[int]) -> list[int]:
         """Share `total` over `lines` by payable, as a list over all lines."""
+        if len(lines) == len(self.gross):
+            return share(total, self.payable)
         parts = [0] * len(self.gross)
         for line, part in zip(lines, share(total, [self.payable[line] for line in lines]), strict=True):
             parts[line] = part

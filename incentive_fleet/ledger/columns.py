@@ -1,4 +1,4 @@
-"""Columns of a batch's statements as single texts, for a list of Python values costs a function call a value to bind.
+"""A batch's values as single texts, columns for statements and rows for COPY: psycopg's own way is a function call a value.
 
 No text of ours holds a control character (SPEC 2), so the unit separator cannot be part of a value; one that is there all
 the same is refused before it could shift a column.
@@ -29,3 +29,20 @@ def packed_columns(rows: Iterable[Sequence[object]], width: int) -> list[str]:
     """Rows as one packed parameter a column; `width` of them also when there are no rows."""
     columns: list[Sequence[object]] = list(zip(*rows, strict=True))
     return [packed(column) for column in columns] if columns else [""] * width
+
+
+NULL = SEPARATOR  # in rows for COPY; `copy_statement` says so to Postgres
+
+
+def copy_statement(table: str, columns: str) -> str:
+    """The COPY that takes what `copied_rows` makes."""
+    return f"COPY {table} ({columns}) FROM STDIN (NULL E'\\x1f')"
+
+
+def copied_rows(rows: Sequence[str], width: int) -> str:
+    """Rows for COPY, each its `width` values as text with tabs between them. Raises ValueError when a value holds a tab or
+    the end of a line, which would shift what follows."""
+    text = "\n".join(rows)
+    if text.count("\t") != len(rows) * (width - 1) or text.count("\n") != len(rows) - 1 or "\r" in text:
+        raise ValueError(f"a value holds a tab or the end of a line: {text[:200]!r}")
+    return text.replace("\\", "\\\\") + "\n"

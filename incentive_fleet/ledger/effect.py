@@ -24,14 +24,8 @@ def take_effect(working: WorkingSet, campaigns: CampaignSet, fact: Fact) -> bool
     order = working.orders[order_id]
     if isinstance(fact.data, OrderPlaced):
         _place(working, campaigns, order, fact, fact.data)
-        early, order.waiting = sorted(order.waiting, key=_waiting_order), []
-        for waited in early:
-            _undo(working, campaigns, order, waited)
-            key = (order_id, waited.fact)
-            if key in working.writes.waiting:
-                working.writes.waiting.discard(key)
-            else:
-                working.writes.waited.add(key)
+        if order.waiting:
+            _take_in(working, campaigns, order, order_id)
         return True
     if order.decision is None:
         order.waiting.append(fact)
@@ -39,6 +33,18 @@ def take_effect(working: WorkingSet, campaigns: CampaignSet, fact: Fact) -> bool
         return False
     _undo(working, campaigns, order, fact)
     return True
+
+
+def _take_in(working: WorkingSet, campaigns: CampaignSet, order: Order, order_id: str) -> None:
+    """What waited for the placing takes effect after it."""
+    early, order.waiting = sorted(order.waiting, key=_waiting_order), []
+    for waited in early:
+        _undo(working, campaigns, order, waited)
+        key = (order_id, waited.fact)
+        if key in working.writes.waiting:
+            working.writes.waiting.discard(key)
+        else:
+            working.writes.waited.add(key)
 
 
 def _waiting_order(fact: Fact) -> tuple[object, bool, str]:
@@ -99,9 +105,10 @@ def _publish(working: WorkingSet, order: Order, fact: Fact, kind: str, sequence:
     decision = order.decision
     assert decision is not None
     order_id = fact.data.order_id
+    refund_id = fact.data.refund_id if isinstance(fact.data, OrderRefunded) else ""
     event = {
         "specversion": "1.0",
-        "id": outcome_id(kind, order_id, getattr(fact.data, "refund_id", "")),
+        "id": outcome_id(kind, order_id, refund_id),
         "source": OUTCOME_SOURCE,
         "type": kind,
         "time": fact.happened_at.isoformat().replace("+00:00", "Z"),

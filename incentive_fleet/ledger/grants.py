@@ -14,6 +14,7 @@ from incentive_fleet.errors import Refused
 from incentive_fleet.incentives.campaigns import CampaignSet, Usage
 from incentive_fleet.incentives.posting import Cause, Posting, campaign_account
 from incentive_fleet.incentives.wallet import Wallet, open_lot, take_back_grant
+from incentive_fleet.ledger.columns import NULL, copy_statement
 from incentive_fleet.ledger.connection import mapped_errors, retry_contention
 from incentive_fleet.ledger.locking import WalletNeeds, limited_among, lock_terms, lock_wallets
 from incentive_fleet.ledger.session import Session
@@ -23,7 +24,9 @@ from incentive_fleet.ledger.writing import copy_rows, write_transfers, write_wal
 GRANTS_MAX = 5_000  # of one transaction
 AMOUNT_MAX = 10**12  # minor units, as much as an order may ask for at once
 
-COPY_GRANTS = "COPY grants (key, customer_id, currency, amount, campaign_id, expires_at, lot_no, granted_at) FROM STDIN"
+COPY_GRANTS = copy_statement(
+    "grants", "key, customer_id, currency, amount, campaign_id, expires_at, lot_no, granted_at"
+)
 READ_GRANTS = """
     SELECT key, customer_id, currency, amount, campaign_id, expires_at FROM grants WHERE key = ANY(%s)
 """
@@ -85,7 +88,7 @@ def _grant_once(session: Session, grants: Sequence[Grant], now: datetime) -> lis
         wallets, usage = lock_wallets(connection, WalletNeeds(keys, [], []), limited, ())
         taken = _taken_keys(connection, [one.key for one in valid])
         postings: list[Posting] = []
-        rows: list[tuple[object, ...]] = []
+        rows: list[str] = []
         results: list[Granted | Refused] = []
         for one in checked:
             if isinstance(one, Refused):
@@ -124,7 +127,7 @@ def _decide(
     wallet: Wallet,
     now: datetime,
     postings: list[Posting],
-    rows: list[tuple[object, ...]],
+    rows: list[str],
 ) -> Granted | Refused:
     before = taken.get(one.key)
     if before is not None:
@@ -148,7 +151,10 @@ def _decide(
         reissue_days=campaign.reissue_days,
     )
     taken[one.key] = one
-    rows.append((one.key, one.customer_id, one.currency, one.amount, one.campaign_id, one.expires_at, lot.lot_no, now))
+    expires_at = NULL if one.expires_at is None else one.expires_at
+    rows.append(
+        f"{one.key}\t{one.customer_id}\t{one.currency}\t{one.amount}\t{one.campaign_id}\t{expires_at}\t{lot.lot_no}\t{now}"
+    )
     return Granted.NEW
 
 

@@ -12,24 +12,26 @@ from typing import Any
 from psycopg import Connection
 
 from incentive_fleet.events.codec import Event
+from incentive_fleet.incentives.posting import Posting
 from incentive_fleet.incentives.wallet import Lot, Wallet
-from incentive_fleet.ledger.columns import packed_columns, unpacked
+from incentive_fleet.ledger.columns import NULL, copied_rows, copy_statement, packed_columns, unpacked
 from incentive_fleet.ledger.working_set import Fact, WorkingSet
 
 TEXTS, INTS, BIGINTS, TIMES = unpacked(), unpacked("int"), unpacked("bigint"), unpacked("timestamptz")
-COPY_FACTS = "COPY facts (order_id, fact, source, event_id, digest, traceparent, happened_at, data) FROM STDIN"
-COPY_DECISIONS = "COPY decisions (order_id, customer_id, currency, decision) FROM STDIN"
-COPY_WAITING = "COPY waiting (order_id, fact) FROM STDIN"
-COPY_TRANSFERS = (
-    "COPY transfers (kind, debit_account, credit_account, currency, amount, customer_id, order_id, lot_no, cause,"
-    " happened_at) FROM STDIN"
+COPY_FACTS = copy_statement("facts", "order_id, fact, source, event_id, digest, traceparent, happened_at, data")
+COPY_DECISIONS = copy_statement("decisions", "order_id, customer_id, currency, decision")
+COPY_WAITING = copy_statement("waiting", "order_id, fact")
+COPY_TRANSFERS = copy_statement(
+    "transfers",
+    "kind, debit_account, credit_account, currency, amount, customer_id, order_id, lot_no, cause, happened_at",
 )
-COPY_LOTS = (
-    "COPY lots (customer_id, currency, lot_no, campaign_id, amount, remaining, expired, expires_at, reissue_days,"
-    " root_lot_no, reissued_from, order_id, cause, created_at) FROM STDIN"
+COPY_LOTS = copy_statement(
+    "lots",
+    "customer_id, currency, lot_no, campaign_id, amount, remaining, expired, expires_at, reissue_days, root_lot_no,"
+    " reissued_from, order_id, cause, created_at",
 )
-COPY_REDEMPTIONS = "COPY redemptions (campaign_id, customer_id, order_id, discount, redeemed_at) FROM STDIN"
-COPY_OUTBOX = "COPY outbox (order_id, fact, sequence, type, body) FROM STDIN"
+COPY_REDEMPTIONS = copy_statement("redemptions", "campaign_id, customer_id, order_id, discount, redeemed_at")
+COPY_OUTBOX = copy_statement("outbox", "order_id, fact, sequence, type, body")
 UPDATE_ORDERS = f"""
     UPDATE orders SET progress = k.progress::json
     FROM unnest({TEXTS}, {TEXTS}) AS k (order_id, progress) WHERE orders.order_id = k.order_id
@@ -60,17 +62,24 @@ INSERT_ANOMALIES = f"""
 def write_batch(connection: Connection[Any], working: WorkingSet) -> None:
     """Write everything that a batch decided, inside the caller's transaction."""
     writes = working.writes
-    copy_rows(connection, COPY_FACTS, (_fact_row(fact, event) for fact, event in writes.facts))
+    copy_rows(connection, COPY_FACTS, [_fact_row(fact, event) for fact, event in writes.facts])
     copy_rows(
         connection,
         COPY_DECISIONS,
-        ((order_id, d.customer_id, d.currency, d.to_json()) for order_id, d in writes.decisions.items()),
+        [f"{order_id}\t{d.customer_id}\t{d.currency}\t{d.to_json()}" for order_id, d in writes.decisions.items()],
     )
-    copy_rows(connection, COPY_WAITING, sorted(writes.waiting))
+    copy_rows(connection, COPY_WAITING, [f"{order_id}\t{fact}" for order_id, fact in sorted(writes.waiting)])
     _execute(connection, DELETE_WAITING, sorted(writes.waited))
     write_wallets(connection, working.wallets.values())
-    copy_rows(connection, COPY_TRANSFERS, writes.postings)
-    copy_rows(connection, COPY_REDEMPTIONS, writes.redemptions)
+    write_transfers(connection, writes.postings)
+    copy_rows(
+        connection,
+        COPY_REDEMPTIONS,
+        [
+            f"{campaign}\t{customer}\t{order}\t{discount}\t{at}"
+            for campaign, customer, order, discount, at in writes.redemptions
+        ],
+    )
     _execute(connection, RELEASE_REDEMPTIONS, writes.released)
     _execute(connection, INSERT_ANOMALIES, sorted(writes.anomalies))
     _execute(
@@ -78,12 +87,16 @@ def write_batch(connection: Connection[Any], working: WorkingSet) -> None:
         UPDATE_ORDERS,
         [(order_id, o.progress.to_json()) for order_id, o in working.orders.items() if o.changed and o.progress],
     )
-    copy_rows(connection, COPY_OUTBOX, ((o.order_id, o.fact, o.sequence, o.type, o.body) for o in writes.outcomes))
+    copy_rows(
+        connection,
+        COPY_OUTBOX,
+        [f"{o.order_id}\t{o.fact}\t{o.sequence}\t{o.type}\t{o.body}" for o in writes.outcomes],
+    )
 
 
 def write_wallets(connection: Connection[Any], wallets: Iterable[Wallet]) -> None:
     """Write new lots and what has changed of the others."""
-    new: list[tuple[object, ...]] = []
+    new: list[str] = []
     changed: list[tuple[object, ...]] = []
     for wallet in wallets:
         fresh = {lot.lot_no for lot in wallet.new_lots}
@@ -95,53 +108,43 @@ def write_wallets(connection: Connection[Any], wallets: Iterable[Wallet]) -> Non
     _execute(connection, UPDATE_LOTS, changed)
 
 
-def write_transfers(connection: Connection[Any], postings: Sequence[tuple[object, ...]]) -> None:
+def write_transfers(connection: Connection[Any], postings: Iterable[Posting]) -> None:
     """Insert transfers; balances follow by the trigger."""
-    copy_rows(connection, COPY_TRANSFERS, postings)
+    copy_rows(connection, COPY_TRANSFERS, [_transfer_row(posting) for posting in postings])
 
 
-def _fact_row(fact: Fact, event: Event) -> tuple[object, ...]:
+def _fact_row(fact: Fact, event: Event) -> str:
     return (
-        fact.data.order_id,
-        fact.fact,
-        event.source,
-        event.id,
-        event.digest,
-        event.traceparent,
-        fact.happened_at,
-        event.canonical.decode(),
+        f"{fact.data.order_id}\t{fact.fact}\t{event.source}\t{event.id}\t\\x{event.digest.hex()}\t{_text(event.traceparent)}"
+        f"\t{fact.happened_at.isoformat()}\t{event.canonical.decode()}"
     )
 
 
-def _lot_row(wallet: Wallet, lot: Lot) -> tuple[object, ...]:
+def _transfer_row(posting: Posting) -> str:
+    kind, debit, credit, currency, amount, customer_id, order_id, lot_no, cause, happened_at = posting
     return (
-        wallet.customer_id,
-        wallet.currency,
-        lot.lot_no,
-        lot.campaign_id,
-        lot.amount,
-        lot.remaining,
-        lot.expired,
-        lot.expires_at,
-        lot.reissue_days,
-        lot.root_lot_no,
-        lot.reissued_from,
-        lot.order_id,
-        lot.cause,
-        lot.created_at,
+        f"{kind}\t{debit}\t{credit}\t{currency}\t{amount}\t{customer_id}\t{_text(order_id)}\t{_text(lot_no)}"
+        f"\t{cause}\t{happened_at.isoformat()}"
     )
 
 
-def copy_rows(connection: Connection[Any], statement: str, rows: Iterable[tuple[object, ...]]) -> None:
+def _lot_row(wallet: Wallet, lot: Lot) -> str:
+    return (
+        f"{wallet.customer_id}\t{wallet.currency}\t{lot.lot_no}\t{lot.campaign_id}\t{lot.amount}\t{lot.remaining}"
+        f"\t{lot.expired}\t{_text(lot.expires_at)}\t{lot.reissue_days}\t{lot.root_lot_no}\t{_text(lot.reissued_from)}"
+        f"\t{_text(lot.order_id)}\t{lot.cause}\t{_text(lot.created_at)}"
+    )
+
+
+def _text(value: object) -> object:
+    return NULL if value is None else value
+
+
+def copy_rows(connection: Connection[Any], statement: str, rows: Sequence[str]) -> None:
     """COPY rows into a table inside the caller's transaction; no rows is no statement."""
-    iterator = iter(rows)
-    first = next(iterator, None)
-    if first is None:
-        return
-    with connection.cursor() as cursor, cursor.copy(statement) as copy:
-        copy.write_row(first)
-        for row in iterator:
-            copy.write_row(row)
+    if rows:
+        with connection.cursor() as cursor, cursor.copy(statement) as copy:
+            copy.write(copied_rows(rows, width=statement.count(",") + 1))
 
 
 def _execute(connection: Connection[Any], statement: str, rows: Sequence[tuple[object, ...]]) -> None:

@@ -100,6 +100,21 @@ def test_a_message_in_the_middle_is_not_acknowledged_with_its_neighbours(rabbitm
     assert again.body == kept.body
 
 
+def test_what_lies_above_a_gap_is_acknowledged_in_the_end(rabbitmq_stage: RabbitmqStage) -> None:
+    """While more is there, acknowledgements above one that is still held may be kept back; never when all has come."""
+    rabbitmq_stage.send(*bodies(200))
+    transport = rabbitmq_stage.open()
+    kept, *rest = collect(transport, 100)
+    eventually(lambda: transport._consuming is not None and transport._consuming.undelivered)
+    transport.settle([(delivery, Ack()) for delivery in rest])
+    assert transport._late
+    transport.settle([(delivery, Ack()) for delivery in collect(transport, 100)])
+    assert not transport._late
+    transport.settle([(kept, Ack())])
+    eventually(transport.idle)
+    assert transport.skipped == 0
+
+
 def test_the_heartbeat_is_answered_while_the_caller_is_busy(rabbitmq_stage: RabbitmqStage) -> None:
     rabbitmq_stage.send(b"slow")
     transport = rabbitmq_stage.open(rabbitmq_url=f"{rabbitmq_stage.settings.rabbitmq_url}?heartbeat=1")
