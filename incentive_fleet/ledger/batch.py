@@ -6,6 +6,7 @@ Lock, read, classify, decide, write, commit. It never receives or acknowledges a
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -24,9 +25,10 @@ from incentive_fleet.ledger.effect import take_effect
 from incentive_fleet.ledger.locking import Identities, WalletNeeds, limited_among, lock_orders, lock_wallets
 from incentive_fleet.ledger.session import Session
 from incentive_fleet.ledger.working_set import Fact, Order, WalletKey, WorkingSet
-from incentive_fleet.ledger.writing import write_batch
+from incentive_fleet.ledger.writing import batch_changes, write
 
 EVENTS_MAX = 5_000  # of one batch; the settings' bound
+FEW = 64  # events that are written in one round trip; beyond, what COPY saves outweighs its waiting (benchmarks/PROFILE.md)
 
 
 class Verdict(Enum):
@@ -70,9 +72,11 @@ def _attempt(session: Session, events: list[tuple[Event, Fact]], rehearse: bool,
     connection = session.connection
     try:
         verdicts, working = _decide(session, connection, events, patient)
-        write_batch(connection, working)
-        reach("before-commit")
-        connection.execute("ROLLBACK" if rehearse else "COMMIT")
+        few = len(events) <= FEW
+        with connection.pipeline() if few else nullcontext():
+            write(connection, batch_changes(working), by_copy=not few)
+            reach("before-commit")
+            connection.execute("ROLLBACK" if rehearse else "COMMIT")
         reach("after-commit")
     except BaseException:
         _roll_back(session, connection)

@@ -7,6 +7,7 @@ the same is refused before it could shift a column.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 SEPARATOR = "\x1f"
 
@@ -28,21 +29,47 @@ def packed(values: Sequence[object]) -> str:
 def packed_columns(rows: Iterable[Sequence[object]], width: int) -> list[str]:
     """Rows as one packed parameter a column; `width` of them also when there are no rows."""
     columns: list[Sequence[object]] = list(zip(*rows, strict=True))
+    if columns and len(columns) != width:
+        raise ValueError(f"{len(columns)} values in a row of {width}: {columns!r:.200}")
     return [packed(column) for column in columns] if columns else [""] * width
 
 
-NULL = SEPARATOR  # in rows for COPY; `copy_statement` says so to Postgres
+NULL = "\x1e"  # in rows
 
 
-def copy_statement(table: str, columns: str) -> str:
-    """The COPY that takes what `copied_rows` makes."""
-    return f"COPY {table} ({columns}) FROM STDIN (NULL E'\\x1f')"
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Where rows go, by COPY or by an INSERT that reads them from one packed parameter a column.
 
+    A COPY takes two round trips to itself and costs Postgres least; INSERTs of a few rows go out together.
+    """
 
-def copied_rows(rows: Sequence[str], width: int) -> str:
-    """Rows for COPY, each its `width` values as text with tabs between them. Raises ValueError when a value holds a tab or
-    the end of a line, which would shift what follows."""
-    text = "\n".join(rows)
-    if text.count("\t") != len(rows) * (width - 1) or text.count("\n") != len(rows) - 1 or "\r" in text:
-        raise ValueError(f"a value holds a tab or the end of a line: {text[:200]!r}")
-    return text.replace("\\", "\\\\") + "\n"
+    copy: str
+    insert: str
+    width: int
+
+    @classmethod
+    def of(cls, name: str, columns: str) -> Table:
+        """`columns` as in CREATE TABLE: names with their types."""
+        pairs = [column.split() for column in columns.split(",")]
+        names = ", ".join(column for column, _ in pairs)
+        values = ", ".join(f"string_to_array(%s, E'\\x1f', E'\\x1e')::{type_}[]" for _, type_ in pairs)
+        return cls(
+            copy=f"COPY {name} ({names}) FROM STDIN (NULL E'\\x1e')",
+            insert=f"INSERT INTO {name} ({names}) SELECT * FROM unnest({values})",
+            width=len(pairs),
+        )
+
+    def copied(self, rows: Sequence[str]) -> str:
+        """What COPY reads: the rows, each its values as text with tabs between them and NULL for None.
+
+        Raises ValueError when a value holds a tab or the end of a line, which would shift what follows.
+        """
+        text = "\n".join(rows)
+        if text.count("\t") != len(rows) * (self.width - 1) or text.count("\n") != len(rows) - 1 or "\r" in text:
+            raise ValueError(f"a value holds a tab or the end of a line: {text[:200]!r}")
+        return text.replace("\\", "\\\\") + "\n"
+
+    def inserted(self, rows: Sequence[str]) -> list[str]:
+        """The parameters of the INSERT for the same rows. Raises ValueError for a tab in a value."""
+        return packed_columns([row.split("\t") for row in rows], self.width)

@@ -16,7 +16,7 @@ from incentive_fleet.ledger.connection import mapped_errors, retry_contention
 from incentive_fleet.ledger.locking import READ_LOTS, WalletNeeds, add_lots, lock_terms, lock_wallets
 from incentive_fleet.ledger.session import Session
 from incentive_fleet.ledger.working_set import WalletKey
-from incentive_fleet.ledger.writing import write_transfers, write_wallets
+from incentive_fleet.ledger.writing import transfer_changes, wallet_changes, write
 
 WALLETS_MAX = 500  # of one transaction
 
@@ -68,8 +68,7 @@ def _sweep(session: Session, keys: list[WalletKey], due: datetime) -> list[Posti
         _add_roots(connection, wallets)
         for key in sorted(wallets):
             expire(wallets[key], due, postings)
-        write_wallets(connection, wallets.values())
-        write_transfers(connection, postings)
+        write(connection, [*wallet_changes(wallets.values()), transfer_changes(postings)])
     return postings
 
 

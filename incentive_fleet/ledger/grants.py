@@ -14,18 +14,20 @@ from incentive_fleet.errors import Refused
 from incentive_fleet.incentives.campaigns import CampaignSet, Usage
 from incentive_fleet.incentives.posting import Cause, Posting, campaign_account
 from incentive_fleet.incentives.wallet import Wallet, open_lot, take_back_grant
-from incentive_fleet.ledger.columns import NULL, copy_statement
+from incentive_fleet.ledger.columns import NULL, Table
 from incentive_fleet.ledger.connection import mapped_errors, retry_contention
 from incentive_fleet.ledger.locking import WalletNeeds, limited_among, lock_terms, lock_wallets
 from incentive_fleet.ledger.session import Session
 from incentive_fleet.ledger.working_set import WalletKey
-from incentive_fleet.ledger.writing import copy_rows, write_transfers, write_wallets
+from incentive_fleet.ledger.writing import transfer_changes, wallet_changes, write
 
 GRANTS_MAX = 5_000  # of one transaction
 AMOUNT_MAX = 10**12  # minor units, as much as an order may ask for at once
 
-COPY_GRANTS = copy_statement(
-    "grants", "key, customer_id, currency, amount, campaign_id, expires_at, lot_no, granted_at"
+GRANTS = Table.of(
+    "grants",
+    "key text, customer_id text, currency text, amount bigint, campaign_id text, expires_at timestamptz, lot_no int,"
+    " granted_at timestamptz",
 )
 READ_GRANTS = """
     SELECT key, customer_id, currency, amount, campaign_id, expires_at FROM grants WHERE key = ANY(%s)
@@ -96,9 +98,7 @@ def _grant_once(session: Session, grants: Sequence[Grant], now: datetime) -> lis
                 continue
             wallet = wallets[(one.customer_id, one.currency)]
             results.append(_decide(one, taken, campaigns, usage, wallet, now, postings, rows))
-        write_wallets(connection, wallets.values())
-        write_transfers(connection, postings)
-        copy_rows(connection, COPY_GRANTS, rows)
+        write(connection, [*wallet_changes(wallets.values()), transfer_changes(postings), (GRANTS, rows)])
     return results
 
 
@@ -186,8 +186,7 @@ def _reverse_once(session: Session, key: str, reason: str, now: datetime) -> Gra
         postings: list[Posting] = []
         wallet = wallets[wallet_key]
         returned = take_back_grant(wallet, lot_no, Cause(f"grant-reversal:{key}", now, None), postings)
-        write_wallets(connection, [wallet])
-        write_transfers(connection, postings)
+        write(connection, [*wallet_changes([wallet]), transfer_changes(postings)])
         connection.execute(
             "UPDATE grants SET reversed_at = %s, reversal_reason = %s, reversed_minor = %s WHERE key = %s",
             (now, reason, returned, key),

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from psycopg import Connection
+from psycopg import Connection, Cursor
 
 from incentive_fleet.events.codec import Event, from_canonical
 from incentive_fleet.events.models import TYPE_OF, DeliveryCompleted, OrderRefunded
@@ -131,11 +131,11 @@ def lock_orders(
         facts = connection.execute(
             READ_FACTS, packed_columns([(f.data.order_id, f.fact, f.event_id, f.source) for _, f in events], 4)
         )
-        stored = connection.execute(READ_ORDERS, (packed(undoing),))
-        waiting = connection.execute(READ_WAITING, (packed(placing),))
+        stored = connection.execute(READ_ORDERS, (packed(undoing),)) if undoing else None
+        waiting = connection.execute(READ_WAITING, (packed(placing),)) if placing else None
     identities = _identities(facts.fetchall())
     terms = _current(connection, terms, int(_one(revision.fetchone())))
-    return terms, identities, _orders(order_ids, stored.fetchall(), waiting.fetchall())
+    return terms, identities, _orders(order_ids, _rows(stored), _rows(waiting))
 
 
 def lock_terms(connection: Connection[Any], terms: Terms) -> Terms:
@@ -154,7 +154,7 @@ def lock_wallets(
     connection: Connection[Any],
     needs: WalletNeeds,
     limited: Collection[str],
-    counted: Iterable[tuple[str, str]],
+    counted: Collection[tuple[str, str]],
     *,
     wait: bool = True,
 ) -> tuple[dict[WalletKey, Wallet], Usage]:
@@ -168,17 +168,22 @@ def lock_wallets(
     with connection.pipeline():
         created = connection.execute(CREATE_WALLETS, (customers, currencies))
         locked = connection.execute(LOCK_WALLETS if wait else LOCK_FREE_WALLETS, (customers, currencies))
-        connection.execute(LOCK_CAMPAIGNS, (campaign_ids,))
+        if limited:
+            connection.execute(LOCK_CAMPAIGNS, (campaign_ids,))
         wallets = connection.execute(READ_WALLETS, (customers, currencies))
-        lots = connection.execute(READ_LOTS, (*packed_columns(needs.live, 2), *packed_columns(needs.lots, 3)))
-        redemptions = connection.execute(READ_REDEMPTIONS, packed_columns(sorted(counted), 2))
-        spent = connection.execute(READ_SPENT, (campaign_ids,))
+        lots = redemptions = spent = None
+        if needs.live or needs.lots:
+            lots = connection.execute(READ_LOTS, (*packed_columns(needs.live, 2), *packed_columns(needs.lots, 3)))
+        if counted:
+            redemptions = connection.execute(READ_REDEMPTIONS, packed_columns(sorted(counted), 2))
+        if limited:
+            spent = connection.execute(READ_SPENT, (campaign_ids,))
     usage = Usage()
-    for campaign_id, customer_id, count in redemptions.fetchall():
+    for campaign_id, customer_id, count in _rows(redemptions):
         usage.live_by_customer[(campaign_id, customer_id)] = count
-    for campaign_id, net_spend, live in spent.fetchall():
+    for campaign_id, net_spend, live in _rows(spent):
         usage.spent[campaign_id], usage.live[campaign_id] = net_spend, live
-    wallet_rows, lot_rows = wallets.fetchall(), lots.fetchall()
+    wallet_rows, lot_rows = wallets.fetchall(), _rows(lots)
     if not wait:
         held = {*created.fetchall(), *locked.fetchall()}
         wallet_rows = [row for row in wallet_rows if row[:2] in held]
@@ -225,6 +230,11 @@ def _orders(order_ids: list[str], stored: list[Row], waiting: list[Row]) -> dict
         parsed = from_canonical(kind, data.encode())
         orders[order_id].waiting.append(Fact(fact, source, event_id, kind, traceparent, parsed, happened_at))
     return orders
+
+
+def _rows(cursor: Cursor[Any] | None) -> list[Row]:
+    """None: nothing was asked, because no event needs the answer."""
+    return cursor.fetchall() if cursor else []
 
 
 def _one(row: Row | None) -> Any:

@@ -1,4 +1,4 @@
-"""Writing a decided batch: one COPY or one statement a table, whatever the batch's size. The only code that inserts money.
+"""Writing a decided batch: one statement a table, whatever the batch's size. The only code that inserts money.
 
 Tables that have nothing to write are left out; none is written twice. Balances, redemption counts and unpublished marks
 follow by the schema's triggers.
@@ -6,7 +6,7 @@ follow by the schema's triggers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from psycopg import Connection
@@ -14,24 +14,32 @@ from psycopg import Connection
 from incentive_fleet.events.codec import Event
 from incentive_fleet.incentives.posting import Posting
 from incentive_fleet.incentives.wallet import Lot, Wallet
-from incentive_fleet.ledger.columns import NULL, copied_rows, copy_statement, packed_columns, unpacked
+from incentive_fleet.ledger.columns import NULL, Table, packed_columns, unpacked
 from incentive_fleet.ledger.working_set import Fact, WorkingSet
 
 TEXTS, INTS, BIGINTS, TIMES = unpacked(), unpacked("int"), unpacked("bigint"), unpacked("timestamptz")
-COPY_FACTS = copy_statement("facts", "order_id, fact, source, event_id, digest, traceparent, happened_at, data")
-COPY_DECISIONS = copy_statement("decisions", "order_id, customer_id, currency, decision")
-COPY_WAITING = copy_statement("waiting", "order_id, fact")
-COPY_TRANSFERS = copy_statement(
+FACTS = Table.of(
+    "facts",
+    "order_id text, fact text, source text, event_id text, digest bytea, traceparent text, happened_at timestamptz,"
+    " data json",
+)
+DECISIONS = Table.of("decisions", "order_id text, customer_id text, currency text, decision json")
+WAITING = Table.of("waiting", "order_id text, fact text")
+TRANSFERS = Table.of(
     "transfers",
-    "kind, debit_account, credit_account, currency, amount, customer_id, order_id, lot_no, cause, happened_at",
+    "kind text, debit_account text, credit_account text, currency text, amount bigint, customer_id text, order_id text,"
+    " lot_no int, cause text, happened_at timestamptz",
 )
-COPY_LOTS = copy_statement(
+LOTS = Table.of(
     "lots",
-    "customer_id, currency, lot_no, campaign_id, amount, remaining, expired, expires_at, reissue_days, root_lot_no,"
-    " reissued_from, order_id, cause, created_at",
+    "customer_id text, currency text, lot_no int, campaign_id text, amount bigint, remaining bigint, expired bigint,"
+    " expires_at timestamptz, reissue_days int, root_lot_no int, reissued_from int, order_id text, cause text,"
+    " created_at timestamptz",
 )
-COPY_REDEMPTIONS = copy_statement("redemptions", "campaign_id, customer_id, order_id, discount, redeemed_at")
-COPY_OUTBOX = copy_statement("outbox", "order_id, fact, sequence, type, body")
+REDEMPTIONS = Table.of(
+    "redemptions", "campaign_id text, customer_id text, order_id text, discount bigint, redeemed_at timestamptz"
+)
+OUTBOX = Table.of("outbox", "order_id text, fact text, sequence int, type text, body text")
 UPDATE_ORDERS = f"""
     UPDATE orders SET progress = k.progress::json
     FROM unnest({TEXTS}, {TEXTS}) AS k (order_id, progress) WHERE orders.order_id = k.order_id
@@ -59,43 +67,48 @@ INSERT_ANOMALIES = f"""
 """
 
 
-def write_batch(connection: Connection[Any], working: WorkingSet) -> None:
-    """Write everything that a batch decided, inside the caller's transaction."""
+Change = tuple[Table, Sequence[str]] | tuple[str, Sequence[tuple[object, ...]]]  # rows to insert, or a statement's
+
+
+def write(connection: Connection[Any], changes: Iterable[Change], *, by_copy: bool = True) -> None:
+    """Write inside the caller's transaction; nothing for a table is no statement. Without `by_copy` nothing is waited for
+    when the caller is in pipeline mode, where COPY is not to be had."""
+    for target, rows in changes:
+        if not rows:
+            continue
+        if isinstance(target, str):
+            connection.execute(target, packed_columns(rows, len(rows[0])))
+        elif by_copy:
+            with connection.cursor() as cursor, cursor.copy(target.copy) as copy:
+                copy.write(target.copied(rows))  # type: ignore[arg-type]
+        else:
+            connection.execute(target.insert, target.inserted(rows))  # type: ignore[arg-type]
+
+
+def batch_changes(working: WorkingSet) -> Iterator[Change]:
+    """Everything that a batch decided."""
     writes = working.writes
-    copy_rows(connection, COPY_FACTS, [_fact_row(fact, event) for fact, event in writes.facts])
-    copy_rows(
-        connection,
-        COPY_DECISIONS,
+    yield FACTS, [_fact_row(fact, event) for fact, event in writes.facts]
+    yield (
+        DECISIONS,
         [f"{order_id}\t{d.customer_id}\t{d.currency}\t{d.to_json()}" for order_id, d in writes.decisions.items()],
     )
-    copy_rows(connection, COPY_WAITING, [f"{order_id}\t{fact}" for order_id, fact in sorted(writes.waiting)])
-    _execute(connection, DELETE_WAITING, sorted(writes.waited))
-    write_wallets(connection, working.wallets.values())
-    write_transfers(connection, writes.postings)
-    copy_rows(
-        connection,
-        COPY_REDEMPTIONS,
-        [
-            f"{campaign}\t{customer}\t{order}\t{discount}\t{at}"
-            for campaign, customer, order, discount, at in writes.redemptions
-        ],
-    )
-    _execute(connection, RELEASE_REDEMPTIONS, writes.released)
-    _execute(connection, INSERT_ANOMALIES, sorted(writes.anomalies))
-    _execute(
-        connection,
+    yield WAITING, [f"{order_id}\t{fact}" for order_id, fact in sorted(writes.waiting)]
+    yield DELETE_WAITING, sorted(writes.waited)
+    yield from wallet_changes(working.wallets.values())
+    yield transfer_changes(writes.postings)
+    yield REDEMPTIONS, ["\t".join(map(str, row)) for row in writes.redemptions]
+    yield RELEASE_REDEMPTIONS, writes.released
+    yield INSERT_ANOMALIES, sorted(writes.anomalies)
+    yield (
         UPDATE_ORDERS,
         [(order_id, o.progress.to_json()) for order_id, o in working.orders.items() if o.changed and o.progress],
     )
-    copy_rows(
-        connection,
-        COPY_OUTBOX,
-        [f"{o.order_id}\t{o.fact}\t{o.sequence}\t{o.type}\t{o.body}" for o in writes.outcomes],
-    )
+    yield OUTBOX, [f"{o.order_id}\t{o.fact}\t{o.sequence}\t{o.type}\t{o.body}" for o in writes.outcomes]
 
 
-def write_wallets(connection: Connection[Any], wallets: Iterable[Wallet]) -> None:
-    """Write new lots and what has changed of the others."""
+def wallet_changes(wallets: Iterable[Wallet]) -> Iterator[Change]:
+    """New lots, and what has changed of the others."""
     new: list[str] = []
     changed: list[tuple[object, ...]] = []
     for wallet in wallets:
@@ -104,13 +117,13 @@ def write_wallets(connection: Connection[Any], wallets: Iterable[Wallet]) -> Non
         for lot_no in wallet.touched - fresh:
             lot = wallet.lots[lot_no]
             changed.append((wallet.customer_id, wallet.currency, lot_no, lot.remaining, lot.expired))
-    copy_rows(connection, COPY_LOTS, new)
-    _execute(connection, UPDATE_LOTS, changed)
+    yield LOTS, new
+    yield UPDATE_LOTS, changed
 
 
-def write_transfers(connection: Connection[Any], postings: Iterable[Posting]) -> None:
-    """Insert transfers; balances follow by the trigger."""
-    copy_rows(connection, COPY_TRANSFERS, [_transfer_row(posting) for posting in postings])
+def transfer_changes(postings: Iterable[Posting]) -> Change:
+    """Transfers; balances follow by the trigger."""
+    return TRANSFERS, [_transfer_row(posting) for posting in postings]
 
 
 def _fact_row(fact: Fact, event: Event) -> str:
@@ -138,15 +151,3 @@ def _lot_row(wallet: Wallet, lot: Lot) -> str:
 
 def _text(value: object) -> object:
     return NULL if value is None else value
-
-
-def copy_rows(connection: Connection[Any], statement: str, rows: Sequence[str]) -> None:
-    """COPY rows into a table inside the caller's transaction; no rows is no statement."""
-    if rows:
-        with connection.cursor() as cursor, cursor.copy(statement) as copy:
-            copy.write(copied_rows(rows, width=statement.count(",") + 1))
-
-
-def _execute(connection: Connection[Any], statement: str, rows: Sequence[tuple[object, ...]]) -> None:
-    if rows:
-        connection.execute(statement, packed_columns(rows, len(rows[0])))
