@@ -15,7 +15,7 @@ from benchmarks.machine import describe
 from benchmarks.sizes import FULL, QUICK
 
 # In this order. Each is a module with `figure(ground, sizes)`.
-FIGURES = ("throughput", "latency", "sqs", "growth", "hot_spots", "relay", "scale", "memory")
+FIGURES = ("throughput", "real_orders", "latency", "sqs", "growth", "hot_spots", "relay", "scale", "memory")
 ASKED_FOR = ("tuning",)  # a figure that is taken only when it is named
 
 

@@ -54,7 +54,7 @@ def fleet(processes: int, **changes: Any) -> Contestant:
     return Contestant(f"fleet x{processes}", about, (command,) * processes, changes=changes)
 
 
-def dramatiq(processes: int = 2, threads: int = 16, prefetch: int = 128) -> Contestant:
+def dramatiq(processes: int = 1, threads: int = 16, prefetch: int = 64) -> Contestant:
     command = (str(PEERS / "dramatiq"), "benchmarks.peers.dramatiq_worker")
     options = ("-p", str(processes), "-t", str(threads), "--skip-logging")
     return Contestant(

@@ -8,12 +8,12 @@ from __future__ import annotations
 import itertools
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import psycopg
 from psycopg import sql
@@ -44,24 +44,53 @@ SERVER = {"track_commit_timestamp": "on", "shared_buffers": "1GB", "max_wal_size
 Events = list[tuple[str, bytes]]
 
 
-def shop_of(events: int, seed: int = 1, name: str = "b") -> Shop:
-    """A shop whose stream has about so many events: an order comes with its delivery and 0.02 refunds."""
+class Stream(Protocol):
+    """What a ledger is prepared for and fed with. Hashable: prepared ledgers are kept as templates."""
+
+    def campaigns(self) -> str: ...
+
+    def grants(self) -> Iterable[Grant]: ...
+
+    def events(self) -> Iterable[tuple[str, bytes]]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """A sample shop's stream."""
+
+    shop: Shop
+    terms: str = sample_shop.CAMPAIGNS
+
+    def campaigns(self) -> str:
+        return self.terms
+
+    def grants(self) -> Iterable[Grant]:
+        return (Grant(*row, expires_at=None) for row in sample_shop.grants(self.shop))
+
+    def events(self) -> Iterable[tuple[str, bytes]]:
+        return sample_shop.events(self.shop)
+
+
+def generated(events: int, seed: int = 1, name: str = "b") -> Generated:
+    """A stream of about so many events: an order comes with its delivery and 0.02 refunds."""
     orders = max(1, round(events / (1 + DELIVERIES + REFUNDS)))
-    return Shop(
-        orders,
-        seed,
-        lines=LINES,
-        coupons=THIRD,
-        credit=THIRD,
-        refunds=REFUNDS,
-        deliveries=DELIVERIES,
-        name=name,
+    return Generated(
+        Shop(
+            orders,
+            seed,
+            lines=LINES,
+            coupons=THIRD,
+            credit=THIRD,
+            refunds=REFUNDS,
+            deliveries=DELIVERIES,
+            name=name,
+        )
     )
 
 
-def events_of(shop: Shop) -> Events:
-    """The shop's stream: (type, CloudEvent), in the order of the events' times."""
-    return list(sample_shop.events(shop))
+def events_of(stream: Stream) -> Events:
+    """The stream: (type, CloudEvent), in the order of the events' times."""
+    return list(stream.events())
 
 
 @dataclass(slots=True)
@@ -72,22 +101,21 @@ class Ground:
     postgres: Postgres
     rabbitmq: RabbitMQ
     _numbers: Iterator[int] = field(default_factory=itertools.count)
-    _templates: dict[tuple[Shop, str], str] = field(default_factory=dict)
+    _templates: dict[Stream, str] = field(default_factory=dict)
 
     def fresh_name(self, what: str) -> str:
         return f"{what}{next(self._numbers)}"
 
     @contextmanager
-    def ledger(self, shop: Shop, campaigns: str = sample_shop.CAMPAIGNS) -> Iterator[str]:
+    def ledger(self, stream: Stream) -> Iterator[str]:
         """The URL of a migrated database of its own, campaigns loaded and opening balances granted; dropped at the end."""
-        key = (shop, campaigns)
-        if key not in self._templates:
+        if stream not in self._templates:
             name = self.fresh_name("shop")
             self.administer("CREATE DATABASE {}", name)
-            prepare(self.postgres.url(name), shop, campaigns)
-            self._templates[key] = name
+            prepare(self.postgres.url(name), stream)
+            self._templates[stream] = name
         name = self.fresh_name("ledger")
-        self.administer("CREATE DATABASE {} TEMPLATE {}", name, self._templates[key])
+        self.administer("CREATE DATABASE {} TEMPLATE {}", name, self._templates[stream])
         try:
             yield self.postgres.url(name)
         finally:
@@ -137,14 +165,14 @@ def running(*, with_rabbitmq: bool = True) -> Iterator[Ground]:
             postgres.stop()
 
 
-def prepare(database_url: str, shop: Shop, campaigns: str = sample_shop.CAMPAIGNS) -> None:
-    """Migrate, load the campaigns and grant the shop's opening balances. The shop publishes to RabbitMQ alone."""
+def prepare(database_url: str, stream: Stream) -> None:
+    """Migrate, load the campaigns and grant the opening balances. Outcomes go to RabbitMQ alone."""
     upgrade(database_url)
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute("DELETE FROM destinations WHERE destination = 'sns'")
     with closing(Session(database_url)) as session:
-        load_campaigns(session.connection, parse_campaigns(campaigns))
-        rows = iter(Grant(*row, expires_at=None) for row in sample_shop.grants(shop))
+        load_campaigns(session.connection, parse_campaigns(stream.campaigns()))
+        rows = iter(stream.grants())
         while batch := list(itertools.islice(rows, GRANTS_MAX)):
             refused = [result for result in grant(session, batch, datetime.now(UTC)) if isinstance(result, Exception)]
             if refused:
@@ -153,13 +181,24 @@ def prepare(database_url: str, shop: Shop, campaigns: str = sample_shop.CAMPAIGN
         connection.execute("VACUUM ANALYZE")
 
 
-def calm_fingerprint(ground: Ground, shop: Shop, events: Events, campaigns: str = sample_shop.CAMPAIGNS) -> str:
-    """The balances that the events give in their own order, in one process, without a broker."""
-    with ground.ledger(shop, campaigns) as url:
-        with closing(Session(url)) as session:
-            for start in range(0, len(events), CALM_BATCH):
-                apply_events(session, [decode(body) for _, body in events[start : start + CALM_BATCH]])
-        return fingerprint(url)
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """Events of a stream, and what they end in: the balances, and how many outcomes (what waits for ever has none)."""
+
+    stream: Stream
+    events: Events
+    expected: str
+    outcomes: int
+
+
+def calm(ground: Ground, stream: Stream, events: Iterable[tuple[str, bytes]]) -> Backlog:
+    """The events applied in their own order, in one process, without a broker."""
+    chosen = list(events)
+    with ground.ledger(stream) as url, closing(Session(url)) as session:
+        for start in range(0, len(chosen), CALM_BATCH):
+            apply_events(session, [decode(body) for _, body in chosen[start : start + CALM_BATCH]])
+        (outcomes,) = session.connection.execute("SELECT count(*) FROM outbox").fetchone() or (0,)
+        return Backlog(stream, chosen, fingerprint(url), outcomes)
 
 
 def declare_topology(settings: Settings) -> None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import psycopg
 
 from benchmarks import contestants
-from benchmarks.ground import CALM_BATCH, Events, Ground, events_of, shop_of
+from benchmarks.ground import CALM_BATCH, Events, Ground, events_of, generated
 from benchmarks.measuring import Spread, percentile
 from benchmarks.plots import Bar, bars
 from benchmarks.quiet import in_quiet
@@ -83,7 +83,7 @@ class Full:
 
 def fill(url: str, sizes: Sizes, transfers: int) -> Full:
     """Play a real run, then repeat its rows until there are about so many transfers."""
-    base = shop_of(sizes.growth_base_events, name=FIRST.rstrip("-"))
+    base = generated(sizes.growth_base_events, name=FIRST.rstrip("-"))
     bodies = [body for _, body in events_of(base)]
     if transfers:
         with closing(Session(url)) as session:
@@ -136,8 +136,8 @@ def _repeat_balances(connection: psycopg.Connection[object], repeats: int) -> No
 
 def stream(full: Full, sizes: Sizes, turn: int) -> Events:
     """New orders of customers that the ledger knows, spread over all of its runs."""
-    shop = shop_of(sizes.growth_events, seed=turn + 1, name=f"g{turn}")
-    customers = shop_of(sizes.growth_base_events).customer_count
+    shop = generated(sizes.growth_events, seed=turn + 1, name=f"g{turn}")
+    customers = generated(sizes.growth_base_events).shop.customer_count
     chance = random.Random(turn)
     changed = []
     for type_, body in events_of(shop):
@@ -151,7 +151,7 @@ def stream(full: Full, sizes: Sizes, turn: int) -> Events:
 
 def statement_ms(full: Full, sizes: Sizes) -> list[float]:
     """The time of `incentives wallet`'s reads for customers picked at random, each asked for the first time."""
-    customers = shop_of(sizes.growth_base_events).customer_count
+    customers = generated(sizes.growth_base_events).shop.customer_count
     chance = random.Random(4)
     taken = []
     with closing(Session(full.url)) as session:
@@ -173,7 +173,7 @@ def _drain(ground: Ground, full: Full, sizes: Sizes, turn: int) -> float:
 
 def figure(ground: Ground, sizes: Sizes) -> Figure:
     """Measure and tell."""
-    base = shop_of(sizes.growth_base_events, name=FIRST.rstrip("-"))
+    base = generated(sizes.growth_base_events, name=FIRST.rstrip("-"))
     rates: dict[int, list[float]] = defaultdict(list)
     statements: dict[int, list[float]] = {}
     with ExitStack() as ledgers:

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks import contestants
-from benchmarks.ground import Events, Ground, calm_fingerprint, events_of, shop_of
+from benchmarks.ground import Events, Generated, Ground, calm, events_of, generated
 from benchmarks.measuring import Spread
 from benchmarks.plots import Line, lines
 from benchmarks.reporting import Figure
 from benchmarks.sizes import Sizes
 from benchmarks.throughput import drain_checked
-from incentive_fleet.operators.sample_shop import CAMPAIGNS, OPENING, SOURCE, Shop
+from incentive_fleet.operators.sample_shop import CAMPAIGNS, OPENING, SOURCE
 
 CODE = "WELCOME10"
 BUDGETED = CAMPAIGNS.replace('code = "WELCOME10"', 'code = "WELCOME10"\nbudget = 1_000_000_000_000', 1)
@@ -28,26 +28,27 @@ class Case:
     """A stream that is hot in one place."""
 
     name: str
-    shop: Shop
-    campaigns: str
-    events: Callable[[Shop], Events]
+    stream: Generated
+    events: Callable[[Generated], Events]
 
 
 def cases(events: int) -> list[Case]:
     """Spread out first: what the others are compared with."""
-    spread = shop_of(events, name="h")
+    spread = generated(events, name="h")
+    one_customer = Generated(dataclasses.replace(spread.shop, customers=1))
+    one_order = Generated(dataclasses.replace(spread.shop, orders=events, customers=1))
     return [
-        Case("spread out", spread, CAMPAIGNS, events_of),
-        Case("one budgeted campaign", spread, BUDGETED, _with_the_coupon),
-        Case("one customer", dataclasses.replace(spread, customers=1), CAMPAIGNS, events_of),
-        Case("one order", dataclasses.replace(spread, orders=events, customers=1), CAMPAIGNS, _one_order),
+        Case("spread out", spread, events_of),
+        Case("one budgeted campaign", Generated(spread.shop, BUDGETED), _with_the_coupon),
+        Case("one customer", one_customer, events_of),
+        Case("one order", one_order, _one_order),
     ]
 
 
-def _with_the_coupon(shop: Shop) -> Events:
+def _with_the_coupon(stream: Generated) -> Events:
     """The same stream, each order with the one coupon."""
     changed = []
-    for type_, body in events_of(shop):
+    for type_, body in events_of(stream):
         event = json.loads(body)
         if type_ == "order-placed.v1":
             event["data"]["coupons"] = [CODE]
@@ -55,16 +56,16 @@ def _with_the_coupon(shop: Shop) -> Events:
     return changed
 
 
-def _one_order(shop: Shop) -> Events:
+def _one_order(stream: Generated) -> Events:
     """A placing of as many units as there are events, its delivery, and a refund of a unit at a time."""
-    order = next(json.loads(body) for type_, body in events_of(shop) if type_ == "order-placed.v1")
+    order = next(json.loads(body) for type_, body in events_of(stream) if type_ == "order-placed.v1")
     order["data"] |= {"credit_requested": 1_000, "coupons": [CODE]}
-    order["data"]["lines"][0]["quantity"] = shop.orders
+    order["data"]["lines"][0]["quantity"] = stream.shop.orders
     order_id, line_id = order["data"]["order_id"], order["data"]["lines"][0]["line_id"]
     moment = OPENING.isoformat().replace("+00:00", "Z")
     delivery = {"delivery_id": "d", "order_id": order_id, "delivered_at": moment}
     found: Events = [("order-placed.v1", _bytes(order)), _event("delivery-completed.v1", "d", order_id, delivery)]
-    for number in range(shop.orders - 2):
+    for number in range(stream.shop.orders - 2):
         refund = {
             "refund_id": f"r{number}",
             "order_id": order_id,
@@ -91,12 +92,11 @@ def figure(ground: Ground, sizes: Sizes) -> Figure:
     taken: dict[tuple[str, int], list[float]] = defaultdict(list)
     played = cases(sizes.hot_events)
     for case in played:
-        events = case.events(case.shop)
-        expected = calm_fingerprint(ground, case.shop, events, case.campaigns)
+        backlog = calm(ground, case.stream, case.events(case.stream))
         for _ in range(sizes.hot_rounds):
             for processes in sizes.hot_processes:
                 fleet = contestants.fleet(processes)
-                run = drain_checked(ground, fleet, case.shop, events, expected, case.campaigns)
+                run = drain_checked(ground, fleet, backlog)
                 taken[(case.name, processes)].append(run.per_second)
                 print(f"hot spots   {case.name:22} x{processes}: {run.per_second:,.0f} events/s", flush=True)
     rows = [["events/s, median (least to most)", *(f"{processes} processes" for processes in sizes.hot_processes)]]

@@ -11,14 +11,13 @@ from dataclasses import asdict, dataclass
 
 from benchmarks import contestants, stopwatch
 from benchmarks.contestants import Contestant, enter
-from benchmarks.ground import Events, Ground, events_of, shop_of
+from benchmarks.ground import Events, Ground, Stream, events_of, generated
 from benchmarks.measuring import Spread, percentile, wait_until_booked
 from benchmarks.plots import Line, lines
 from benchmarks.publishing import Wire, open_publisher
 from benchmarks.quiet import in_quiet
 from benchmarks.reporting import Figure
 from benchmarks.sizes import Sizes
-from incentive_fleet.operators.sample_shop import Shop
 
 BROKEN_MS = 1_000.0  # a contestant whose p99 is beyond this does not bear the load: it falls behind for ever
 CATCH_UP_S = 120.0
@@ -66,10 +65,10 @@ def _points(ranked: list[float]) -> tuple[float, float, float]:
 def measure(ground: Ground, sizes: Sizes) -> tuple[Taken, list[Contestant]]:
     """Every contestant at every load, round after round; none is asked for more than broke it before."""
     most = max(sizes.latency_rates) * (sizes.latency_s + sizes.latency_warm_up_s)
-    shop = shop_of(round(most * 1.01) + 10, name="l")
-    events = events_of(shop)
+    stream = generated(round(most * 1.01) + 10, name="l")
+    events = events_of(stream)
     rivals = contestants.peers() if sizes.peers else []
-    everyone = [contestants.fleet(1), *([contestants.fleet(2)] if rivals else []), *rivals]
+    everyone = [contestants.fleet(1), *rivals]
     taken: Taken = defaultdict(list)
     broken: dict[str, int] = {}
     for _ in range(sizes.latency_rounds):
@@ -77,7 +76,7 @@ def measure(ground: Ground, sizes: Sizes) -> tuple[Taken, list[Contestant]]:
             for contestant in everyone:
                 if rate > broken.get(contestant.name, rate):
                     continue
-                times = _in_quiet(ground, contestant, rate, sizes, shop, events)
+                times = _in_quiet(ground, contestant, rate, sizes, stream, events)
                 taken[(contestant.name, rate)].append(times)
                 if times.commit_p99 > BROKEN_MS:
                     broken[contestant.name] = min(rate, broken.get(contestant.name, rate))
@@ -89,9 +88,9 @@ def measure(ground: Ground, sizes: Sizes) -> tuple[Taken, list[Contestant]]:
     return taken, everyone
 
 
-def _in_quiet(ground: Ground, contestant: Contestant, rate: int, sizes: Sizes, shop: Shop, events: Events) -> Times:
+def _in_quiet(ground: Ground, contestant: Contestant, rate: int, sizes: Sizes, stream: Stream, events: Events) -> Times:
     def attempt() -> Times:
-        with ground.ledger(shop) as url:
+        with ground.ledger(stream) as url:
             return offer(ground, contestant, rate, sizes, events, url)
 
     return in_quiet(attempt)

@@ -62,7 +62,8 @@ def read_rows(database_url: str, batch_size: int) -> list[Batch]:
         for table, columns, fact in TABLES:
             query = f"SELECT {fact}, {columns} FROM {table} WHERE order_id IS NOT NULL"
             for row in connection.execute(query).fetchall():  # type: ignore[arg-type]
-                batches[order[(row[0], row[1])] // batch_size][table].append(row[2:])
+                position = order.get((row[0], row[1]), len(order) - 1)  # what waits for ever comes last
+                batches[position // batch_size][table].append(row[2:])
     sizes = [min(batch_size, len(order) - start) for start in range(0, len(order), batch_size)]
     return [
         Batch(size, tuple((_copy(table, columns), batch[table]) for table, columns, _ in TABLES if batch[table]))

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 from itertools import islice
 
 import psycopg
 
 from benchmarks import contestants
 from benchmarks.contestants import Entry, enter
-from benchmarks.ground import Ground, shop_of
+from benchmarks.ground import Ground, Stream, generated
 from benchmarks.measuring import peak_rss_bytes, rss_bytes
 from benchmarks.plots import Line, lines
 from benchmarks.publishing import open_publisher
 from benchmarks.reporting import Figure
 from benchmarks.sizes import Sizes
-from incentive_fleet.operators import sample_shop
-from incentive_fleet.operators.sample_shop import Shop
 
 PROCESSES = 2
 CHUNK = 5_000
@@ -29,12 +26,12 @@ MIB = 2**20
 
 def figure(ground: Ground, sizes: Sizes) -> Figure:
     """Publish as far ahead as is sensible, consume, and look at the workers' memory once a second."""
-    shop = shop_of(sizes.memory_events, name="m")
+    stream = generated(sizes.memory_events, name="m")
     samples: list[list[tuple[float, float]]] = [[] for _ in range(PROCESSES)]
-    with ground.ledger(shop) as url:
+    with ground.ledger(stream) as url:
         entry = enter(ground, contestants.fleet(PROCESSES), url)
         published = _Published()
-        publisher = threading.Thread(target=_publish, args=(entry, shop, published), daemon=True)
+        publisher = threading.Thread(target=_publish, args=(entry, stream, published), daemon=True)
         with entry.working() as processes, psycopg.connect(url, autocommit=True) as connection:
             publisher.start()
             while not published.done or published.booked < published.events:
@@ -56,10 +53,10 @@ class _Published:
     done = False
 
 
-def _publish(entry: Entry, shop: Shop, published: _Published) -> None:
-    stream: Iterator[tuple[str, bytes]] = sample_shop.events(shop)
+def _publish(entry: Entry, stream: Stream, published: _Published) -> None:
+    events = iter(stream.events())
     with open_publisher(entry.settings.need_rabbitmq_url()) as publisher:
-        while chunk := list(islice(stream, CHUNK)):
+        while chunk := list(islice(events, CHUNK)):
             publisher.publish(entry.wires(chunk))
             published.events += len(chunk)
             while published.events - published.booked > AHEAD_MOST:

@@ -11,14 +11,13 @@ import psycopg
 
 from benchmarks import contestants, stopwatch
 from benchmarks.contestants import enter
-from benchmarks.ground import Events, Ground, declare_topology, events_of, shop_of
+from benchmarks.ground import Events, Ground, Stream, declare_topology, events_of, generated
 from benchmarks.measuring import Spread, wait_until_booked
 from benchmarks.plots import Bar, bars
 from benchmarks.publishing import open_publisher
 from benchmarks.quiet import in_quiet
 from benchmarks.reporting import Figure
 from benchmarks.sizes import Sizes
-from incentive_fleet.operators.sample_shop import Shop
 from incentive_fleet.producers.destinations import RABBITMQ, open_outcomes
 from incentive_fleet.producers.relay_loop import run_relay
 from incentive_fleet.settings import Settings
@@ -29,11 +28,11 @@ LEFT = "SELECT count(*) FROM outbox_unpublished"
 
 def figure(ground: Ground, sizes: Sizes) -> Figure:
     """Measure and tell."""
-    shop = shop_of(sizes.relay_events, name="r")
-    events = events_of(shop)
+    stream = generated(sizes.relay_events, name="r")
+    events = events_of(stream)
     alone, consuming, lags = [], [], []
     for _ in range(sizes.rounds):
-        rate, outcomes, lag_s = in_quiet(lambda: _round(ground, shop, events))
+        rate, outcomes, lag_s = in_quiet(lambda: _round(ground, stream, events))
         consuming.append(rate)
         alone.append(outcomes)
         lags.append(lag_s)
@@ -60,12 +59,12 @@ def figure(ground: Ground, sizes: Sizes) -> Figure:
     return Figure("relay", "Relay", rows, notes, plot, {"relay": alone, "fleet": consuming, "lag_s": lags})
 
 
-def _round(ground: Ground, shop: Shop, events: Events) -> tuple[float, float, float]:
+def _round(ground: Ground, stream: Stream, events: Events) -> tuple[float, float, float]:
     """The consumers' rate and the relay's, each alone, and the relay's lag in seconds beside the consumers."""
-    with ground.ledger(shop) as url:
+    with ground.ledger(stream) as url:
         rate = _drain(ground, url, events)[0]
         outcomes = _relay_alone(ground.settings(url), len(events))
-    with ground.ledger(shop) as url:
+    with ground.ledger(stream) as url:
         return rate, outcomes, _drain(ground, url, events, relay=True)[1]
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 
 from benchmarks import contestants
-from benchmarks.ground import Ground, events_of, shop_of
+from benchmarks.ground import Ground, events_of, generated
 from benchmarks.measuring import Spread
 from benchmarks.plots import Bar, bars
 from benchmarks.reporting import HERE, Figure, put, table
@@ -64,11 +64,11 @@ class Measured:
 
 def measure(ground: Ground, sizes: Sizes) -> Measured:
     """One drain after another into a ledger of its own; the medians."""
-    shop = shop_of(sizes.events, name="z")
-    events = events_of(shop)
+    stream = generated(sizes.events, name="z")
+    events = events_of(stream)
     runs: list[Run] = []
     for _ in range(sizes.scale_rounds):
-        with ground.ledger(shop) as url:
+        with ground.ledger(stream) as url:
             before = _table_bytes(url)
             runs.append(drain(ground, contestants.fleet(FLEET), url, events))
             after = _table_bytes(url)
@@ -89,7 +89,7 @@ def measure(ground: Ground, sizes: Sizes) -> Measured:
         wal_bytes=median("wal_bytes"),
         stored_bytes=sum(sum(pair) for pair in grown.values()),
         transfers=sum(kinds.values()),
-        events_an_order=len(events) / shop.orders,
+        events_an_order=len(events) / stream.shop.orders,
     )
     return Measured(cost, {name: (pair[0], pair[1]) for name, pair in grown.items()}, kinds)
 

@@ -9,14 +9,15 @@ from dataclasses import dataclass
 class Sizes:
     """Numbers of events, rounds and so on; each is read by the figure that it is named after."""
 
-    rounds: int = 5
-    events: int = 30_000
+    rounds: int = 4
+    events: int = 40_000
+    peer_events: int = 8_000  # the backlog's beginning: peers take as long for each event of it as for each of all
     fleets: tuple[int, ...] = (1, 2, 3)
     peers: bool = True
     latency_rates: tuple[int, ...] = (100, 500, 1_000, 2_000)
-    latency_s: float = 12.0
+    latency_s: float = 10.0
     latency_warm_up_s: float = 3.0
-    latency_rounds: int = 3
+    latency_rounds: int = 2
     sqs_events: int = 10_000
     sqs_rounds: int = 3
     growth_transfers: tuple[int, ...] = (0, 1_000_000, 10_000_000)
@@ -25,12 +26,12 @@ class Sizes:
     growth_rounds: int = 3
     hot_events: int = 10_000
     hot_processes: tuple[int, ...] = (1, 2, 3, 4)
-    hot_rounds: int = 3
+    hot_rounds: int = 2
     memory_events: int = 1_000_000
     relay_events: int = 30_000
     scale_rounds: int = 3
-    tuning_events: int = 8_000
-    tuning_rounds: int = 2
+    tuning_events: int = 3_000
+    tuning_rounds: int = 1
     scale_page: bool = True  # whether SCALE.md is rewritten
 
 
@@ -38,6 +39,7 @@ FULL = Sizes()
 QUICK = Sizes(
     rounds=1,
     events=600,
+    peer_events=600,
     fleets=(1,),
     peers=False,
     latency_rates=(100,),

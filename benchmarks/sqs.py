@@ -21,7 +21,7 @@ from botocore.config import Config
 
 from benchmarks import stopwatch
 from benchmarks.contestants import PEERS, Contestant, enter
-from benchmarks.ground import Events, Ground, calm_fingerprint, declare_topology, events_of, shop_of
+from benchmarks.ground import Events, Ground, Stream, calm, declare_topology, events_of, generated
 from benchmarks.measuring import Spread, fingerprint, wait_until_booked
 from benchmarks.plots import Bar, bars
 from benchmarks.quiet import in_quiet
@@ -29,7 +29,6 @@ from benchmarks.reporting import Figure
 from benchmarks.sizes import Sizes
 from incentive_fleet.consumers.topology import sqs_queues
 from incentive_fleet.operators.embedded.process import end, free_port, listening, spawn, wait_ready
-from incentive_fleet.operators.sample_shop import Shop
 from incentive_fleet.settings import Settings
 
 BINARIES = PEERS.parent / "fauxqs" / "node_modules" / ".bin"
@@ -45,12 +44,12 @@ def figure(ground: Ground, sizes: Sizes) -> Figure:
     if not (BINARIES / "fauxqs").exists():
         note = "Not measured: fauxqs is not installed (`make bench` installs it where npm is)."
         return Figure("sqs", "SQS", [["", "messages/s"]], [note], bars("SQS", "messages/s", [Bar("none", 0, 0, 0)]))
-    shop = shop_of(sizes.sqs_events, name="q")
-    events = events_of(shop)
-    expected = calm_fingerprint(ground, shop, events)
+    stream = generated(sizes.sqs_events, name="q")
+    events = events_of(stream)
+    expected = calm(ground, stream, events).expected
     ours, bare, calls = [], [], []
     for _ in range(sizes.sqs_rounds):
-        rate, made = in_quiet(lambda: _fleet_checked(ground, shop, events, expected))
+        rate, made = in_quiet(lambda: _fleet_checked(ground, stream, events, expected))
         ours.append(rate)
         calls.append(made)
         bare.append(in_quiet(lambda: _bare(ground, events)))
@@ -79,8 +78,8 @@ def _tell(ours: Spread, bare: Spread, calls: dict[str, int], events: int, data: 
     return Figure("sqs", "SQS", rows, notes, bars("SQS", "messages/s", values), data)
 
 
-def _fleet_checked(ground: Ground, shop: Shop, events: Events, expected: str) -> tuple[float, dict[str, int]]:
-    with ground.ledger(shop) as url, _fauxqs(ground) as endpoint:
+def _fleet_checked(ground: Ground, stream: Stream, events: Events, expected: str) -> tuple[float, dict[str, int]]:
+    with ground.ledger(stream) as url, _fauxqs(ground) as endpoint:
         result = _fleet(ground, url, endpoint, events)
         if fingerprint(url) != expected:
             raise AssertionError("the fleet on SQS ended in other balances than a calm run")

@@ -9,10 +9,11 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 
 from benchmarks import contestants, stopwatch
 from benchmarks.contestants import Contestant, enter
-from benchmarks.ground import Events, Ground, calm_fingerprint, events_of, shop_of
+from benchmarks.ground import Backlog, Events, Ground, Stream, calm, generated
 from benchmarks.limit import Batch, read_rows, write_rows
 from benchmarks.measuring import Spread, cpu_s, fingerprint, last_outcome, wait_until_booked, wal_bytes
 from benchmarks.plots import Bar, bars
@@ -20,8 +21,6 @@ from benchmarks.publishing import open_publisher
 from benchmarks.quiet import in_quiet
 from benchmarks.reporting import Figure
 from benchmarks.sizes import Sizes
-from incentive_fleet.operators import sample_shop
-from incentive_fleet.operators.sample_shop import Shop
 
 LIMIT = "limit"
 BATCH = 500  # the settings' default; the limit commits as often
@@ -48,8 +47,10 @@ class Results:
         return Spread.of(self.limit if name == LIMIT else [run.per_second for run in self.runs[name]])
 
 
-def drain(ground: Ground, contestant: Contestant, database_url: str, events: Events) -> Run:
-    """Publish the backlog, start the contestant, wait until all is booked."""
+def drain(
+    ground: Ground, contestant: Contestant, database_url: str, events: Events, outcomes: int | None = None
+) -> Run:
+    """Publish the backlog, start the contestant, wait until all is booked: an outcome an event, unless said otherwise."""
     entry = enter(ground, contestant, database_url)
     with open_publisher(entry.settings.need_rabbitmq_url()) as publisher:
         publisher.publish(entry.wires(events))
@@ -59,7 +60,7 @@ def drain(ground: Ground, contestant: Contestant, database_url: str, events: Eve
     after = last_outcome(database_url)
     before, wal = [cpu_s(pid) for pid in servers], wal_bytes(database_url)
     with entry.working() as processes:
-        ended = wait_until_booked(database_url, len(events), after=after)
+        ended = wait_until_booked(database_url, len(events) if outcomes is None else outcomes, after=after)
         workers = sum(cpu_s(process.pid) for process in processes)
     postgres, rabbitmq = (cpu_s(pid) - was for pid, was in zip(servers, before, strict=True))
     first = min(stopwatch.read(entry.notes)["first"].values())
@@ -73,54 +74,48 @@ def drain(ground: Ground, contestant: Contestant, database_url: str, events: Eve
     )
 
 
-def measure(ground: Ground, sizes: Sizes) -> Results:
-    """All contestants and the limit, round after round."""
-    shop = shop_of(sizes.events)
-    events = events_of(shop)
-    expected = calm_fingerprint(ground, shop, events)
-    batches = _rows_of_a_run(ground, shop, events)
+def measure(ground: Ground, sizes: Sizes, stream: Stream) -> Results:
+    """All contestants and the limit, round after round. Peers are given the backlog's beginning, or it would take hours."""
+    whole = calm(ground, stream, islice(stream.events(), sizes.events))
+    beginning = calm(ground, stream, whole.events[: sizes.peer_events])
+    batches = _rows_of_a_run(ground, whole)
     fleets = [contestants.fleet(processes) for processes in sizes.fleets]
     results = Results()
     for _ in range(sizes.rounds):
         for contestant in [*fleets, *(contestants.peers() if sizes.peers else [])]:
-            _note(results, contestant, drain_checked(ground, contestant, shop, events, expected))
-        results.limit.append(in_quiet(lambda: _limit(ground, shop, batches, expected)))
+            backlog = whole if contestant.is_fleet else beginning
+            run = drain_checked(ground, contestant, backlog)
+            _note(results, contestant, run)
+        results.limit.append(in_quiet(lambda: _limit(ground, whole, batches)))
         print(f"throughput  {LIMIT:12} {results.limit[-1]:8,.0f} events/s", flush=True)
     return results
 
 
-def drain_checked(
-    ground: Ground,
-    contestant: Contestant,
-    shop: Shop,
-    events: Events,
-    expected: str,
-    campaigns: str = sample_shop.CAMPAIGNS,
-) -> Run:
+def drain_checked(ground: Ground, contestant: Contestant, backlog: Backlog) -> Run:
     """A drain into a fresh ledger beside quiet neighbours; AssertionError when it ends in other balances."""
 
     def attempt() -> Run:
-        with ground.ledger(shop, campaigns) as url:
-            run = drain(ground, contestant, url, events)
-            if fingerprint(url) != expected:
+        with ground.ledger(backlog.stream) as url:
+            run = drain(ground, contestant, url, backlog.events, backlog.outcomes)
+            if fingerprint(url) != backlog.expected:
                 raise AssertionError(f"{contestant.name}: the balances are not those that a calm run ends in")
             return run
 
     return in_quiet(attempt)
 
 
-def _rows_of_a_run(ground: Ground, shop: Shop, events: Events) -> list[Batch]:
+def _rows_of_a_run(ground: Ground, backlog: Backlog) -> list[Batch]:
     """What a run of the fleet writes, in memory."""
-    with ground.ledger(shop) as url:
-        drain(ground, contestants.fleet(1), url, events)
+    with ground.ledger(backlog.stream) as url:
+        drain(ground, contestants.fleet(1), url, backlog.events, backlog.outcomes)
         return read_rows(url, BATCH)
 
 
-def _limit(ground: Ground, shop: Shop, batches: list[Batch], expected: str) -> float:
-    with ground.ledger(shop) as empty:
+def _limit(ground: Ground, backlog: Backlog, batches: list[Batch]) -> float:
+    with ground.ledger(backlog.stream) as empty:
         ground.checkpoint()
         seconds = write_rows(empty, batches)
-        if fingerprint(empty) != expected:
+        if fingerprint(empty) != backlog.expected:
             raise AssertionError("the limit wrote other balances than the run whose rows it wrote")
     return sum(batch.events for batch in batches) / seconds
 
@@ -137,15 +132,20 @@ def _note(results: Results, contestant: Contestant, run: Run) -> None:
 
 def figure(ground: Ground, sizes: Sizes) -> Figure:
     """Measure and tell."""
-    results = measure(ground, sizes)
+    return figure_of(ground, sizes, generated(sizes.events), "throughput", "Backlog drained")
+
+
+def figure_of(ground: Ground, sizes: Sizes, stream: Stream, name: str, title: str) -> Figure:
+    """The figure for one stream."""
+    results = measure(ground, sizes, stream)
     fleets = [name for name in results.runs if name.startswith("fleet")]
     rivals = [name for name in results.runs if name not in fleets]
     best = max(fleets, key=lambda name: results.spread(name).median)
     ours = results.spread(best).median
     rows = [["", "events/s: median (least to most)", "best fleet is", "CPU an event: workers, Postgres, RabbitMQ (µs)"]]
-    for name in [*fleets, *rivals, LIMIT]:
-        spread = results.spread(name)
-        rows.append([name, spread.text(), f"{ours / spread.median:.2f} x", _cpu(results, name)])
+    for one in [*fleets, *rivals, LIMIT]:
+        spread = results.spread(one)
+        rows.append([one, spread.text(), f"{ours / spread.median:.2f} x", _cpu(results, one)])
     notes = [f"{name}: {about}." for name, about in results.abouts.items()]
     ratios = {"of the limit": ours / results.spread(LIMIT).median}
     if rivals:
@@ -156,13 +156,14 @@ def figure(ground: Ground, sizes: Sizes) -> Figure:
     plot = [Bar(n, *_values(results.spread(n)), ours=n in fleets) for n in [*fleets, *rivals, LIMIT]]
     data = {
         "events": sizes.events,
+        "peer_events": sizes.peer_events,
         "rounds": sizes.rounds,
         "runs": {name: [asdict(run) for run in runs] for name, runs in results.runs.items()},
         LIMIT: results.limit,
         "best": best,
         "ratios": ratios,
     }
-    return Figure("throughput", "Throughput", rows, notes, bars("Backlog drained", "events/s", plot), data)
+    return Figure(name, title, rows, notes, bars(title, "events/s", plot), data)
 
 
 def _values(spread: Spread) -> tuple[float, float, float]:

@@ -1,0 +1,53 @@
+"""Figure 1 again with real orders (21 lines on average), where the stream of them lies beside the checkout."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks import throughput
+from benchmarks.ground import Ground
+from benchmarks.plots import bars
+from benchmarks.reporting import Figure
+from benchmarks.sizes import Sizes
+from incentive_fleet.ledger.grants import Grant
+from incentive_fleet.operators.grant_file import read_grants
+
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@dataclass(frozen=True, slots=True)
+class RealOrders:
+    """A year of a shop's orders, refunds and deliveries under terms that never bind, so that any order ends alike."""
+
+    folder: Path = DATA
+
+    def campaigns(self) -> str:
+        return (self.folder / "online-retail-campaigns.toml").read_text(encoding="utf-8")
+
+    def grants(self) -> Iterator[Grant]:
+        for row in read_grants(self.folder / "online-retail-grants.csv.gz"):
+            if isinstance(row.grant, Exception):
+                raise row.grant
+            yield row.grant
+
+    def events(self) -> Iterator[tuple[str, bytes]]:
+        with gzip.open(self.folder / "online-retail.jsonl.gz") as file:
+            for line in file:
+                yield json.loads(line)["type"], line.rstrip(b"\n")
+
+
+def figure(ground: Ground, sizes: Sizes) -> Figure:
+    """Measure and tell; without the data there is nothing to tell."""
+    if not DATA.is_dir():
+        return Figure(
+            "real_orders",
+            "Real orders",
+            [["", ""]],
+            ["The real orders are not beside this checkout."],
+            bars("", "", []),
+        )
+    return throughput.figure_of(ground, sizes, RealOrders(), "real_orders", "Backlog of real orders drained")
