@@ -23,13 +23,13 @@ class Sizes:
     growth_transfers: tuple[int, ...] = (0, 1_000_000, 10_000_000)
     growth_events: int = 20_000
     growth_base_events: int = 20_000  # of the real run that is repeated
-    growth_rounds: int = 3
+    growth_rounds: int = 2
     hot_events: int = 10_000
     hot_processes: tuple[int, ...] = (1, 2, 3, 4)
     hot_rounds: int = 2
     memory_events: int = 1_000_000
     relay_events: int = 30_000
-    scale_rounds: int = 3
+    scale_rounds: int = 2
     tuning_events: int = 3_000
     tuning_rounds: int = 1
     scale_page: bool = True  # whether SCALE.md is rewritten

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 HELD_MOST_S: Final = 43_200  # 12 h from the receive on; SQS refuses to hide a message for longer
 JOIN_S: Final = 2.0  # beyond the long poll
+# With a backlog, pollers bring ten at a time and a consumer that took each ten at once would never see a batch worth its
+# transaction. No queue that has run empty is waited for.
+GATHER_S: Final = 0.05
 
 
 @dataclass(slots=True, eq=False)
@@ -83,7 +86,10 @@ class Intake:
             thread.start()
 
     def take(self, most: int, wait_s: float) -> list[Held]:
-        """What has been received, as soon as there is any. Raises BrokerUnavailable when receiving fails."""
+        """What has been received, as soon as there is any; for a moment more while a queue is known to hold more.
+
+        Raises BrokerUnavailable when receiving fails.
+        """
         until = time.monotonic() + wait_s
         with self._changed:
             failures = self._failures
@@ -94,12 +100,19 @@ class Intake:
                 self._changed.wait(left)
             if not self._buffer and self._errors:
                 raise next(iter(self._errors.values()))
+            self._gather(most)
             taken = [self._buffer.popleft() for _ in range(min(most, len(self._buffer)))]
             self._changed.notify_all()
             # What lapsed in the buffer is somebody else's by now.
             lapsed = {held for held in taken if held.lapsed}
             self._held -= lapsed
         return [held for held in taken if held not in lapsed] if lapsed else taken
+
+    def _gather(self, most: int) -> None:
+        until = time.monotonic() + GATHER_S
+        while self._buffer and self._full and self._has_room() and len(self._buffer) < most:
+            if not self._changed.wait(max(0.0, until - time.monotonic())):
+                return
 
     def drop(self, settled: Iterable[Held]) -> list[Held]:
         """Stop extending these; gives those that were held until now. After it no extension of them is under way."""
