@@ -51,7 +51,7 @@ def count_calls() -> None:
 
     BaseClient._make_api_call = counted
     folder = os.environ[stopwatch.FOLDER]
-    atexit.register(lambda: Path(f"{folder}.calls").write_text(json.dumps(calls)))
+    atexit.register(lambda: Path(f"{folder}.{os.getpid()}.calls").write_text(json.dumps(calls)))
 
 
 if __name__ == "__main__":

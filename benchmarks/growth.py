@@ -2,6 +2,9 @@
 
 The full ledger is made by SQL: a real run's rows, repeated under other ids with triggers off, balances with them; `verify`
 finds it sound. The stream's customers are those of the repeated runs, so that every event meets a wallet with a history.
+
+Told apart are a cold start, right after a checkpoint, when Postgres writes each page that it touches for the first time
+into the WAL as a whole, and the running on that follows once the customers' pages have been touched.
 """
 
 from __future__ import annotations
@@ -11,13 +14,14 @@ import json
 import random
 import time
 from collections import defaultdict
-from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field
 
 import psycopg
 
 from benchmarks import contestants
-from benchmarks.ground import CALM_BATCH, Events, Ground, events_of, generated
+from benchmarks.ground import CALM_BATCH, Events, Generated, Ground, events_of, generated
 from benchmarks.measuring import Spread, percentile
 from benchmarks.plots import Bar, bars
 from benchmarks.quiet import in_quiet
@@ -74,21 +78,21 @@ DIGEST = (
 
 @dataclass(frozen=True, slots=True)
 class Full:
-    """A ledger with so many transfers, and how many runs it holds."""
+    """A ledger with so many transfers, how many runs it holds, and of how many customers each."""
 
     url: str
     transfers: int
     runs: int
+    customers: int
 
 
 def fill(url: str, sizes: Sizes, transfers: int) -> Full:
     """Play a real run, then repeat its rows until there are about so many transfers."""
-    base = generated(sizes.growth_base_events, name=FIRST.rstrip("-"))
+    base = _base(sizes)
     bodies = [body for _, body in events_of(base)]
-    if transfers:
-        with closing(Session(url)) as session:
-            for start in range(0, len(bodies), CALM_BATCH):
-                apply_events(session, [decode(body) for body in bodies[start : start + CALM_BATCH]])
+    with closing(Session(url)) as session:
+        for start in range(0, len(bodies), CALM_BATCH):
+            apply_events(session, [decode(body) for body in bodies[start : start + CALM_BATCH]])
     with psycopg.connect(url, autocommit=True) as connection:
         (held,) = connection.execute("SELECT count(*) FROM transfers").fetchone() or (0,)
         repeats = max(0, round(transfers / held) - 1)
@@ -106,7 +110,19 @@ def fill(url: str, sizes: Sizes, transfers: int) -> Full:
             report = verify(session.connection)
         if not report.sound:
             raise AssertionError(f"the full ledger is not sound: {[one for one in report.checks if one.faults]}")
-    return Full(url, held, repeats + 1)
+    return Full(url, held, repeats + 1, base.shop.customer_count)
+
+
+def _base(sizes: Sizes) -> Generated:
+    return generated(sizes.growth_base_events, name=FIRST.rstrip("-"))
+
+
+@contextmanager
+def _empty(ground: Ground, sizes: Sizes) -> Iterator[Full]:
+    """A new shop: its customers' opening grants, a transfer each, and nothing else."""
+    shop = generated(sizes.growth_events, name=FIRST.rstrip("-"))
+    with ground.ledger(shop) as url:
+        yield Full(url, shop.shop.customer_count, 1, shop.shop.customer_count)
 
 
 def _repeat(
@@ -137,62 +153,84 @@ def _repeat_balances(connection: psycopg.Connection[object], repeats: int) -> No
 def stream(full: Full, sizes: Sizes, turn: int) -> Events:
     """New orders of customers that the ledger knows, spread over all of its runs."""
     shop = generated(sizes.growth_events, seed=turn + 1, name=f"g{turn}")
-    customers = generated(sizes.growth_base_events).shop.customer_count
     chance = random.Random(turn)
     changed = []
     for type_, body in events_of(shop):
         event = json.loads(body)
         if type_ == "order-placed.v1":
-            run, customer = chance.randrange(full.runs), chance.randrange(customers)
-            event["data"]["customer_id"] = f"k{run:04}-customer-{customer:05}"
+            event["data"]["customer_id"] = _some_customer(full, chance)
         changed.append((type_, json.dumps(event, separators=(",", ":")).encode()))
     return changed
 
 
-def statement_ms(full: Full, sizes: Sizes) -> list[float]:
-    """The time of `incentives wallet`'s reads for customers picked at random, each asked for the first time."""
-    customers = generated(sizes.growth_base_events).shop.customer_count
+def _some_customer(full: Full, chance: random.Random) -> str:
+    return f"k{chance.randrange(full.runs):04}-customer-{chance.randrange(full.customers):05}"
+
+
+def statement_ms(full: Full) -> list[float]:
+    """The time of `incentives wallet`'s reads for customers picked at random."""
     chance = random.Random(4)
     taken = []
     with closing(Session(full.url)) as session:
         wallet_statement(session.connection, "nobody")
         for _ in range(STATEMENTS):
-            name = f"k{chance.randrange(full.runs):04}-customer-{chance.randrange(customers):05}"
+            name = _some_customer(full, chance)
             began = time.perf_counter()
             wallet_statement(session.connection, name)
             taken.append((time.perf_counter() - began) * 1e3)
     return taken
 
 
-def _drain(ground: Ground, full: Full, sizes: Sizes, turn: int) -> float:
-    """Each attempt has orders of its own, for those of the one before are in the ledger."""
-    turns = itertools.count(turn * 10)
-    fleet = contestants.fleet(FLEET)
-    return in_quiet(lambda: drain(ground, fleet, full.url, stream(full, sizes, next(turns))).per_second)
+def _drain(ground: Ground, full: Full, events: Events, *, cold: bool = False) -> float:
+    return drain(ground, contestants.fleet(FLEET), full.url, events, after_checkpoint=cold).per_second
+
+
+@dataclass(slots=True)
+class Results:
+    """By transfers at the start: events/s right after a checkpoint, then once warm, and a statement's milliseconds."""
+
+    cold: dict[int, float] = field(default_factory=dict)
+    warm: dict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
+    statements: dict[int, list[float]] = field(default_factory=dict)
+
+    def note(self, transfers: int, rate: float) -> None:
+        self.warm[transfers].append(rate)
+        print(f"growth      {transfers:,} transfers: {rate:,.0f} events/s", flush=True)
 
 
 def figure(ground: Ground, sizes: Sizes) -> Figure:
     """Measure and tell."""
-    base = generated(sizes.growth_base_events, name=FIRST.rstrip("-"))
-    rates: dict[int, list[float]] = defaultdict(list)
-    statements: dict[int, list[float]] = {}
+    results = Results()
+    turns = itertools.count(1)  # each drain has orders of its own, for those of the one before are in the ledger
     with ExitStack() as ledgers:
         fulls = []
         for transfers in sizes.growth_transfers:
             began = time.monotonic()
-            fulls.append(fill(ledgers.enter_context(ground.ledger(base)), sizes, transfers))
+            fulls.append(fill(ledgers.enter_context(ground.ledger(_base(sizes))), sizes, transfers))
             print(f"growth      {fulls[-1].transfers:,} transfers made in {time.monotonic() - began:.0f} s", flush=True)
-        for turn in range(sizes.growth_rounds):
-            for full in fulls:
-                rate = _drain(ground, full, sizes, turn)
-                rates[full.transfers].append(rate)
-                print(f"growth      {full.transfers:,} transfers: {rate:,.0f} events/s", flush=True)
+        with _empty(ground, sizes) as empty:
+            results.cold[empty.transfers] = _drain(ground, empty, stream(empty, sizes, next(turns)), cold=True)
+            results.statements[empty.transfers] = statement_ms(empty)
         for full in fulls:
-            statements[full.transfers] = statement_ms(full, sizes)
-    return _tell(rates, statements)
+            results.cold[full.transfers] = _drain(ground, full, stream(full, sizes, next(turns)), cold=True)
+            _drain(ground, full, stream(full, sizes, next(turns)))  # touches what the cold one has not
+        for _ in range(sizes.growth_rounds):
+            results.note(empty.transfers, in_quiet(lambda: _drain_empty(ground, sizes, next(turns))))
+            for full in fulls:
+                rate = in_quiet(lambda: _drain(ground, full, stream(full, sizes, next(turns))))  # noqa: B023
+                results.note(full.transfers, rate)
+        for full in fulls:
+            results.statements[full.transfers] = statement_ms(full)
+    return _tell(results)
 
 
-def _tell(rates: dict[int, list[float]], statements: dict[int, list[float]]) -> Figure:
+def _drain_empty(ground: Ground, sizes: Sizes, turn: int) -> float:
+    with _empty(ground, sizes) as empty:
+        return _drain(ground, empty, stream(empty, sizes, turn))
+
+
+def _tell(results: Results) -> Figure:
+    rates, statements, cold = results.warm, results.statements, results.cold
     empty, *_ = rates
     base = Spread.of(rates[empty]).median
     rows = [
@@ -200,6 +238,7 @@ def _tell(rates: dict[int, list[float]], statements: dict[int, list[float]]) -> 
             "transfers at the start",
             "events/s: median (least to most)",
             "of the empty one's",
+            "cold, after a checkpoint",
             "statement p50, ms",
             "p99, ms",
         ]
@@ -209,14 +248,16 @@ def _tell(rates: dict[int, list[float]], statements: dict[int, list[float]]) -> 
         spread, times = Spread.of(taken), statements[held]
         share = spread.median / base
         half, most = percentile(times, 0.5), percentile(times, 0.99)
-        rows.append([f"{held:,}", spread.text(), f"{share:.2f}", f"{half:.1f}", f"{most:.1f}"])
+        rows.append([f"{held:,}", spread.text(), f"{share:.2f}", f"{cold[held]:,.0f}", f"{half:.1f}", f"{most:.1f}"])
         if held != empty:
             notes.append(
                 f"**{held:,} transfers: {share:.2f} of the empty ledger's throughput** (target {TARGET}), a statement"
                 f" takes {half:.1f} ms (target below {STATEMENT_TARGET_MS:.0f})."
             )
-    notes.append("The empty ledger holds the customers' opening grants, a transfer each, and nothing else.")
+    notes.append(
+        "The first ledger is a new shop's, fresh in each round: the customers' opening grants, a transfer each, and nothing else."
+    )
     spreads = {held: Spread.of(taken) for held, taken in rates.items()}
     values = [Bar(f"{held:,} transfers", s.median, s.least, s.most, ours=True) for held, s in spreads.items()]
-    data = {"rates": rates, "statement_ms": statements}
+    data = {"cold": cold, "warm": rates, "statement_ms": statements}
     return Figure("growth", "Growth", rows, notes, bars("Drained into a ledger of", "events/s", values), data)

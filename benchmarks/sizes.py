@@ -10,7 +10,7 @@ class Sizes:
     """Numbers of events, rounds and so on; each is read by the figure that it is named after."""
 
     rounds: int = 4
-    events: int = 40_000
+    events: int = 100_000  # a worker's start is 5 µs of each
     peer_events: int = 8_000  # the backlog's beginning: peers take as long for each event of it as for each of all
     fleets: tuple[int, ...] = (1, 2, 3)
     peers: bool = True
@@ -18,12 +18,13 @@ class Sizes:
     latency_s: float = 10.0
     latency_warm_up_s: float = 3.0
     latency_rounds: int = 2
-    sqs_events: int = 10_000
+    sqs_events: int = 20_000
+    sqs_processes: tuple[int, ...] = (1, 2)
     sqs_rounds: int = 3
-    growth_transfers: tuple[int, ...] = (0, 1_000_000, 10_000_000)
-    growth_events: int = 20_000
+    growth_transfers: tuple[int, ...] = (1_000_000, 10_000_000)  # beside the empty ledger
+    growth_events: int = 100_000
     growth_base_events: int = 20_000  # of the real run that is repeated
-    growth_rounds: int = 2
+    growth_rounds: int = 3
     hot_events: int = 10_000
     hot_processes: tuple[int, ...] = (1, 2, 3, 4)
     hot_rounds: int = 2
@@ -47,8 +48,9 @@ QUICK = Sizes(
     latency_warm_up_s=0.2,
     latency_rounds=1,
     sqs_events=300,
+    sqs_processes=(1,),
     sqs_rounds=1,
-    growth_transfers=(0, 3_000),
+    growth_transfers=(3_000,),
     growth_events=600,
     growth_base_events=600,
     growth_rounds=1,

@@ -48,13 +48,20 @@ class Results:
 
 
 def drain(
-    ground: Ground, contestant: Contestant, database_url: str, events: Events, outcomes: int | None = None
+    ground: Ground,
+    contestant: Contestant,
+    database_url: str,
+    events: Events,
+    outcomes: int | None = None,
+    *,
+    after_checkpoint: bool = True,
 ) -> Run:
     """Publish the backlog, start the contestant, wait until all is booked: an outcome an event, unless said otherwise."""
     entry = enter(ground, contestant, database_url)
     with open_publisher(entry.settings.need_rabbitmq_url()) as publisher:
         publisher.publish(entry.wires(events))
-    ground.checkpoint()
+    if after_checkpoint:
+        ground.checkpoint()
     time.sleep(1.0)  # the broker writes its last segments
     servers = [ground.postgres.record.processes["server"].pid, ground.rabbitmq.record.processes["server"].pid]
     after = last_outcome(database_url)
