@@ -126,7 +126,8 @@ def _cells(runs: list[Times]) -> list[str]:
 def _verdicts(taken: Taken, everyone: list[Contestant], sizes: Sizes) -> list[str]:
     """The targets: p99 below 50 ms at 500/s, and never worse than the best peer at any load that it bears."""
     notes = ["Milliseconds; medians over the rounds."]
-    p99 = {key: Spread.of([run.commit_p99 for run in runs]).median for key, runs in taken.items()}
+    spreads = {key: Spread.of([run.commit_p99 for run in runs]) for key, runs in taken.items()}
+    p99 = {key: spread.median for key, spread in spreads.items()}
     fleets = [contestant.name for contestant in everyone if contestant.is_fleet]
     rivals = [contestant.name for contestant in everyone if not contestant.is_fleet]
     if (at := [p99[(name, TARGET_RATE)] for name in fleets if (name, TARGET_RATE) in p99]) and at:
@@ -138,9 +139,11 @@ def _verdicts(taken: Taken, everyone: list[Contestant], sizes: Sizes) -> list[st
             notes.append(f"At {rate:,}/s no peer keeps up; {best[1]} has a p99 of {best[0]:.1f} ms.")
         elif borne:
             rival = min(borne)
-            verdict = "better" if best[0] <= rival[0] else "**worse**"
+            ours, theirs = spreads[(best[1], rate)], spreads[(rival[1], rate)]
+            level = ours.least <= theirs.median <= ours.most and theirs.least <= ours.median <= theirs.most
+            verdict = "level with" if level else "better than" if best[0] <= rival[0] else "**worse than**"
             notes.append(
-                f"At {rate:,}/s the best fleet ({best[1]}, p99 {best[0]:.1f} ms) is {verdict} than the best peer"
+                f"At {rate:,}/s the best fleet ({best[1]}, p99 {best[0]:.1f} ms) is {verdict} the best peer"
                 f" ({rival[1]}, {rival[0]:.1f} ms)."
             )
     return notes
