@@ -6,7 +6,7 @@ from __future__ import annotations
 import gc
 from typing import Final
 
-YOUNG_MAX: Final = 50_000  # new objects between two looks at them: a batch of 500 holds 20,000; more than that is some 5 MB
+YOUNG_MAX: Final = 50_000  # new objects between two looks; a batch of 500 holds 20,000, and the rest is some 5 MB
 
 
 def look_seldom() -> None:
