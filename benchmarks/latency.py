@@ -141,11 +141,10 @@ def _verdicts(taken: Taken, everyone: list[Contestant], sizes: Sizes) -> list[st
             rival = min(borne)
             ours, theirs = spreads[(best[1], rate)], spreads[(rival[1], rate)]
             overlap = ours.least <= theirs.most and theirs.least <= ours.most
-            verdict = "level with, for their rounds overlap," if overlap else "better than"
-            if ours.least > theirs.most:
-                verdict = "**worse than**"
+            verdict = "better than" if best[0] <= rival[0] else "**worse than**"
             notes.append(
-                f"At {rate:,}/s the best fleet ({best[1]}, p99 {best[0]:.1f} ms) is {verdict} the best peer"
-                f" ({rival[1]}, {rival[0]:.1f} ms)."
+                f"At {rate:,}/s the best fleet ({best[1]}, p99 {best[0]:.1f} ms) is"
+                f" {'level with' if overlap else verdict} the best peer ({rival[1]}, {rival[0]:.1f} ms)"
+                f"{': their rounds overlap' if overlap else ''}."
             )
     return notes
