@@ -19,22 +19,16 @@ REVISION_AND_DIGESTS = """
            (SELECT digest FROM facts WHERE order_id = %s AND fact = %s),
            (SELECT digest FROM facts WHERE event_id = %s AND source = %s),
 """
-WALLET = """
-           (SELECT balance FROM balances b
-            WHERE b.account = 'wallet:' || k.customer_id AND b.currency = k.currency AND b.slot = 0),
-           (SELECT balance FROM balances b
-            WHERE b.account = 'debt:' || k.customer_id AND b.currency = k.currency AND b.slot = 0),
-           (SELECT lot_no FROM lots l WHERE l.customer_id = k.customer_id AND l.currency = k.currency
-            ORDER BY lot_no DESC LIMIT 1)
-"""
+WALLET = "w.balance, w.debt, w.last_lot_no"
+OF_WALLET = "LEFT JOIN wallets w ON w.customer_id = k.customer_id AND w.currency = k.currency"
 READ_FOR_PLACING = f"""
     {REVISION_AND_DIGESTS} (SELECT count(*) FROM waiting WHERE order_id = %s), {WALLET}
-    FROM (SELECT %s::text AS customer_id, %s::text AS currency) AS k
+    FROM (SELECT %s::text AS customer_id, %s::text AS currency) AS k {OF_WALLET}
 """
 READ_FOR_UNDOING = f"""
     {REVISION_AND_DIGESTS} k.customer_id, k.currency, k.decision, k.progress, {WALLET}
     FROM (SELECT %s::text AS order_id) AS e
-    LEFT JOIN (SELECT * FROM decisions d JOIN orders o USING (order_id)) AS k USING (order_id)
+    LEFT JOIN (SELECT * FROM decisions d JOIN orders o USING (order_id)) AS k USING (order_id) {OF_WALLET}
 """
 READ_WAITING = """
     SELECT f.fact, f.source, f.event_id, f.traceparent, f.happened_at, f.data::text

@@ -28,18 +28,17 @@ SELECT account, currency, balance FROM accounts WHERE balance < 0 AND NOT starts
 
 -- check: no-wallet-beside-a-debt
 -- A customer who owes credit holds none: what arrives settles the debt first.
-SELECT debt.account AS debt_account, debt.currency, debt.balance AS debt, wallet.balance AS wallet
-FROM accounts AS debt
-JOIN accounts AS wallet ON wallet.account = 'wallet:' || substr(debt.account, 6) AND wallet.currency = debt.currency
-WHERE starts_with(debt.account, 'debt:') AND debt.balance <> 0 AND wallet.balance <> 0;
+SELECT customer_id, currency, debt, balance AS wallet FROM wallets WHERE debt <> 0 AND balance <> 0;
 
 -- check: wallets-and-lots
--- A wallet's balance is what its lots have left.
-SELECT customer_id, currency, coalesce(held.balance, 0) AS wallet, coalesce(parcels.remaining, 0) AS lots
-FROM (SELECT substr(account, 8) AS customer_id, currency, balance FROM accounts WHERE starts_with(account, 'wallet:')) AS held
-FULL JOIN (SELECT customer_id, currency, sum(remaining) AS remaining FROM lots GROUP BY customer_id, currency) AS parcels
-    USING (customer_id, currency)
-WHERE coalesce(held.balance, 0) <> coalesce(parcels.remaining, 0);
+-- A wallet's balance is what its lots have left, and its last lot is the newest there is.
+SELECT customer_id, currency, coalesce(balance, 0) AS wallet, coalesce(parcels.remaining, 0) AS lots,
+       coalesce(last_lot_no, 0) AS last_lot_no, coalesce(parcels.newest, 0) AS newest_lot
+FROM wallets
+FULL JOIN (
+    SELECT customer_id, currency, sum(remaining) AS remaining, max(lot_no) AS newest FROM lots GROUP BY customer_id, currency
+) AS parcels USING (customer_id, currency)
+WHERE coalesce(balance, 0) <> coalesce(parcels.remaining, 0) OR coalesce(last_lot_no, 0) <> coalesce(parcels.newest, 0);
 
 -- check: lots
 -- What a lot has left is what came into it less what went out, and nothing moves in a wallet without a lot.

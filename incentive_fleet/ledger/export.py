@@ -39,9 +39,9 @@ ACCOUNT_TYPES: Final = {
     "wallet": ("L", "credit that customers can spend"),
 }
 
-READ_CURRENCIES = "SELECT DISTINCT currency FROM balances ORDER BY currency"
+READ_CURRENCIES = "SELECT DISTINCT currency FROM transfers ORDER BY currency"
 READ_KINDS = "SELECT DISTINCT kind FROM transfers ORDER BY kind"  # a transaction's payee
-READ_ACCOUNTS = "SELECT DISTINCT account FROM balances ORDER BY account"
+READ_ACCOUNTS = "SELECT debit_account FROM transfers UNION SELECT credit_account FROM transfers ORDER BY 1"
 READ_TRANSFERS = """
     SELECT transfer_id, kind, debit_account, credit_account, currency, amount, customer_id, order_id, lot_no, cause,
            happened_at, booked_at

@@ -2,8 +2,11 @@
 
 Locks have one order (DESIGN decision 4): the terms shared, then orders sorted, then wallets sorted, then limited campaigns
 sorted. Every read that decides is a statement of its own after the lock it needs, because a statement that waits for a lock
-still sees the rows as they were when it began. Rows that this transaction has just inserted are its own already: locking
+still sees the rows as they were when it began; only the row that it locked comes back in its newest version (READ
+COMMITTED), so a wallet is locked and read in one. Rows that this transaction has just inserted are its own already: locking
 them again would only write more WAL, so the lock skips them by their xmin.
+
+Keys come as arrays. Sub-selects with OFFSET 0 or a lock are looked up once a key whatever the planner thinks (ADR 11).
 """
 
 from __future__ import annotations
@@ -36,56 +39,60 @@ LOCK_ORDERS = f"""
     ORDER BY order_id FOR NO KEY UPDATE
 """
 READ_FACTS = f"""
-    SELECT f.order_id, f.fact, f.source, f.event_id, f.digest
-    FROM unnest({TEXTS}, {TEXTS}) AS k (order_id, fact) JOIN facts f USING (order_id, fact)
+    SELECT f.* FROM unnest({TEXTS}, {TEXTS}) AS k (order_id, fact), LATERAL (
+        SELECT order_id, fact, source, event_id, digest FROM facts
+        WHERE order_id = k.order_id AND fact = k.fact OFFSET 0
+    ) AS f
     UNION ALL
-    SELECT f.order_id, f.fact, f.source, f.event_id, f.digest
-    FROM unnest({TEXTS}, {TEXTS}) AS k (event_id, source) JOIN facts f USING (event_id, source)
+    SELECT f.* FROM unnest({TEXTS}, {TEXTS}) AS k (event_id, source), LATERAL (
+        SELECT order_id, fact, source, event_id, digest FROM facts
+        WHERE event_id = k.event_id AND source = k.source OFFSET 0
+    ) AS f
 """
 READ_ORDERS = f"""
     SELECT d.order_id, d.customer_id, d.currency, d.decision, o.progress
-    FROM decisions d JOIN orders o USING (order_id) WHERE d.order_id = ANY({TEXTS})
+    FROM decisions AS d, LATERAL (SELECT progress FROM orders WHERE order_id = d.order_id OFFSET 0) AS o
+    WHERE d.order_id = ANY({TEXTS})
 """
 READ_WAITING = f"""
-    SELECT f.order_id, f.fact, f.source, f.event_id, f.traceparent, f.happened_at, f.data::text
-    FROM waiting w JOIN facts f USING (order_id, fact) WHERE w.order_id = ANY({TEXTS})
+    SELECT f.* FROM waiting AS w, LATERAL (
+        SELECT order_id, fact, source, event_id, traceparent, happened_at, data::text FROM facts
+        WHERE order_id = w.order_id AND fact = w.fact OFFSET 0
+    ) AS f WHERE w.order_id = ANY({TEXTS})
 """
 CREATE_WALLETS = f"""
     INSERT INTO wallets (customer_id, currency) SELECT * FROM unnest({TEXTS}, {TEXTS}) ON CONFLICT DO NOTHING
-    RETURNING customer_id, currency
+    RETURNING customer_id, currency, balance, debt, last_lot_no
 """
-LOCK_WALLETS = f"""
-    SELECT w.customer_id, w.currency FROM unnest({TEXTS}, {TEXTS}) WITH ORDINALITY AS k (customer_id, currency, position)
-    JOIN wallets w USING (customer_id, currency) WHERE w.xmin <> pg_current_xact_id()::xid
-    ORDER BY k.position FOR NO KEY UPDATE OF w
+_LOCK_WALLETS = f"""
+    SELECT w.* FROM unnest({TEXTS}, {TEXTS}) AS k (customer_id, currency), LATERAL (
+        SELECT customer_id, currency, balance, debt, last_lot_no FROM wallets
+        WHERE customer_id = k.customer_id AND currency = k.currency AND xmin <> pg_current_xact_id()::xid
+        FOR NO KEY UPDATE {{held}}
+    ) AS w
 """
-LOCK_FREE_WALLETS = f"{LOCK_WALLETS} SKIP LOCKED"
+LOCK_WALLETS = _LOCK_WALLETS.format(held="")
+LOCK_FREE_WALLETS = _LOCK_WALLETS.format(held="SKIP LOCKED")
 LOCK_CAMPAIGNS = f"""
     SELECT campaign_id FROM campaigns WHERE campaign_id = ANY({TEXTS}) ORDER BY campaign_id FOR NO KEY UPDATE
 """
-READ_WALLETS = f"""
-    SELECT k.customer_id, k.currency,
-        (SELECT b.balance FROM balances b
-         WHERE b.account = 'wallet:' || k.customer_id AND b.currency = k.currency AND b.slot = 0),
-        (SELECT b.balance FROM balances b
-         WHERE b.account = 'debt:' || k.customer_id AND b.currency = k.currency AND b.slot = 0),
-        (SELECT l.lot_no FROM lots l WHERE l.customer_id = k.customer_id AND l.currency = k.currency
-         ORDER BY l.lot_no DESC LIMIT 1)
-    FROM unnest({TEXTS}, {TEXTS}) AS k (customer_id, currency)
-"""
-LOT_COLUMNS = """l.customer_id, l.currency, l.lot_no, l.campaign_id, l.amount, l.remaining, l.expires_at,
-    l.reissue_days, l.root_lot_no, l.reissued_from, l.expired, l.order_id, l.cause, l.created_at"""
+LOT_COLUMNS = """customer_id, currency, lot_no, campaign_id, amount, remaining, expires_at, reissue_days, root_lot_no,
+    reissued_from, expired, order_id, cause, created_at"""
 READ_LOTS = f"""
-    SELECT {LOT_COLUMNS} FROM unnest({TEXTS}, {TEXTS}) AS k (customer_id, currency)
-    JOIN lots l USING (customer_id, currency) WHERE l.live
+    SELECT l.* FROM unnest({TEXTS}, {TEXTS}) AS k (customer_id, currency), LATERAL (
+        SELECT {LOT_COLUMNS} FROM lots WHERE customer_id = k.customer_id AND currency = k.currency AND live OFFSET 0
+    ) AS l
     UNION ALL
-    SELECT {LOT_COLUMNS} FROM unnest({TEXTS}, {TEXTS}, {INTS}) AS k (customer_id, currency, lot_no)
-    JOIN lots l USING (customer_id, currency, lot_no)
+    SELECT l.* FROM unnest({TEXTS}, {TEXTS}, {INTS}) AS k (customer_id, currency, lot_no), LATERAL (
+        SELECT {LOT_COLUMNS} FROM lots
+        WHERE customer_id = k.customer_id AND currency = k.currency AND lot_no = k.lot_no OFFSET 0
+    ) AS l
 """
 READ_REDEMPTIONS = f"""
-    SELECT k.campaign_id, k.customer_id, count(*)
-    FROM unnest({TEXTS}, {TEXTS}) AS k (campaign_id, customer_id) JOIN redemptions r USING (campaign_id, customer_id)
-    WHERE r.released_at IS NULL GROUP BY k.campaign_id, k.customer_id
+    SELECT k.campaign_id, k.customer_id,
+        (SELECT count(*) FROM redemptions r
+         WHERE r.campaign_id = k.campaign_id AND r.customer_id = k.customer_id AND r.released_at IS NULL)
+    FROM unnest({TEXTS}, {TEXTS}) AS k (campaign_id, customer_id)
 """
 READ_SPENT = f"""
     SELECT c.campaign_id,
@@ -170,7 +177,6 @@ def lock_wallets(
         locked = connection.execute(LOCK_WALLETS if wait else LOCK_FREE_WALLETS, (customers, currencies))
         if limited:
             connection.execute(LOCK_CAMPAIGNS, (campaign_ids,))
-        wallets = connection.execute(READ_WALLETS, (customers, currencies))
         lots = redemptions = spent = None
         if needs.live or needs.lots:
             lots = connection.execute(READ_LOTS, (*packed_columns(needs.live, 2), *packed_columns(needs.lots, 3)))
@@ -183,28 +189,16 @@ def lock_wallets(
         usage.live_by_customer[(campaign_id, customer_id)] = count
     for campaign_id, net_spend, live in _rows(spent):
         usage.spent[campaign_id], usage.live[campaign_id] = net_spend, live
-    wallet_rows, lot_rows = wallets.fetchall(), _rows(lots)
-    if not wait:
-        held = {*created.fetchall(), *locked.fetchall()}
-        wallet_rows = [row for row in wallet_rows if row[:2] in held]
-        lot_rows = [row for row in lot_rows if row[:2] in held]
-    return build_wallets(wallet_rows, lot_rows), usage
-
-
-def build_wallets(rows: list[Row], lot_rows: list[Row]) -> dict[WalletKey, Wallet]:
-    """Working copies from the rows of READ_WALLETS and READ_LOTS."""
-    wallets = {
-        (customer_id, currency): Wallet(customer_id, currency, balance or 0, debt or 0, last_lot_no or 0)
-        for customer_id, currency, balance, debt, last_lot_no in rows
-    }
-    add_lots(wallets, lot_rows)
-    return wallets
+    wallets: dict[WalletKey, Wallet] = {row[:2]: Wallet(*row) for row in (*created.fetchall(), *locked.fetchall())}
+    add_lots(wallets, _rows(lots))
+    return wallets, usage
 
 
 def add_lots(wallets: dict[WalletKey, Wallet], lot_rows: list[Row]) -> None:
-    """Put the rows of READ_LOTS into their wallets' working copies."""
+    """Put the rows of READ_LOTS into their wallets' working copies; those of other wallets are left out."""
     for customer_id, currency, lot_no, *rest in lot_rows:
-        wallets[(customer_id, currency)].lots[lot_no] = Lot(lot_no, *rest)
+        if wallet := wallets.get((customer_id, currency)):
+            wallet.lots[lot_no] = Lot(lot_no, *rest)
 
 
 def limited_among(campaigns: CampaignSet, named: Iterable[str]) -> set[str]:

@@ -8,19 +8,11 @@ from typing import Any
 from psycopg import Connection
 
 from incentive_fleet.events.times import format_time
-from incentive_fleet.incentives.posting import debt_account, pending_account, wallet_account
 from incentive_fleet.ledger.snapshot import snapshot
 
 TRANSFERS_MAX = 10_000  # shown of one wallet
 
-READ_WALLETS = """
-    SELECT w.currency, coalesce(held.balance, 0), coalesce(pending.balance, 0), coalesce(debt.balance, 0)
-    FROM wallets w
-    LEFT JOIN balances held ON held.account = %(wallet)s AND held.currency = w.currency AND held.slot = 0
-    LEFT JOIN balances pending ON pending.account = %(pending)s AND pending.currency = w.currency AND pending.slot = 0
-    LEFT JOIN balances debt ON debt.account = %(debt)s AND debt.currency = w.currency AND debt.slot = 0
-    WHERE w.customer_id = %(customer_id)s ORDER BY w.currency
-"""
+READ_WALLETS = "SELECT currency, balance, pending, debt FROM wallets WHERE customer_id = %s ORDER BY currency"
 # In burn order: soonest expiry first, no expiry last, then oldest first.
 READ_LOTS = """
     SELECT currency, lot_no, campaign_id, amount, remaining, expires_at, order_id, cause, created_at, reissued_from
@@ -118,14 +110,8 @@ def wallet_statement(
     """
     if not 0 <= limit <= TRANSFERS_MAX:
         raise ValueError(f"limit is {limit}: must be 0 to {TRANSFERS_MAX}")
-    accounts = {
-        "customer_id": customer_id,
-        "wallet": wallet_account(customer_id),
-        "pending": pending_account(customer_id),
-        "debt": debt_account(customer_id),
-    }
     with snapshot(connection):
-        wallets = connection.execute(READ_WALLETS, accounts).fetchall()
+        wallets = connection.execute(READ_WALLETS, (customer_id,)).fetchall()
         lots = connection.execute(READ_LOTS, (customer_id, all_lots)).fetchall()
         transfers = connection.execute(READ_TRANSFERS, (customer_id, limit)).fetchall()
     return WalletStatement(

@@ -1,7 +1,8 @@
 """Writing a decided batch: one statement a table, whatever the batch's size. The only code that inserts money.
 
-Tables that have nothing to write are left out; none is written twice. Balances, redemption counts and unpublished marks
-follow by the schema's triggers.
+Tables that have nothing to write are left out; none is written twice. Wallets, balances, redemption counts and unpublished
+marks follow by the schema's triggers. Updates find their rows by `= ANY (ARRAY[key])`, which no planner turns into reading
+the whole table (ADR 11).
 """
 
 from __future__ import annotations
@@ -42,24 +43,24 @@ REDEMPTIONS = Table.of(
 OUTBOX = Table.of("outbox", "order_id text, fact text, sequence int, type text, body text")
 UPDATE_ORDERS = f"""
     UPDATE orders SET progress = k.progress::json
-    FROM unnest({TEXTS}, {TEXTS}) AS k (order_id, progress) WHERE orders.order_id = k.order_id
+    FROM unnest({TEXTS}, {TEXTS}) AS k (order_id, progress) WHERE orders.order_id = ANY (ARRAY[k.order_id])
 """
 UPDATE_LOTS = f"""
     UPDATE lots SET remaining = k.remaining, expired = k.expired
     FROM unnest({TEXTS}, {TEXTS}, {INTS}, {BIGINTS}, {BIGINTS})
         AS k (customer_id, currency, lot_no, remaining, expired)
-    WHERE lots.customer_id = k.customer_id AND lots.currency = k.currency AND lots.lot_no = k.lot_no
+    WHERE lots.customer_id = ANY (ARRAY[k.customer_id]) AND lots.currency = k.currency AND lots.lot_no = k.lot_no
 """
 RELEASE_REDEMPTIONS = f"""
     UPDATE redemptions SET released_at = k.released_at
     FROM unnest({TEXTS}, {TEXTS}, {TEXTS}, {TIMES})
         AS k (campaign_id, customer_id, order_id, released_at)
-    WHERE redemptions.campaign_id = k.campaign_id AND redemptions.customer_id = k.customer_id
+    WHERE redemptions.campaign_id = ANY (ARRAY[k.campaign_id]) AND redemptions.customer_id = k.customer_id
       AND redemptions.order_id = k.order_id
 """
 DELETE_WAITING = f"""
     DELETE FROM waiting USING unnest({TEXTS}, {TEXTS}) AS k (order_id, fact)
-    WHERE waiting.order_id = k.order_id AND waiting.fact = k.fact
+    WHERE waiting.order_id = ANY (ARRAY[k.order_id]) AND waiting.fact = k.fact
 """
 INSERT_ANOMALIES = f"""
     INSERT INTO anomalies (order_id, reason, subject) SELECT * FROM unnest({TEXTS}, {TEXTS}, {TEXTS})

@@ -155,3 +155,23 @@ def test_a_load_waits_for_what_was_decided_without_its_limit(
         loaded.result()
         assert threads.submit(claim, Share(database_url, [[placed(2, "bob", coupons=["C"])]])).result() == 1
     assert one(database_url, "SELECT count(*) FROM redemptions") == 1
+
+
+def test_who_waited_for_a_wallet_sees_what_its_holder_booked(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lock and the read of a wallet are one statement: balance and lot number must be those of after the wait."""
+    load(database_url, f'[[campaign]]\nid = "g"\nkind = "grant"\n{WINDOW}')
+    monkeypatch.setattr(racing, "gate", lambda: Barrier(1))
+    waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+    with closing(Session(database_url)) as session, ThreadPoolExecutor(1) as threads:
+        grant(session, [Grant("k1", "ann", "EUR", 100, "g", None)], NOON - timedelta(days=1))
+        with session.connection.transaction():
+            grant(session, [Grant("k2", "ann", "EUR", 50, "g", None)], NOON - timedelta(days=1))
+            claimed = threads.submit(claim, Share(database_url, [[placed(1, "ann", credit=120)]]))
+            eventually(lambda: one(database_url, waiting) == 1)
+        assert claimed.result(20) == 1
+    assert balances(database_url)["order:order-1|EUR"] == 120
+    assert one(database_url, "SELECT body::json -> 'data' ->> 'wallet_balance' FROM outbox") == 30
+    assert one(database_url, "SELECT last_lot_no FROM wallets") == 2
+    assert faults(database_url) == {}

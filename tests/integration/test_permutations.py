@@ -259,7 +259,7 @@ def balances_of(ledger: Ledger, name: str) -> dict[str, int]:
         folded[credit] -= amount
     own = [f"{kind}:{name}" for kind in ("wallet", "pending", "debt", "order")]
     kept = ledger.session.connection.execute(
-        "SELECT account, balance FROM balances WHERE account = ANY(%s) AND balance <> 0", (own,)
+        "SELECT account, balance FROM accounts WHERE account = ANY(%s) AND balance <> 0", (own,)
     ).fetchall()
     balances = {account: amount for account, amount in folded.items() if amount}
     assert dict(kept) == {account: abs(balances[account]) for account in own if account in balances}

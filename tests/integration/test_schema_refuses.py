@@ -16,6 +16,7 @@ TRANSFER = (
     "INSERT INTO transfers (kind, debit_account, credit_account, currency, amount, customer_id, cause, happened_at)"
     " VALUES ('{kind}', '{debit}', '{credit}', 'EUR', {amount}, 'ann', 'grant:x', now())"
 )
+ORDERED = TRANSFER.replace("customer_id,", "customer_id, order_id,").replace("'ann',", "'{customer}', 'o',")
 
 
 Connection = psycopg.Connection[tuple[object, ...]]
@@ -70,9 +71,14 @@ def test_not_even_the_owner_changes_what_was_booked(owner: Connection, statement
 OF_THE_ROLE = [
     *CHANGES,
     "UPDATE balances SET balance = 0",
-    "INSERT INTO balances VALUES ('wallet:ann', 'EUR', 9, 5)",
+    "INSERT INTO balances VALUES ('breakage', 'EUR', 9, 5)",
     "DELETE FROM balances",
     "TRUNCATE balances",
+    "UPDATE wallets SET balance = 0",
+    "UPDATE wallets SET debt = 0",
+    "INSERT INTO wallets (customer_id, currency, balance) VALUES ('new', 'EUR', 5)",
+    "DELETE FROM wallets",
+    "TRUNCATE wallets",
     "INSERT INTO redemption_counts VALUES ('k', 9, 5)",
     "UPDATE redemption_counts SET live = 0",
     "UPDATE redemptions SET discount = 1",
@@ -91,14 +97,17 @@ OF_THE_ROLE = [
     "ALTER TABLE transfers DISABLE TRIGGER ALL",
     "ALTER TABLE facts DISABLE TRIGGER append_only",
     "DROP TRIGGER append_only ON transfers",
-    "DROP TRIGGER post ON transfers",
+    "DROP TRIGGER post_to_wallets ON transfers",
+    "DROP TRIGGER post_to_balances ON transfers",
+    "DROP TRIGGER keeps_its_owner ON wallets",
     "ALTER TABLE transfers DROP CONSTRAINT two_accounts",
     "ALTER TABLE transfers DROP CONSTRAINT kind_fixes_direction",
     "ALTER TABLE balances DROP CONSTRAINT never_negative",
+    "ALTER TABLE wallets DROP CONSTRAINT no_credit_beside_a_debt",
     "ALTER TABLE facts DROP CONSTRAINT facts_pkey",
     "CREATE OR REPLACE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$",
     "DROP FUNCTION refuse_change() CASCADE",
-    "ALTER FUNCTION post_transfers() SECURITY INVOKER",
+    "ALTER FUNCTION post_to_wallets() SECURITY INVOKER",
     "DROP TABLE transfers",
     "ALTER TABLE transfers RENAME TO old_transfers",
     "CREATE RULE nothing AS ON INSERT TO transfers DO INSTEAD NOTHING",
@@ -164,30 +173,66 @@ ACCOUNTS = ("wallet:ann", "pending:ann", "debt:ann", "campaign:x", "order:o", "b
 def test_a_kind_runs_one_way_only(owner: Connection) -> None:
     """Every kind between every two accounts: exactly the pairs of SPEC 3 pass."""
     passed = set()
-    owner.execute("ALTER TABLE balances DROP CONSTRAINT never_negative")
+    for table in ("balances", "wallets"):
+        owner.execute(f"ALTER TABLE {table} DROP CONSTRAINT never_negative".encode())
+    owner.execute("ALTER TABLE wallets DROP CONSTRAINT no_credit_beside_a_debt")
     for kind in (*RIGHT_WAYS, "gift"):
         for debit in ACCOUNTS:
             for credit in ACCOUNTS:
                 try:
                     with owner.transaction():
-                        owner.execute(TRANSFER.format(kind=kind, debit=debit, credit=credit, amount=1).encode())
+                        owner.execute(_ordered(kind, debit, credit))
                 except pg.CheckViolation:
                     continue
                 passed.add((kind, (debit, credit)))
     assert passed == set(RIGHT_WAYS.items())
 
 
-@pytest.mark.parametrize("account", ["wallet:eve", "pending:dan", "order:none"])
-def test_no_balance_below_zero(owner: Connection, account: str) -> None:
-    kind, credit = {"wallet": ("clawback", "campaign:x"), "pending": ("earn_cancel", "campaign:x")}.get(
-        account.partition(":")[0], ("coupon_reversal", "campaign:x")
-    )
+@pytest.mark.parametrize("kind", RIGHT_WAYS)
+def test_a_transfer_stays_with_its_customer_and_its_order(owner: Connection, kind: str) -> None:
+    debit, credit = RIGHT_WAYS[kind]
+    if {debit, credit} & {"wallet:ann", "pending:ann", "debt:ann"}:
+        with pytest.raises(pg.CheckViolation, match="kind_fixes_direction"), owner.transaction():
+            owner.execute(_ordered(kind, debit, credit, customer="eve"))
+    if "order:o" in (debit, credit):
+        other = _ordered(kind, debit.replace("order:o", "order:p"), credit.replace("order:o", "order:p"))
+        with pytest.raises(pg.CheckViolation, match="kind_fixes_direction"), owner.transaction():
+            owner.execute(other)
+        with pytest.raises(pg.CheckViolation, match="kind_fixes_direction"):  # an order's account, but no order
+            owner.execute(TRANSFER.format(kind=kind, debit=debit, credit=credit, amount=1).encode())
+
+
+def _ordered(kind: str, debit: str, credit: str, amount: int = 1, customer: str = "ann") -> bytes:
+    return ORDERED.format(kind=kind, debit=debit, credit=credit, amount=amount, customer=customer).encode()
+
+
+@pytest.mark.parametrize(
+    ("kind", "debit"), [("clawback", "wallet:ann"), ("earn_cancel", "pending:ann"), ("coupon_reversal", "order:o")]
+)
+def test_no_balance_below_zero(owner: Connection, kind: str, debit: str) -> None:
     with pytest.raises(pg.CheckViolation, match="never_negative"):
-        owner.execute(TRANSFER.format(kind=kind, debit=account, credit=credit, amount=10**9).encode())
+        owner.execute(_ordered(kind, debit, "campaign:x", amount=10**9))
+
+
+def test_no_account_is_opened_below_zero(owner: Connection) -> None:
+    with pytest.raises(pg.CheckViolation, match="never_negative"):
+        owner.execute(_ordered("clawback", "wallet:nobody", "campaign:x", customer="nobody"))
+
+
+def test_no_credit_beside_a_debt(owner: Connection) -> None:
+    assert owner.execute("SELECT balance > 0 FROM wallets WHERE (customer_id, currency) = ('ann', 'EUR')").fetchone()
+    with pytest.raises(pg.CheckViolation, match="no_credit_beside_a_debt"):
+        owner.execute(_ordered("clawback_debt", "debt:ann", "campaign:x"))
+
+
+@pytest.mark.parametrize("change", ["customer_id = 'eve'", "customer_id = customer_id"])
+def test_a_wallet_keeps_its_owner(application: Connection, change: str) -> None:
+    with pytest.raises(pg.RestrictViolation, match="keeps its customer"):
+        application.execute(f"UPDATE wallets SET {change}".encode())
 
 
 def test_a_balance_never_leaves_its_bounds(owner: Connection) -> None:
-    grant = TRANSFER.format(kind="grant", debit="campaign:x", credit="wallet:x", amount=2**63 - 1).encode()
+    grant = TRANSFER.format(kind="grant", debit="campaign:x", credit="wallet:ann", amount=2**62).encode()
     owner.execute(grant)
     with pytest.raises(pg.NumericValueOutOfRange):
         owner.execute(grant)

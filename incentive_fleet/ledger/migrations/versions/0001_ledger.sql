@@ -97,30 +97,44 @@ CREATE TABLE transfers (
     happened_at    timestamptz NOT NULL,
     booked_at      timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT two_accounts CHECK (debit_account <> credit_account),
-    CONSTRAINT kind_fixes_direction CHECK (
-        CASE kind
-            WHEN 'grant'           THEN starts_with(debit_account, 'campaign:') AND starts_with(credit_account, 'wallet:')
-            WHEN 'grant_reversal'  THEN starts_with(debit_account, 'wallet:')   AND starts_with(credit_account, 'campaign:')
-            WHEN 'coupon'          THEN starts_with(debit_account, 'campaign:') AND starts_with(credit_account, 'order:')
-            WHEN 'credit'          THEN starts_with(debit_account, 'wallet:')   AND starts_with(credit_account, 'order:')
-            WHEN 'earn'            THEN starts_with(debit_account, 'campaign:') AND starts_with(credit_account, 'pending:')
-            WHEN 'vest'            THEN starts_with(debit_account, 'pending:')  AND starts_with(credit_account, 'wallet:')
-            WHEN 'coupon_reversal' THEN starts_with(debit_account, 'order:')    AND starts_with(credit_account, 'campaign:')
-            WHEN 'credit_return'   THEN starts_with(debit_account, 'order:')    AND starts_with(credit_account, 'wallet:')
-            WHEN 'earn_cancel'     THEN starts_with(debit_account, 'pending:')  AND starts_with(credit_account, 'campaign:')
-            WHEN 'clawback'        THEN starts_with(debit_account, 'wallet:')   AND starts_with(credit_account, 'campaign:')
-            WHEN 'clawback_debt'   THEN starts_with(debit_account, 'debt:')     AND starts_with(credit_account, 'campaign:')
-            WHEN 'debt_settlement' THEN starts_with(debit_account, 'wallet:')   AND starts_with(credit_account, 'debt:')
-            WHEN 'make_good'       THEN starts_with(debit_account, 'campaign:') AND starts_with(credit_account, 'wallet:')
-            WHEN 'expiry'          THEN starts_with(debit_account, 'wallet:')   AND credit_account = 'breakage'
-            ELSE false
-        END)
+    CONSTRAINT kind_fixes_direction CHECK (CASE kind
+        WHEN 'grant'           THEN starts_with(debit_account, 'campaign:') AND credit_account = 'wallet:' || customer_id
+        WHEN 'grant_reversal'  THEN debit_account = 'wallet:' || customer_id AND starts_with(credit_account, 'campaign:')
+        WHEN 'coupon'          THEN starts_with(debit_account, 'campaign:') AND credit_account = 'order:' || order_id
+        WHEN 'credit'          THEN debit_account = 'wallet:' || customer_id AND credit_account = 'order:' || order_id
+        WHEN 'earn'            THEN starts_with(debit_account, 'campaign:') AND credit_account = 'pending:' || customer_id
+        WHEN 'vest'            THEN debit_account = 'pending:' || customer_id AND credit_account = 'wallet:' || customer_id
+        WHEN 'coupon_reversal' THEN debit_account = 'order:' || order_id AND starts_with(credit_account, 'campaign:')
+        WHEN 'credit_return'   THEN debit_account = 'order:' || order_id AND credit_account = 'wallet:' || customer_id
+        WHEN 'earn_cancel'     THEN debit_account = 'pending:' || customer_id AND starts_with(credit_account, 'campaign:')
+        WHEN 'clawback'        THEN debit_account = 'wallet:' || customer_id AND starts_with(credit_account, 'campaign:')
+        WHEN 'clawback_debt'   THEN debit_account = 'debt:' || customer_id AND starts_with(credit_account, 'campaign:')
+        WHEN 'debt_settlement' THEN debit_account = 'wallet:' || customer_id AND credit_account = 'debt:' || customer_id
+        WHEN 'make_good'       THEN starts_with(debit_account, 'campaign:') AND credit_account = 'wallet:' || customer_id
+        WHEN 'expiry'          THEN debit_account = 'wallet:' || customer_id AND credit_account = 'breakage'
+        ELSE false
+    END IS TRUE)  -- a kind that needs an order and has none is NULL, which CHECK alone would let pass
 );
 -- One index answers both "this customer's wallet" and "this order": every transfer has a customer.
 CREATE INDEX transfers_customer_order ON transfers (customer_id, order_id);
 
--- What each account holds, positive on its normal side. Written by the trigger on transfers and by nothing else: the
--- application's role cannot touch it. Campaigns and breakage are spread over slots, summed on read, so that no row is hot.
+-- What a customer has in one currency. Whoever changes it, its lots or the customer's redemptions locks the row first.
+-- The application inserts and locks it; what it holds is written by the trigger on transfers and by nothing else. One row
+-- for three accounts and the lock, because a customer's rows are what a large ledger has to fetch for each order.
+CREATE TABLE wallets (
+    customer_id text   NOT NULL,
+    currency    text   NOT NULL,
+    balance     bigint NOT NULL DEFAULT 0,  -- account wallet:<customer_id>
+    pending     bigint NOT NULL DEFAULT 0,  -- account pending:<customer_id>
+    debt        bigint NOT NULL DEFAULT 0,  -- account debt:<customer_id>
+    last_lot_no int    NOT NULL DEFAULT 0,
+    PRIMARY KEY (customer_id, currency),
+    CONSTRAINT never_negative CHECK (balance >= 0 AND pending >= 0 AND debt >= 0),
+    CONSTRAINT no_credit_beside_a_debt CHECK (balance = 0 OR debt = 0)
+) WITH (fillfactor = 70);
+
+-- What campaigns, orders and breakage hold, positive on the normal side; written like wallets. Campaigns and breakage are
+-- spread over slots, summed on read, so that no row is hot. An order has slot 0 alone.
 CREATE TABLE balances (
     account  text     NOT NULL,
     currency text     NOT NULL,
@@ -131,17 +145,12 @@ CREATE TABLE balances (
 ) WITH (fillfactor = 70);
 
 CREATE VIEW accounts AS
-SELECT account, currency,
-       CASE WHEN starts_with(account, 'campaign:') OR starts_with(account, 'debt:') THEN 'debit' ELSE 'credit' END AS normal_side,
+SELECT account, currency, CASE WHEN starts_with(account, 'campaign:') THEN 'debit' ELSE 'credit' END AS normal_side,
        sum(balance)::bigint AS balance
-FROM balances GROUP BY account, currency;
-
--- The row that guards a wallet, its lots, its debt and the customer's redemptions. Never changed, only locked.
-CREATE TABLE wallets (
-    customer_id text NOT NULL,
-    currency    text NOT NULL,
-    PRIMARY KEY (customer_id, currency)
-);
+FROM balances GROUP BY account, currency
+UNION ALL SELECT 'wallet:' || customer_id, currency, 'credit', balance FROM wallets
+UNION ALL SELECT 'pending:' || customer_id, currency, 'credit', pending FROM wallets
+UNION ALL SELECT 'debt:' || customer_id, currency, 'debit', debt FROM wallets;
 
 -- Parcels of credit. lot_no counts within the wallet under its lock, so a smaller number was created first.
 CREATE TABLE lots (
@@ -259,13 +268,63 @@ CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON decisions
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON campaign_versions
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 
--- Balances follow transfers in the same statement, once a statement. Accounts of one customer or order are updated in
--- place: the caller holds the lock that guards them. Slotted accounts have no such guard, so they are taken in sorted
--- order by the INSERT, which also serves accounts that are new; two batches can then never wait for each other in a ring.
+-- Balances follow transfers in the same statement, once a statement. Wallets and orders are updated in place: the caller
+-- holds the lock that guards them. Slotted accounts have no such guard, so they are taken in sorted order by the INSERT,
+-- which also serves what is new; two batches can then never wait for each other in a ring.
 --
 -- The deltas pass through arrays and the planner is held to index look-ups, because the plan is made when the tables are
--- young and kept: joined as a subquery, a batch was once compared with every account there was.
-CREATE FUNCTION post_transfers() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+-- young and kept: joined as a subquery, a batch was once compared with every account there was. ADR 11 has the reasons,
+-- also for `= ANY (ARRAY[key])`.
+CREATE FUNCTION post_to_wallets() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = public, pg_temp
+    SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+AS $$
+DECLARE
+    customers  text[];
+    currencies text[];
+    credit     bigint[];
+    awaited    bigint[];
+    owed       bigint[];
+    lot_nos    int[];
+    updated    int;
+BEGIN
+    SELECT array_agg(side.customer_id), array_agg(side.currency), array_agg(side.balance), array_agg(side.pending),
+           array_agg(side.debt), array_agg(side.lot_no)
+    INTO customers, currencies, credit, awaited, owed, lot_nos
+    FROM (
+        SELECT customer_id, currency,
+               sum(CASE WHEN starts_with(credit_account, 'wallet:') THEN amount
+                        WHEN starts_with(debit_account, 'wallet:') THEN -amount ELSE 0 END) AS balance,
+               sum(CASE WHEN starts_with(credit_account, 'pending:') THEN amount
+                        WHEN starts_with(debit_account, 'pending:') THEN -amount ELSE 0 END) AS pending,
+               sum(CASE WHEN starts_with(debit_account, 'debt:') THEN amount
+                        WHEN starts_with(credit_account, 'debt:') THEN -amount ELSE 0 END) AS debt,
+               coalesce(max(lot_no), 0) AS lot_no
+        FROM posted WHERE kind NOT IN ('coupon', 'coupon_reversal')
+        GROUP BY customer_id, currency ORDER BY customer_id, currency
+    ) AS side;
+
+    UPDATE wallets SET balance = wallets.balance + change.balance, pending = wallets.pending + change.pending,
+        debt = wallets.debt + change.debt, last_lot_no = greatest(wallets.last_lot_no, change.lot_no)
+    FROM unnest(customers, currencies, credit, awaited, owed, lot_nos)
+        AS change (customer_id, currency, balance, pending, debt, lot_no)
+    WHERE wallets.customer_id = ANY (ARRAY[change.customer_id]) AND wallets.currency = change.currency;
+
+    GET DIAGNOSTICS updated = ROW_COUNT;
+    IF updated < cardinality(customers) THEN  -- some have no wallet yet
+        INSERT INTO wallets (customer_id, currency, balance, pending, debt, last_lot_no)
+        SELECT change.* FROM unnest(customers, currencies, credit, awaited, owed, lot_nos)
+            AS change (customer_id, currency, balance, pending, debt, lot_no)
+        WHERE NOT EXISTS (
+            SELECT FROM wallets WHERE wallets.customer_id = change.customer_id AND wallets.currency = change.currency
+        );
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER post_to_wallets AFTER INSERT ON transfers REFERENCING NEW TABLE AS posted
+    FOR EACH STATEMENT EXECUTE FUNCTION post_to_wallets();
+
+CREATE FUNCTION post_to_balances() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = public, pg_temp
     SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 AS $$
@@ -275,43 +334,55 @@ DECLARE
     currencies text[];
     slots      smallint[];
     deltas     bigint[];
+    reversal   record;
 BEGIN
     SELECT array_agg(side.account), array_agg(side.currency), array_agg(side.slot), array_agg(side.delta)
     INTO accounts, currencies, slots, deltas
     FROM (
-        SELECT each.account, each.currency, CASE WHEN each.slotted THEN my_slot ELSE 0 END AS slot, sum(each.delta) AS delta
+        SELECT each.account, each.currency, CASE WHEN starts_with(each.account, 'order:') THEN 0 ELSE my_slot END AS slot,
+               sum(each.delta) AS delta
         FROM (
-            SELECT debit_account AS account, currency, starts_with(debit_account, 'campaign:') AS slotted,
-                   CASE WHEN starts_with(debit_account, 'campaign:') OR starts_with(debit_account, 'debt:')
-                        THEN amount ELSE -amount END AS delta
-            FROM posted
+            SELECT debit_account AS account, currency,
+                   CASE WHEN starts_with(debit_account, 'campaign:') THEN amount ELSE -amount END AS delta
+            FROM posted WHERE starts_with(debit_account, 'campaign:') OR starts_with(debit_account, 'order:')
             UNION ALL
-            SELECT credit_account, currency, starts_with(credit_account, 'campaign:') OR credit_account = 'breakage',
-                   CASE WHEN starts_with(credit_account, 'campaign:') OR starts_with(credit_account, 'debt:')
-                        THEN -amount ELSE amount END
-            FROM posted
+            SELECT credit_account, currency,
+                   CASE WHEN starts_with(credit_account, 'campaign:') THEN -amount ELSE amount END
+            FROM posted WHERE starts_with(credit_account, 'campaign:') OR starts_with(credit_account, 'order:')
+                           OR credit_account = 'breakage'
         ) AS each
-        GROUP BY each.account, each.currency, each.slotted
-        ORDER BY each.account, each.currency
+        GROUP BY each.account, each.currency ORDER BY each.account, each.currency
     ) AS side;
 
-    UPDATE balances SET balance = balances.balance + change.delta
-    FROM unnest(accounts, currencies, deltas, slots) AS change (account, currency, delta, slot)
-    WHERE change.slot = 0 AND balances.slot = 0
-      AND balances.account = change.account AND balances.currency = change.currency;
+    -- Few, and one by one: as a row to insert, what is taken off an order would be refused as below zero.
+    FOR reversal IN
+        SELECT change.* FROM unnest(accounts, currencies, deltas, slots) AS change (account, currency, delta, slot)
+        WHERE change.slot = 0 AND change.delta < 0
+    LOOP
+        UPDATE balances SET balance = balance + reversal.delta
+        WHERE account = reversal.account AND currency = reversal.currency AND slot = 0;
+        IF NOT FOUND THEN
+            RAISE EXCEPTION 'never_negative: % is taken off %, on which nothing stands', -reversal.delta, reversal.account
+                USING ERRCODE = 'check_violation', CONSTRAINT = 'never_negative', TABLE = 'balances';
+        END IF;
+    END LOOP;
 
     INSERT INTO balances (account, currency, slot, balance)
     SELECT change.account, change.currency, change.slot, change.delta
     FROM unnest(accounts, currencies, deltas, slots) AS change (account, currency, delta, slot)
-    WHERE change.slot <> 0 OR NOT EXISTS (
-        SELECT FROM balances
-        WHERE balances.account = change.account AND balances.currency = change.currency AND balances.slot = 0
-    )
+    WHERE change.slot <> 0 OR change.delta >= 0
     ON CONFLICT (account, currency, slot) DO UPDATE SET balance = balances.balance + excluded.balance;
     RETURN NULL;
 END $$;
-CREATE TRIGGER post AFTER INSERT ON transfers REFERENCING NEW TABLE AS posted
-    FOR EACH STATEMENT EXECUTE FUNCTION post_transfers();
+CREATE TRIGGER post_to_balances AFTER INSERT ON transfers REFERENCING NEW TABLE AS posted
+    FOR EACH STATEMENT EXECUTE FUNCTION post_to_balances();
+
+CREATE FUNCTION refuse_other_owner() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'a wallet keeps its customer and its currency' USING ERRCODE = 'restrict_violation';
+END $$;
+CREATE TRIGGER keeps_its_owner BEFORE UPDATE OF customer_id, currency ON wallets
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_other_owner();
 
 CREATE FUNCTION count_redemptions() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 BEGIN
@@ -357,14 +428,16 @@ END $$;
 
 GRANT USAGE ON SCHEMA public TO incentives_app;
 GRANT SELECT ON ALL TABLES IN SCHEMA public TO incentives_app;
-GRANT INSERT ON campaign_versions, campaigns, orders, waiting, decisions, anomalies, wallets, lots, redemptions, grants,
-    attempts TO incentives_app;
+GRANT INSERT ON campaign_versions, campaigns, orders, waiting, decisions, anomalies, lots, redemptions, grants, attempts
+    TO incentives_app;
 -- Column by column: when something was booked, recorded or numbered is the database's to say.
 GRANT INSERT (kind, debit_account, credit_account, currency, amount, customer_id, order_id, lot_no, cause, happened_at)
     ON transfers TO incentives_app;
 GRANT INSERT (order_id, fact, source, event_id, digest, traceparent, happened_at, data) ON facts TO incentives_app;
 GRANT INSERT (order_id, fact, sequence, type, body) ON outbox TO incentives_app;
-GRANT UPDATE ON wallets, attempts TO incentives_app;  -- a row lock needs the privilege
+GRANT INSERT (customer_id, currency) ON wallets TO incentives_app;
+GRANT UPDATE (customer_id) ON wallets TO incentives_app;  -- a row lock needs the privilege; keeps_its_owner refuses its use
+GRANT UPDATE ON attempts TO incentives_app;
 GRANT UPDATE (kind, currency, code, version) ON campaigns TO incentives_app;
 GRANT UPDATE (revision) ON campaign_revision TO incentives_app;
 GRANT UPDATE (progress) ON orders TO incentives_app;
