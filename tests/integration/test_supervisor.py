@@ -120,17 +120,21 @@ def test_sigterm_drains_what_is_under_way_and_gives_the_rest_back(
     url = settings.need_database_url()
     small = settings.model_copy(update={"batch_size": 1})
     with fleet_of(small, tmp_path / "log") as fleet, psycopg.connect(url) as owner:
+        ready(brokers, fleet)
+        owner.execute("LOCK TABLE orders IN ACCESS EXCLUSIVE MODE")
         brokers.publish("rabbitmq", EVENTS)
-        eventually(lambda: facts(settings) >= 3)
-        owner.execute("LOCK TABLE orders IN ACCESS EXCLUSIVE MODE")  # a batch is under way when the signal comes
-        process = fleet.running()
+        eventually(lambda: owner.execute("SELECT FROM pg_locks WHERE NOT granted").fetchone() is not None)
+        process = fleet.running()  # a batch is under way when the signal comes
         process.send_signal(signal.SIGTERM)
         owner.rollback()
         assert process.wait(settings.drain_s + 5) == 0
     done = facts(settings)
     left = sum(brokers.left("rabbitmq").values())
+    assert done > 0, "the batch under way was finished"
+    assert left > 0, "and no other begun"
     assert done + left == len(EVENTS), "each message is either in the ledger or with the broker again"
     with fleet_of(settings, tmp_path / "log") as fleet:
+        ready(brokers, fleet)
         eventually(lambda: facts(settings) == len(EVENTS))
         assert fleet.end(signal.SIGTERM) == 0
     ended = balances(url)
