@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import stopwatch
+from incentive_fleet.brokers.contract import Delivery, Outcome, Transport
 from incentive_fleet.consumers import worker
-from incentive_fleet.consumers.transport import Delivery, Outcome, Transport
 
 
 class Timed:

@@ -19,7 +19,11 @@ import psycopg
 from psycopg import sql
 
 from benchmarks.measuring import fingerprint
-from incentive_fleet.consumers import declare
+from incentive_fleet.brokers import declare
+from incentive_fleet.embedded import sample_shop
+from incentive_fleet.embedded.postgres import Postgres
+from incentive_fleet.embedded.rabbitmq import RabbitMQ
+from incentive_fleet.embedded.sample_shop import Shop
 from incentive_fleet.events.codec import decode
 from incentive_fleet.incentives.campaign_file import parse_campaigns
 from incentive_fleet.ledger.batch import apply_events
@@ -27,10 +31,6 @@ from incentive_fleet.ledger.grants import GRANTS_MAX, Grant, grant
 from incentive_fleet.ledger.migrate import upgrade
 from incentive_fleet.ledger.session import Session
 from incentive_fleet.ledger.terms import load_campaigns
-from incentive_fleet.operators import sample_shop
-from incentive_fleet.operators.embedded.postgres import Postgres
-from incentive_fleet.operators.embedded.rabbitmq import RabbitMQ
-from incentive_fleet.operators.sample_shop import Shop
 from incentive_fleet.settings import Settings
 
 # The stream: 6 lines, a third of the orders with coupons, a third with credit, 2 % refunds, each delivered once.

@@ -16,7 +16,7 @@ from benchmarks.plots import Line, lines
 from benchmarks.reporting import Figure
 from benchmarks.sizes import Sizes
 from benchmarks.throughput import drain_checked
-from incentive_fleet.operators.sample_shop import CAMPAIGNS, OPENING, SOURCE
+from incentive_fleet.embedded.sample_shop import CAMPAIGNS, OPENING, SOURCE
 
 CODE = "WELCOME10"
 BUDGETED = CAMPAIGNS.replace('code = "WELCOME10"', 'code = "WELCOME10"\nbudget = 1_000_000_000_000', 1)

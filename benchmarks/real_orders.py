@@ -13,8 +13,8 @@ from benchmarks.ground import Ground
 from benchmarks.plots import bars
 from benchmarks.reporting import Figure
 from benchmarks.sizes import Sizes
+from incentive_fleet.ledger.grant_file import read_grants
 from incentive_fleet.ledger.grants import Grant
-from incentive_fleet.operators.grant_file import read_grants
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -18,7 +18,7 @@ from benchmarks.publishing import open_publisher
 from benchmarks.quiet import in_quiet
 from benchmarks.reporting import Figure
 from benchmarks.sizes import Sizes
-from incentive_fleet.producers.destinations import RABBITMQ, open_outcomes
+from incentive_fleet.brokers.registry import RABBITMQ, open_outcomes
 from incentive_fleet.producers.relay_loop import run_relay
 from incentive_fleet.settings import Settings
 

@@ -29,8 +29,8 @@ from benchmarks.plots import Bar, bars
 from benchmarks.quiet import in_quiet
 from benchmarks.reporting import Figure
 from benchmarks.sizes import Sizes
-from incentive_fleet.consumers.topology import sqs_queues
-from incentive_fleet.operators.embedded.process import end, free_port, listening, spawn, wait_ready
+from incentive_fleet.brokers.topology import sqs_queues
+from incentive_fleet.embedded.process import end, free_port, listening, spawn, wait_ready
 from incentive_fleet.settings import Settings
 
 BINARIES = PEERS.parent / "fauxqs" / "node_modules" / ".bin"

@@ -13,10 +13,10 @@ from uuid import uuid4
 
 from sqlalchemy import BigInteger, Column, Engine, MetaData, String, Table, create_engine, insert
 
+from incentive_fleet.brokers.publishing import Publisher
+from incentive_fleet.brokers.registry import open_events
 from incentive_fleet.events.models import Line, OrderPlaced
 from incentive_fleet.producers.adopted_outbox import add_event, outbox_table, relay_adopted
-from incentive_fleet.producers.destinations import open_events
-from incentive_fleet.producers.publishing import Publisher
 from incentive_fleet.settings import Settings
 
 metadata = MetaData()

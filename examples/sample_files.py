@@ -10,7 +10,7 @@ import json
 import sys
 from pathlib import Path
 
-from incentive_fleet.operators.sample_shop import CAMPAIGNS, SOURCE, Shop, events, grants, poison
+from incentive_fleet.embedded.sample_shop import CAMPAIGNS, SOURCE, Shop, events, grants, poison
 
 
 def event(kind: str, id_: str, at: str, data: dict[str, object]) -> bytes:

@@ -29,7 +29,7 @@ class Ran:
 def incentives(*arguments: str | Path, env: Mapping[str, str] = {}, timeout_s: float = 120) -> Ran:
     """Run `incentives` with these arguments and these settings beside the environment's."""
     done = subprocess.run(
-        [sys.executable, "-m", "incentive_fleet.operators.cli", *map(str, arguments)],
+        [sys.executable, "-m", "incentive_fleet.cli.main", *map(str, arguments)],
         env={**os.environ, **env},
         capture_output=True,
         text=True,

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from incentive_fleet.operators.embedded.aws import CREDENTIALS, Aws
-from incentive_fleet.operators.embedded.postgres import Postgres
-from incentive_fleet.operators.embedded.rabbitmq import RabbitMQ
+from incentive_fleet.embedded.aws import CREDENTIALS, Aws
+from incentive_fleet.embedded.postgres import Postgres
+from incentive_fleet.embedded.rabbitmq import RabbitMQ
 from tests.parts import LocalStack, fresh_database, make_template
 
 SAID = "said"

@@ -13,21 +13,21 @@ from typing import Any
 
 import psycopg
 
+from incentive_fleet.brokers.dead_letters import Arrival
 from incentive_fleet.consumers.worker import run_worker
+from incentive_fleet.dead_letters import acts, changes, editing, store
+from incentive_fleet.dead_letters.acts import Act, By
+from incentive_fleet.dead_letters.changes import Done
+from incentive_fleet.dead_letters.collector import run_collector
+from incentive_fleet.dead_letters.keeping import keep
+from incentive_fleet.dead_letters.letter import Letter
+from incentive_fleet.dead_letters.rehearsal import Effect, rehearse
+from incentive_fleet.dead_letters.replay import replay
+from incentive_fleet.dead_letters.store import Filters
 from incentive_fleet.incentives.campaign_file import parse_campaigns
 from incentive_fleet.ledger.connection import connect
 from incentive_fleet.ledger.session import Session
 from incentive_fleet.ledger.terms import load_campaigns
-from incentive_fleet.operators.dead_letters import acts, changes, editing, store
-from incentive_fleet.operators.dead_letters.acts import Act, By
-from incentive_fleet.operators.dead_letters.arrivals import Arrival
-from incentive_fleet.operators.dead_letters.changes import Done
-from incentive_fleet.operators.dead_letters.collector import run_collector
-from incentive_fleet.operators.dead_letters.keeping import keep
-from incentive_fleet.operators.dead_letters.letter import Letter
-from incentive_fleet.operators.dead_letters.rehearsal import Effect, rehearse
-from incentive_fleet.operators.dead_letters.replay import replay
-from incentive_fleet.operators.dead_letters.store import Filters
 from incentive_fleet.settings import Settings
 from tests.chaos.ground import Brokers, Source, environment_of
 from tests.domain import terms

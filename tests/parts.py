@@ -18,11 +18,11 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
+from incentive_fleet.embedded.aws import CREDENTIALS
+from incentive_fleet.embedded.postgres import Postgres
+from incentive_fleet.embedded.process import POLL_S, Process, Record, alive, end, keep_port, spawn, wait_ready
+from incentive_fleet.embedded.rabbitmq import RabbitMQ
 from incentive_fleet.errors import SettingsError
-from incentive_fleet.operators.embedded.aws import CREDENTIALS
-from incentive_fleet.operators.embedded.postgres import Postgres
-from incentive_fleet.operators.embedded.process import POLL_S, Process, Record, alive, end, keep_port, spawn, wait_ready
-from incentive_fleet.operators.embedded.rabbitmq import RabbitMQ
 
 ROOT = Path(__file__).resolve().parent.parent
 TEMPLATE = "incentives_template"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from datetime import UTC, datetime
 
+from incentive_fleet.embedded import sample_shop
 from incentive_fleet.events.codec import decode
 from incentive_fleet.incentives.campaign_file import parse_campaigns
 from incentive_fleet.ledger.balances import read_balances
@@ -13,7 +14,6 @@ from incentive_fleet.ledger.grants import Grant, grant
 from incentive_fleet.ledger.session import Session
 from incentive_fleet.ledger.terms import load_campaigns
 from incentive_fleet.ledger.verify import verify
-from incentive_fleet.operators import sample_shop
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from incentive_fleet.brokers.contract import Ack, DeadLetter, Delivery, Outcome, Retry
 from incentive_fleet.consumers.consumer import Pause
 from incentive_fleet.consumers.core import UNEXPECTED, Core
-from incentive_fleet.consumers.transport import Ack, DeadLetter, Delivery, Outcome, Retry
 from incentive_fleet.errors import TransientError
 from incentive_fleet.events.document import BODY_BYTES_MAX
 

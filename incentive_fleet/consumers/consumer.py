@@ -12,8 +12,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from incentive_fleet.brokers.contract import Delivery, Outcome, Release, Transport
 from incentive_fleet.consumers.core import Core
-from incentive_fleet.consumers.transport import Delivery, Outcome, Release, Transport
 from incentive_fleet.errors import BrokerUnavailable, TransientError
 from incentive_fleet.faults import reach
 

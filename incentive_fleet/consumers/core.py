@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import assert_never
 
-from incentive_fleet.consumers.transport import Ack, DeadLetter, Delivery, Failure, Outcome, Retry
+from incentive_fleet.brokers.contract import Ack, DeadLetter, Delivery, Failure, Outcome, Retry
 from incentive_fleet.errors import FleetError, Malformed
 from incentive_fleet.events.codec import Event, decode
 from incentive_fleet.faults import reach

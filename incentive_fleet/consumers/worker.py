@@ -15,10 +15,10 @@ from collections import Counter
 from datetime import UTC, datetime
 from typing import Literal
 
+from incentive_fleet.brokers.contract import Transport
 from incentive_fleet.consumers.consumer import Consumer
 from incentive_fleet.consumers.core import Core
 from incentive_fleet.consumers.garbage import look_seldom
-from incentive_fleet.consumers.transport import Transport
 from incentive_fleet.ledger.session import Session
 from incentive_fleet.logs import log_json
 from incentive_fleet.settings import Settings
@@ -33,10 +33,10 @@ DRAINED = 128 + signal.SIGTERM  # exit code of a worker that was told to stop an
 def open_transport(source: Source, settings: Settings) -> Transport:
     """The broker's adapter, connected on first use. Raises SettingsError when the broker's address is missing."""
     if source == "sqs":
-        from incentive_fleet.consumers.sqs import SqsTransport
+        from incentive_fleet.brokers.aws.transport import SqsTransport
 
         return SqsTransport(settings)
-    from incentive_fleet.consumers.rabbitmq import RabbitmqTransport
+    from incentive_fleet.brokers.rabbitmq.transport import RabbitmqTransport
 
     return RabbitmqTransport(settings)
 

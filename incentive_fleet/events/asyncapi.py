@@ -10,7 +10,13 @@ from typing import Any, Final
 
 from incentive_fleet.events.models import TYPES
 from incentive_fleet.events.outcomes import OUTCOME_TYPES
-from incentive_fleet.names import TYPE_ATTRIBUTE, events_exchange, events_topic, outcomes_exchange, outcomes_topic
+from incentive_fleet.names import (
+    TYPE_ATTRIBUTE,
+    events_exchange,
+    events_topic,
+    outcomes_exchange,
+    outcomes_topic,
+)
 
 CONTRACT_VERSION: Final = "1.0.0"  # of the messages, not of the program: a new type or field raises it
 PREFIX: Final = "incentives"  # the settings' default

@@ -36,9 +36,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session
 
+from incentive_fleet.brokers.publishing import Message, Publisher
 from incentive_fleet.events.codec import decode, encode_event
 from incentive_fleet.events.models import EventData
-from incentive_fleet.producers.publishing import Message, Publisher
 
 BATCH_SIZE = 500
 

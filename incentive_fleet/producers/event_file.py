@@ -16,9 +16,9 @@ from typing import IO, cast
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
+from incentive_fleet.brokers.publishing import Failure, Message, Publisher, message_of
 from incentive_fleet.errors import BrokerUnavailable, Malformed, Refused
 from incentive_fleet.events.codec import decode
-from incentive_fleet.producers.publishing import Failure, Message, Publisher, message_of
 
 CHUNK = 2_000  # messages given to the publisher at a time
 CHUNKS_A_SECOND = 10  # with a rate: small enough to be even, large enough to be batched

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import psycopg
 
+from incentive_fleet.brokers.publishing import Failure, Publisher, message_of
 from incentive_fleet.faults import reach
 from incentive_fleet.ledger.connection import mapped_errors
-from incentive_fleet.producers.publishing import Failure, Publisher, message_of
 
 Connection = psycopg.Connection[tuple[object, ...]]
 

@@ -18,9 +18,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 
+from incentive_fleet.brokers.publishing import Publisher
 from incentive_fleet.errors import BrokerUnavailable, FleetError, Refused, TransientError
 from incentive_fleet.ledger.connection import connect
-from incentive_fleet.producers.publishing import Publisher
 from incentive_fleet.producers.relay import Connection, Refusal, any_left, relay_round, unpublished, wanted
 
 BATCH_SIZE = 500

@@ -25,14 +25,14 @@ from urllib.parse import quote, urlsplit
 
 import psycopg
 
-from incentive_fleet.operators.embedded.postgres import Postgres
-from incentive_fleet.operators.embedded.rabbitmq import RabbitMQ
+from incentive_fleet.embedded.postgres import Postgres
+from incentive_fleet.embedded.rabbitmq import RabbitMQ
 from incentive_fleet.settings import Settings
 from tests.chaos.ground import start
 from tests.chaos.wire import Wire
 
 DRAIN_S = 30  # beyond the fleet's own bound, for a machine that is busy
-CONSUME = [sys.executable, "-m", "incentive_fleet.operators.cli", "consume", "--from", "all", "--processes", "2"]
+CONSUME = [sys.executable, "-m", "incentive_fleet.cli.main", "consume", "--from", "all", "--processes", "2"]
 
 
 @dataclass(slots=True)

@@ -19,13 +19,13 @@ import boto3
 import pika
 import tenacity
 
-from incentive_fleet.consumers import declare
-from incentive_fleet.consumers.history import REASON
-from incentive_fleet.consumers.topology import QueueNames, rabbitmq_queues, sqs_queues
+from incentive_fleet.brokers import declare
+from incentive_fleet.brokers.message_headers import REASON
+from incentive_fleet.brokers.publishing import Message, message_of
+from incentive_fleet.brokers.registry import open_events
+from incentive_fleet.brokers.topology import QueueNames, rabbitmq_queues, sqs_queues
+from incentive_fleet.embedded.aws import CREDENTIALS, REGION
 from incentive_fleet.errors import BrokerUnavailable
-from incentive_fleet.operators.embedded.aws import CREDENTIALS, REGION
-from incentive_fleet.producers.destinations import open_events
-from incentive_fleet.producers.publishing import Message, message_of
 from incentive_fleet.settings import Settings
 
 Source = Literal["sqs", "rabbitmq"]

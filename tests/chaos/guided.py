@@ -17,7 +17,7 @@ with atheris.instrument_imports(include=["incentive_fleet"]):
     from incentive_fleet.events.codec import Event, decode, encode_event
     from incentive_fleet.events.reasons import Reason
 
-from incentive_fleet.operators import sample_shop
+from incentive_fleet.embedded import sample_shop
 from tests.chaos.poison import MAKERS
 
 BODY_MOST = 4_096  # bytes that the fuzzer may come up with

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from incentive_fleet.operators import sample_shop
+from incentive_fleet.embedded import sample_shop
 
 PLACED = "order-placed.v1"
 

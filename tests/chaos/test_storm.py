@@ -19,14 +19,14 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from incentive_fleet.embedded import sample_shop
+from incentive_fleet.embedded.postgres import SOCKET_NAME, Postgres
+from incentive_fleet.embedded.rabbitmq import RabbitMQ
 from incentive_fleet.incentives.campaign_file import parse_campaigns
+from incentive_fleet.ledger.grant_file import read_grants
 from incentive_fleet.ledger.grants import Grant, grant
 from incentive_fleet.ledger.session import Session
 from incentive_fleet.ledger.terms import load_campaigns
-from incentive_fleet.operators import sample_shop
-from incentive_fleet.operators.embedded.postgres import SOCKET_NAME, Postgres
-from incentive_fleet.operators.embedded.rabbitmq import RabbitMQ
-from incentive_fleet.operators.grant_file import read_grants
 from tests.chaos.faults import Fleet, Site
 from tests.chaos.ground import Brokers, settings_of
 from tests.chaos.storm import Plan, Storm, judge, report

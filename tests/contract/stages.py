@@ -12,12 +12,13 @@ from urllib.parse import urlsplit, urlunsplit
 import boto3
 import pika
 
-from incentive_fleet import names
-from incentive_fleet.consumers import topology, topology_aws, topology_rabbitmq
-from incentive_fleet.consumers.memory import MemoryBroker, MemoryTransport
-from incentive_fleet.consumers.rabbitmq import RabbitmqTransport
-from incentive_fleet.consumers.sqs import SqsTransport
-from incentive_fleet.consumers.transport import Delivery, Transport
+from incentive_fleet.brokers import names, topology
+from incentive_fleet.brokers.aws import topology as topology_aws
+from incentive_fleet.brokers.aws.transport import SqsTransport
+from incentive_fleet.brokers.contract import Delivery, Transport
+from incentive_fleet.brokers.memory import MemoryBroker, MemoryTransport
+from incentive_fleet.brokers.rabbitmq import topology as topology_rabbitmq
+from incentive_fleet.brokers.rabbitmq.transport import RabbitmqTransport
 from incentive_fleet.errors import BrokerUnavailable
 from incentive_fleet.settings import Settings
 from tests.contract.proxy import Proxy

@@ -14,10 +14,10 @@ from botocore.exceptions import (
     ReadTimeoutError,
 )
 
-from incentive_fleet.consumers import history
-from incentive_fleet.consumers.aws import available
-from incentive_fleet.consumers.rabbitmq import RabbitmqTransport
-from incentive_fleet.consumers.sqs import SqsTransport
+from incentive_fleet.brokers import message_headers
+from incentive_fleet.brokers.aws.client import available
+from incentive_fleet.brokers.aws.transport import SqsTransport
+from incentive_fleet.brokers.rabbitmq.transport import RabbitmqTransport
 from incentive_fleet.errors import BrokerUnavailable, SettingsError
 from incentive_fleet.settings import Settings
 from tests.contract.test_transport import failure
@@ -62,9 +62,9 @@ def test_a_missing_or_wrong_address_is_a_settings_error() -> None:
 
 
 def test_a_failure_survives_its_header_and_long_parts_are_shortened() -> None:
-    assert history.failure_in({history.FAILURE: history.of_failure(failure(3))}) == failure(3)
+    assert message_headers.failure_in({message_headers.FAILURE: message_headers.of_failure(failure(3))}) == failure(3)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}", '{"attempts": "many"}', '{"attempts": null}'])
 def test_a_failure_header_that_we_did_not_write_is_no_failure(text: str) -> None:
-    assert history.failure_in({history.FAILURE: text}) is None
+    assert message_headers.failure_in({message_headers.FAILURE: text}) is None

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from incentive_fleet.consumers import history, topology
-from incentive_fleet.consumers.rabbitmq_confirms import Confirms, Publication
-from incentive_fleet.consumers.transport import Ack, DeadLetter, Release, Retry
+from incentive_fleet.brokers import message_headers, topology
+from incentive_fleet.brokers.contract import Ack, DeadLetter, Release, Retry
+from incentive_fleet.brokers.rabbitmq.confirms import Confirms, Publication
 from incentive_fleet.errors import BrokerUnavailable
 from tests.contract.stages import PLACED, RabbitmqStage, collect, eventually
 from tests.contract.test_transport import bodies, failure
@@ -137,9 +137,9 @@ def test_any_bytes_and_the_senders_properties_survive_a_retry_and_a_dead_letter(
     transport.settle([(second, DEAD)])
     [letter] = rabbitmq_stage.letters()
     assert letter.body == body
-    assert letter.headers[history.MESSAGE_ID] == "m"
+    assert letter.headers[message_headers.MESSAGE_ID] == "m"
     assert "x-death" not in letter.headers
-    assert history.failure_in(letter.headers) == failure()
+    assert message_headers.failure_in(letter.headers) == failure()
 
 
 def test_what_other_processes_hold_shows_over_the_management_api(rabbitmq_stage: RabbitmqStage) -> None:

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from incentive_fleet.consumers import history, sqs_letters
-from incentive_fleet.consumers.sqs import SqsTransport
-from incentive_fleet.consumers.transport import Ack, DeadLetter
+from incentive_fleet.brokers import message_headers
+from incentive_fleet.brokers.aws import attributes as sqs_letters
+from incentive_fleet.brokers.aws.transport import SqsTransport
+from incentive_fleet.brokers.contract import Ack, DeadLetter
 from incentive_fleet.errors import BrokerUnavailable
 from tests.contract.stages import SqsStage, collect, eventually
 from tests.contract.test_transport import bodies
@@ -156,16 +157,27 @@ def test_a_queue_that_is_missing_is_named(sqs_stage: SqsStage) -> None:
 def test_a_dead_letter_fits_into_an_sqs_message_and_keeps_what_matters() -> None:
     theirs = {f"a{number}": {"DataType": "String", "StringValue": "x"} for number in range(10)}
     theirs["type"] = {"DataType": "String", "StringValue": "order-placed.v1"}
-    ours = {history.REASON: "r", history.SOURCE_QUEUE: "q", history.DETAIL: "d\x00", history.FAILURE: "f" * 500}
+    ours = {
+        message_headers.REASON: "r",
+        message_headers.SOURCE_QUEUE: "q",
+        message_headers.DETAIL: "d\x00",
+        message_headers.FAILURE: "f" * 500,
+    }
     entry, size, dropped = sqs_letters.fit("body", theirs, ours)
     kept = entry["MessageAttributes"]
-    assert list(kept)[:5] == [history.REASON, history.SOURCE_QUEUE, "type", history.DETAIL, history.FAILURE]
+    assert list(kept)[:5] == [
+        message_headers.REASON,
+        message_headers.SOURCE_QUEUE,
+        "type",
+        message_headers.DETAIL,
+        message_headers.FAILURE,
+    ]
     assert len(kept) == 10
     assert dropped == ["a5", "a6", "a7", "a8", "a9"]
-    assert kept[history.DETAIL]["StringValue"] == "d\ufffd"
+    assert kept[message_headers.DETAIL]["StringValue"] == "d\ufffd"
     assert size < 1_000
     small, size, dropped = sqs_letters.fit("b" * 900, theirs, ours, limit=1_000)
     assert size <= 1_000
-    assert history.FAILURE in dropped
-    assert history.REASON in small["MessageAttributes"]
+    assert message_headers.FAILURE in dropped
+    assert message_headers.REASON in small["MessageAttributes"]
     assert sqs_letters.fit("b" * 1_000, theirs, ours, limit=1_000)[0]["MessageAttributes"] == {}

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from incentive_fleet.consumers import history
-from incentive_fleet.consumers.transport import Ack, DeadLetter, Delivery, Failure, Release, Retry
+from incentive_fleet.brokers import message_headers
+from incentive_fleet.brokers.contract import Ack, DeadLetter, Delivery, Failure, Release, Retry
 from incentive_fleet.errors import BrokerUnavailable
 from tests.contract.stages import DELIVERED, PLACED, REFUNDED, Stage, collect, eventually
 
@@ -160,7 +160,7 @@ def test_retry_keeps_counting_until_the_dead_letter(stage: Stage) -> None:
     [delivery] = collect(transport, 1)
     transport.settle([(delivery, DeadLetter("unexpected-error", "ValueError", failure(3)))])
     [letter] = eventually(stage.letters)
-    carried = history.failure_in(letter.headers)
+    carried = message_headers.failure_in(letter.headers)
     assert carried == failure(3)
     eventually(transport.idle)
 
@@ -173,10 +173,10 @@ def test_a_dead_letter_keeps_body_and_headers_and_says_why(any_stage: Stage) -> 
     [letter] = eventually(lambda: any_stage.letters(REFUNDED))
     assert letter.body == b"bad\tbody"
     assert letter.headers["type"] == REFUNDED
-    assert letter.headers[history.REASON] == "not-json"
-    assert letter.headers[history.DETAIL].startswith("byte 3 is 'b', not a value")
-    assert letter.headers[history.SOURCE_QUEUE] == any_stage.queue(REFUNDED)
-    assert history.FAILURE not in letter.headers
+    assert letter.headers[message_headers.REASON] == "not-json"
+    assert letter.headers[message_headers.DETAIL].startswith("byte 3 is 'b', not a value")
+    assert letter.headers[message_headers.SOURCE_QUEUE] == any_stage.queue(REFUNDED)
+    assert message_headers.FAILURE not in letter.headers
     eventually(transport.idle)
 
 

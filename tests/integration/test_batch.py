@@ -10,11 +10,11 @@ from contextlib import closing
 import psycopg
 import pytest
 
+from incentive_fleet.embedded import sample_shop
 from incentive_fleet.events.codec import Event, decode
 from incentive_fleet.events.outcomes import validate_outcome
 from incentive_fleet.ledger.batch import Verdict, apply_events
 from incentive_fleet.ledger.session import Session
-from incentive_fleet.operators import sample_shop
 from tests.shop import balances, calm_balances, faults, open_shop
 
 SHOP = sample_shop.Shop(150, seed=7, refunds=0.3)

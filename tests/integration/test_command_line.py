@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from incentive_fleet.operators import sample_shop
-from incentive_fleet.operators.cli import COMMANDS
+from incentive_fleet.cli.main import COMMANDS
+from incentive_fleet.embedded import sample_shop
 from tests.command import incentives
 
 SHOP = sample_shop.Shop(40, seed=3, refunds=0.3)
@@ -56,7 +56,7 @@ def stocked(env: dict[str, str], campaigns_file: Path, grants_file: Path) -> dic
 
 def test_help_names_every_command_and_imports_none_of_the_drivers() -> None:
     program = (
-        "import sys, click; from incentive_fleet.operators.cli import cli\n"
+        "import sys, click; from incentive_fleet.cli.main import cli\n"
         "try: cli.main(['--help'], standalone_mode=False)\n"
         "finally: print([m for m in ('psycopg','boto3','pika','kombu','pydantic','rich','sqlalchemy') if m in sys.modules])"
     )

@@ -18,13 +18,13 @@ from typing import Any
 import psycopg
 import pytest
 
+from incentive_fleet.embedded import sample_shop
 from incentive_fleet.events.codec import decode
 from incentive_fleet.incentives.campaign_file import parse_campaigns
 from incentive_fleet.ledger.batch import Verdict, apply_events
 from incentive_fleet.ledger.grants import Grant, grant
 from incentive_fleet.ledger.session import Session
 from incentive_fleet.ledger.terms import load_campaigns
-from incentive_fleet.operators import sample_shop
 from tests.shop import balances, calm_balances, faults, open_shop
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)

@@ -18,11 +18,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from incentive_fleet.consumers.aws import sns_client
+from incentive_fleet.brokers.aws.client import sns_client
+from incentive_fleet.embedded import sample_shop
+from incentive_fleet.embedded.postgres import Postgres
 from incentive_fleet.ledger.connection import connect
 from incentive_fleet.names import outcomes_exchange, outcomes_topic
-from incentive_fleet.operators import sample_shop
-from incentive_fleet.operators.embedded.postgres import Postgres
 from incentive_fleet.producers.relay import unpublished
 from incentive_fleet.settings import Settings
 from tests.chaos.ground import SOURCES, Brokers, Source, settings_of, start, start_worker
@@ -119,7 +119,7 @@ def test_a_relay_that_dies_loses_no_outcome(source: Source, step: str, brokers: 
     assert len(written) == len(EVENTS)
     only = {"aws_endpoint_url": None, "aws_region": None} if source == "rabbitmq" else {"rabbitmq_url": None}
     settings = settings.model_copy(update=only)
-    command = [sys.executable, "-m", "incentive_fleet.operators.cli", "relay", "--until-idle", "0.2"]
+    command = [sys.executable, "-m", "incentive_fleet.cli.main", "relay", "--until-idle", "0.2"]
     with receiver(brokers, source) as receive:
         more = {"AWS_REGION": "", "AWS_DEFAULT_REGION": ""} if source == "rabbitmq" else {}
         dying = start(command, settings, INCENTIVES_TEST_FAULT=f"{step}:2", **more)
@@ -134,7 +134,7 @@ def test_a_relay_that_dies_loses_no_outcome(source: Source, step: str, brokers: 
 
 
 def dlq(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "incentive_fleet.operators.cli", "dlq", *arguments]
+    return [sys.executable, "-m", "incentive_fleet.cli.main", "dlq", *arguments]
 
 
 def kept(url: str) -> dict[tuple[str, bytes], str]:

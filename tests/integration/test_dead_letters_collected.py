@@ -17,11 +17,12 @@ from hypothesis import settings as h_settings
 from hypothesis import strategies as st
 from kombu import Connection
 
-from incentive_fleet.consumers import history
-from incentive_fleet.consumers.transport import DeadLetter, Delivery, Failure
-from incentive_fleet.operators.dead_letters import documents, rabbitmq_letters, store
-from incentive_fleet.operators.dead_letters.arrivals import Outgoing
-from incentive_fleet.operators.dead_letters.rabbitmq_letters import RabbitmqDeadLetters
+from incentive_fleet.brokers import message_headers
+from incentive_fleet.brokers.contract import DeadLetter, Delivery, Failure
+from incentive_fleet.brokers.dead_letters import Outgoing
+from incentive_fleet.brokers.rabbitmq import dead_letters as rabbitmq_letters
+from incentive_fleet.brokers.rabbitmq.dead_letters import RabbitmqDeadLetters
+from incentive_fleet.dead_letters import documents, store
 from incentive_fleet.settings import Settings
 from tests.chaos.ground import SOURCES, Brokers, Source, settings_of, start
 from tests.dead_letter_desk import NOON, Desk, Floor, arrival, order
@@ -170,7 +171,7 @@ def test_what_somebody_put_there_by_hand_is_kept_too(floor: Floor) -> None:
 def test_a_collector_that_dies_loses_nothing_and_lists_nothing_twice(floor: Floor, source: Source, step: str) -> None:
     floor.publish(source, BAD, order(5, currency="XXX"), b"nonsense")
     floor.consume(source)
-    command = [sys.executable, "-m", "incentive_fleet.operators.cli", "dlq", "collect", "--from", source]
+    command = [sys.executable, "-m", "incentive_fleet.cli.main", "dlq", "collect", "--from", source]
     dying = start([*command, "--until-idle", "1"], floor.settings, INCENTIVES_TEST_FAULT=step)
     assert dying.wait(60) == -signal.SIGKILL
     floor.collect(source)
@@ -184,7 +185,7 @@ def test_an_unexpected_error_keeps_its_history(desk: Desk) -> None:
     first = NOON - timedelta(minutes=13)
     failure = Failure(5, "builtins.KeyError", "'sku'", "Traceback ...", first, NOON, "worker-1")
     delivery = Delivery(order(6), "q", "sqs", "m-1", 5, None)
-    headers = history.of_dead_letter(
+    headers = message_headers.of_dead_letter(
         delivery, DeadLetter("unexpected-error", "KeyError: 'sku' (after 5 attempts)", failure)
     )
     assert desk.keep(arrival(order(6), headers=headers)) == ["new"]
@@ -231,7 +232,7 @@ def test_the_collector_waits_for_a_database_that_is_away(floor: Floor, postgres:
     floor.publish("rabbitmq", BAD)
     floor.consume("rabbitmq")
     postgres.stop()
-    command = [sys.executable, "-m", "incentive_fleet.operators.cli", "dlq", "collect", "--from", "rabbitmq"]
+    command = [sys.executable, "-m", "incentive_fleet.cli.main", "dlq", "collect", "--from", "rabbitmq"]
     collector = start([*command, "--until-idle", "1"], _patient(floor.settings))
     postgres.start()
     assert collector.wait(60) == 0
@@ -264,7 +265,7 @@ def test_no_header_and_no_body_can_keep_a_letter_out(
 ) -> None:
     """A letter that cannot be kept would be met again for ever."""
     queues: Any = RabbitmqDeadLetters(settings_of("p", rabbitmq_url="amqp://guest:guest@127.0.0.1/"))
-    properties = pika.BasicProperties(headers={**headers, history.FAILURE: failure}, message_id="m\x00")
+    properties = pika.BasicProperties(headers={**headers, message_headers.FAILURE: failure}, message_id="m\x00")
     letter = queues._arrival(None, (1, "p.order-placed.dlq", properties, body))
     assert desk.keep(letter) in (["new"], ["again"], ["same"])
     (kept,) = [one for one in desk.letters() if one.body == body]

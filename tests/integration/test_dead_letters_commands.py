@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
+from incentive_fleet.dead_letters import documents, editing
+from incentive_fleet.dead_letters.letter import cause_of, traits_of
 from incentive_fleet.errors import Refused
-from incentive_fleet.operators.dead_letters import documents, editing
-from incentive_fleet.operators.dead_letters.letter import cause_of, traits_of
 from tests.command import Ran, incentives
 from tests.dead_letter_desk import NOON, Desk, arrival, order, refund
 
@@ -193,7 +193,7 @@ def on_a_terminal(desk: Desk, arguments: Sequence[str], answer: str) -> Ran:
     ours, theirs = pty.openpty()
     try:
         process = subprocess.Popen(
-            [sys.executable, "-m", "incentive_fleet.operators.cli", "dlq", *arguments],
+            [sys.executable, "-m", "incentive_fleet.cli.main", "dlq", *arguments],
             env={**os.environ, "INCENTIVES_DATABASE_URL": desk.url},
             stdin=theirs,
             stdout=subprocess.PIPE,
@@ -314,6 +314,6 @@ def test_causes_forget_values_and_numbers() -> None:
 
 
 def test_ages_count_from_the_last_copy() -> None:
-    from incentive_fleet.operators.dead_letters.printing import age
+    from incentive_fleet.dead_letters.printing import age
 
     assert [age(NOON - timedelta(seconds=s), NOON) for s in (5, 300, 10_000, 400_000)] == ["5 s", "5 min", "2 h", "4 d"]

@@ -12,16 +12,16 @@ from typing import Any
 import psycopg
 import pytest
 
+from incentive_fleet.brokers.dead_letters import Outgoing, Sender
+from incentive_fleet.dead_letters import replay as replaying
 from incentive_fleet.errors import Malformed, Refused
 from incentive_fleet.ledger.session import Session
-from incentive_fleet.operators.dead_letters import replay as replaying
-from incentive_fleet.operators.dead_letters.arrivals import Outgoing, Sender
 from tests.chaos.ground import SOURCES, Brokers, Source, settings_of, start
 from tests.dead_letter_desk import Desk, Floor, arrival, by, order, refund
 from tests.shop import balances, faults
 
 BAD = order(1, currency="XXX")
-REPLAY = [sys.executable, "-m", "incentive_fleet.operators.cli", "dlq", "replay", "--all", "--yes"]
+REPLAY = [sys.executable, "-m", "incentive_fleet.cli.main", "dlq", "replay", "--all", "--yes"]
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from incentive_fleet.operators.cli import cli
-from incentive_fleet.operators.embedded.aws import Aws
-from incentive_fleet.operators.embedded.rabbitmq import RabbitMQ
+from incentive_fleet.cli.main import cli
+from incentive_fleet.embedded.aws import Aws
+from incentive_fleet.embedded.rabbitmq import RabbitMQ
 from tests.command import incentives
 
 ROOT = Path(__file__).parents[2]

@@ -16,20 +16,20 @@ import pika.exceptions
 import psycopg
 import pytest
 
+from incentive_fleet import embedded
+from incentive_fleet.embedded.aws import Aws
+from incentive_fleet.embedded.postgres import SOCKET_PATH_BYTES, Postgres
+from incentive_fleet.embedded.process import Process, Record, alive, end, identify
+from incentive_fleet.embedded.rabbitmq import RabbitMQ
+from incentive_fleet.embedded.state import recorded
 from incentive_fleet.errors import Refused, SettingsError
-from incentive_fleet.operators import embedded
-from incentive_fleet.operators.embedded.aws import Aws
-from incentive_fleet.operators.embedded.postgres import SOCKET_PATH_BYTES, Postgres
-from incentive_fleet.operators.embedded.process import Process, Record, alive, end, identify
-from incentive_fleet.operators.embedded.rabbitmq import RabbitMQ
-from incentive_fleet.operators.embedded.state import recorded
 from tests.parts import ended_within, wait_until_registered
 
 HOLD_A_DATABASE = """
 import sys
 from pathlib import Path
-from incentive_fleet.operators.embedded.postgres import Postgres
-from incentive_fleet.operators.embedded.aws import Aws
+from incentive_fleet.embedded.postgres import Postgres
+from incentive_fleet.embedded.aws import Aws
 server, emulator = Postgres(Path(sys.argv[1]) / "postgres"), Aws(Path(sys.argv[1]) / "aws")
 server.start()
 emulator.start()

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from incentive_fleet.operators import sample_shop
-from incentive_fleet.operators.embedded.postgres import Postgres
-from incentive_fleet.operators.embedded.process import free_port
+from incentive_fleet.embedded import sample_shop
+from incentive_fleet.embedded.postgres import Postgres
+from incentive_fleet.embedded.process import free_port
 from incentive_fleet.settings import Settings
 from tests.chaos.faults import CONSUME, Fleet
 from tests.chaos.ground import Brokers, settings_of, start

@@ -21,12 +21,12 @@ from sqlalchemy import Engine, MetaData, Table, create_engine, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from incentive_fleet.brokers.rabbitmq.publisher import RabbitMqPublisher
 from incentive_fleet.errors import BrokerUnavailable, Malformed
 from incentive_fleet.events.codec import decode
 from incentive_fleet.events.models import DeliveryCompleted, EventData, Line, OrderPlaced
 from incentive_fleet.names import events_exchange, events_topic
 from incentive_fleet.producers.adopted_outbox import add_event, forget_published, outbox_table, relay_adopted
-from incentive_fleet.producers.rabbitmq import RabbitMqPublisher
 
 NOW = datetime(2025, 1, 2, tzinfo=UTC)
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"

@@ -19,14 +19,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from incentive_fleet.brokers.contract import Ack, Delivery
 from incentive_fleet.consumers.core import Core
-from incentive_fleet.consumers.transport import Ack, Delivery
+from incentive_fleet.embedded.postgres import Postgres
 from incentive_fleet.incentives.campaign_file import parse_campaigns
 from incentive_fleet.ledger.grants import Grant, grant
 from incentive_fleet.ledger.session import Session
 from incentive_fleet.ledger.terms import load_campaigns
 from incentive_fleet.ledger.verify import verify
-from incentive_fleet.operators.embedded.postgres import Postgres
 from tests.parts import fresh_database
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)

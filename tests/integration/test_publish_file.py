@@ -14,11 +14,11 @@ from typing import Any, Protocol
 import pytest
 from kombu import Connection
 
+from incentive_fleet.brokers.rabbitmq.publisher import RabbitMqPublisher
 from incentive_fleet.errors import SettingsError
 from incentive_fleet.events.codec import encode_event
 from incentive_fleet.events.models import Line, OrderPlaced
 from incentive_fleet.producers.event_file import publish_file
-from incentive_fleet.producers.rabbitmq import RabbitMqPublisher
 
 NOW = datetime(2025, 1, 2, tzinfo=UTC)
 

@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 import pytest
 from kombu import Connection
 
+from incentive_fleet.brokers.publishing import Message
+from incentive_fleet.brokers.rabbitmq.publisher import RabbitMqPublisher
 from incentive_fleet.errors import BrokerUnavailable, SettingsError
-from incentive_fleet.producers.publishing import Message
-from incentive_fleet.producers.rabbitmq import RabbitMqPublisher
 
 TYPE = "order-placed.v1"
 

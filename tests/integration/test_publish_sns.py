@@ -14,10 +14,10 @@ from xml.sax.saxutils import escape
 import boto3
 import pytest
 
+from incentive_fleet.brokers.aws import publisher as module
+from incentive_fleet.brokers.aws.publisher import SnsPublisher
+from incentive_fleet.brokers.publishing import Message
 from incentive_fleet.errors import BrokerUnavailable, SettingsError
-from incentive_fleet.producers import sns as module
-from incentive_fleet.producers.publishing import Message
-from incentive_fleet.producers.sns import SnsPublisher
 
 REGION = "eu-central-1"
 TYPE = "order-placed.v1"

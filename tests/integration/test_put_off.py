@@ -10,12 +10,12 @@ from datetime import UTC, datetime
 import psycopg
 import pytest
 
+from incentive_fleet.brokers.contract import Ack, Delivery, Outcome
 from incentive_fleet.consumers.core import PUT_OFF_MAX, Core
-from incentive_fleet.consumers.transport import Ack, Delivery, Outcome
+from incentive_fleet.embedded import sample_shop
 from incentive_fleet.events.codec import Event, decode
 from incentive_fleet.ledger.batch import Verdict, apply_events
 from incentive_fleet.ledger.session import Session
-from incentive_fleet.operators import sample_shop
 from tests.shop import balances, calm_balances, faults, open_shop
 
 SHOP = sample_shop.Shop(60, seed=11, refunds=0.3)

@@ -20,15 +20,15 @@ from typing import Any
 import psycopg
 import pytest
 
+from incentive_fleet.brokers.contract import Delivery
+from incentive_fleet.brokers.memory import MemoryBroker, MemoryTransport
+from incentive_fleet.brokers.message_headers import FAILURE
 from incentive_fleet.consumers.consumer import Consumer
 from incentive_fleet.consumers.core import HOST, Core
-from incentive_fleet.consumers.history import FAILURE
-from incentive_fleet.consumers.memory import MemoryBroker, MemoryTransport
-from incentive_fleet.consumers.transport import Delivery
 from incentive_fleet.consumers.worker import DRAINED
+from incentive_fleet.embedded import sample_shop
+from incentive_fleet.embedded.postgres import Postgres
 from incentive_fleet.ledger.session import Session
-from incentive_fleet.operators import sample_shop
-from incentive_fleet.operators.embedded.postgres import Postgres
 from incentive_fleet.settings import Settings
 from tests.chaos.ground import SOURCES, Brokers, Source, log_of, said, settings_of, start_worker
 from tests.chaos.wire import Wire

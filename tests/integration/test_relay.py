@@ -19,11 +19,11 @@ import psycopg
 import pytest
 from kombu import Connection
 
+from incentive_fleet.brokers.rabbitmq.publisher import RabbitMqPublisher
 from incentive_fleet.errors import SettingsError
 from incentive_fleet.ledger.connection import connect
 from incentive_fleet.names import outcomes_exchange
 from incentive_fleet.producers import relay_loop
-from incentive_fleet.producers.rabbitmq import RabbitMqPublisher
 from incentive_fleet.producers.relay import any_left, relay_once, relay_round, unpublished
 from incentive_fleet.producers.relay_loop import RelaySummary, run_relay
 
@@ -225,7 +225,7 @@ def test_a_destination_that_the_shop_does_not_have_is_left_alone(
 
 RELAY = """
 import sys, threading
-from incentive_fleet.producers.rabbitmq import RabbitMqPublisher
+from incentive_fleet.brokers.rabbitmq.publisher import RabbitMqPublisher
 from incentive_fleet.producers.relay_loop import run_relay
 database_url, rabbitmq_url, exchange = sys.argv[1:]
 with RabbitMqPublisher(rabbitmq_url, exchange) as publisher:

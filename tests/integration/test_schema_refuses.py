@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from psycopg import errors as pg
 
-from incentive_fleet.operators.embedded.postgres import Postgres
+from incentive_fleet.embedded.postgres import Postgres
 from tests.parts import fresh_database
 from tests.small_world import play
 

@@ -15,7 +15,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from incentive_fleet.operators import sample_shop
+from incentive_fleet.embedded import sample_shop
 from incentive_fleet.settings import Settings
 from tests.chaos.faults import CONSUME, Fleet
 from tests.chaos.ground import Brokers, log_of, said, settings_of, start
@@ -30,7 +30,7 @@ FROM_RABBITMQ = [*CONSUME[: CONSUME.index("--from") + 1], "rabbitmq"]
 IMPATIENT = """
 import incentive_fleet.consumers.supervisor as supervisor
 supervisor.DEATHS_MAX, supervisor.RESTART_FIRST_S = 3, 0.05
-from incentive_fleet.operators.cli import main
+from incentive_fleet.cli.main import main
 main()
 """
 

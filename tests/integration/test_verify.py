@@ -10,10 +10,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from incentive_fleet.embedded.postgres import Postgres
 from incentive_fleet.ledger.connection import connect
 from incentive_fleet.ledger.session import Session
 from incentive_fleet.ledger.verify import Report, all_checks, verify
-from incentive_fleet.operators.embedded.postgres import Postgres
 from tests.domain import delivered, placed, refunded
 from tests.parts import fresh_database
 from tests.small_world import TERMS, apply, corrupt, give, load, play, rows

@@ -15,9 +15,10 @@ MAY_IMPORT = {
     "events": set(),
     "incentives": {"events"},
     "ledger": {"events", "incentives"},
-    "consumers": {"events", "incentives", "ledger"},
-    "producers": {"events"},
-    "operators": {"events", "incentives", "ledger", "consumers", "producers"},
+    "brokers": {"events"},
+    "consumers": {"events", "incentives", "ledger", "brokers"},
+    "producers": {"events", "brokers"},
+    "dead_letters": {"events", "incentives", "ledger", "brokers", "consumers"},
 }
 RELAY = {"relay.py", "relay_loop.py"}  # the one part of producers that reads the ledger
 

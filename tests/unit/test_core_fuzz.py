@@ -17,15 +17,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from incentive_fleet.brokers.memory import MemoryBroker, MemoryTransport
+from incentive_fleet.brokers.message_headers import REASON, SOURCE_QUEUE
 from incentive_fleet.consumers.consumer import Consumer
 from incentive_fleet.consumers.core import Core
-from incentive_fleet.consumers.history import REASON, SOURCE_QUEUE
-from incentive_fleet.consumers.memory import MemoryBroker, MemoryTransport
+from incentive_fleet.embedded import sample_shop
 from incentive_fleet.errors import Malformed
 from incentive_fleet.events.codec import decode
 from incentive_fleet.events.reasons import Reason
 from incentive_fleet.ledger.session import Session
-from incentive_fleet.operators import sample_shop
 
 BODIES = [body for _, body in sample_shop.events(sample_shop.Shop(8, seed=3, refunds=1.0))]
 TYPES = ["order-placed.v1", "order-refunded.v1", "delivery-completed.v1", "something-else.v9", None]

@@ -14,15 +14,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from incentive_fleet.brokers.aws.publisher import group
+from incentive_fleet.brokers.publishing import Failure, Message, message_of
+from incentive_fleet.brokers.rabbitmq.publisher import RabbitMqPublisher
+from incentive_fleet.brokers.registry import configured
 from incentive_fleet.errors import Refused, SettingsError
 from incentive_fleet.events.codec import encode_event
 from incentive_fleet.events.models import Line, OrderPlaced
 from incentive_fleet.producers import event_file
-from incentive_fleet.producers.destinations import configured
 from incentive_fleet.producers.event_file import BadLine, read_messages
-from incentive_fleet.producers.publishing import Failure, Message, message_of
-from incentive_fleet.producers.rabbitmq import RabbitMqPublisher
-from incentive_fleet.producers.sns import group
 from incentive_fleet.settings import Settings
 
 NOW = datetime(2025, 1, 2, tzinfo=UTC)

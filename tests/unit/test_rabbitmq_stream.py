@@ -11,8 +11,8 @@ from pika.exceptions import InvalidFrameError
 from pika.frame import Body, Header, Heartbeat, Method
 from pika.spec import Basic, BasicProperties
 
-from incentive_fleet.consumers.rabbitmq_headers import readable
-from incentive_fleet.consumers.rabbitmq_stream import DeliveringConnection
+from incentive_fleet.brokers.rabbitmq.headers import readable
+from incentive_fleet.brokers.rabbitmq.stream import DeliveringConnection
 
 BODY_MAX = 100
 

@@ -1,0 +1,1 @@
+"""SNS and SQS: the only files that know boto3."""

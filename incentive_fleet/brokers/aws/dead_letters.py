@@ -1,0 +1,189 @@
+"""The SQS side of dead letters: receives from the dead-letter queues, deletes what is kept, sends to source queues.
+
+It never decides what a letter means and never creates a queue.
+"""
+
+from __future__ import annotations
+
+import base64
+import logging
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from math import ceil
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from incentive_fleet.brokers.aws.attributes import fit
+from incentive_fleet.brokers.aws.batches import ENTRIES, Batches, Receipt
+from incentive_fleet.brokers.aws.client import available, sqs_client
+from incentive_fleet.brokers.dead_letters import OURS, REPLAY, Arrival, Outgoing
+from incentive_fleet.brokers.topology import sqs_queues
+from incentive_fleet.names import TYPE_ATTRIBUTE
+from incentive_fleet.settings import Settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+
+log = logging.getLogger(__name__)
+
+COUNTS: Final = (
+    "ApproximateNumberOfMessages",
+    "ApproximateNumberOfMessagesNotVisible",
+    "ApproximateNumberOfMessagesDelayed",
+)
+POLL_MOST_S: Final = 20  # SQS's longest poll
+
+
+class SqsDeadLetters:
+    """See DeadLetterQueues. It connects at the first `receive`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._client: SQSClient | None = None
+        self._batches: Batches | None = None
+        self._urls: dict[str, str] = {}  # of the dead-letter queues
+        self._sources = {group.dead_letters: group.source for group in sqs_queues(settings)}
+        self._held: set[Receipt] = set()
+        self._flowing = False  # whether the last receive gave any
+        self._pool = ThreadPoolExecutor(len(self._sources), thread_name_prefix="sqs-letters")
+
+    def _connected(self) -> tuple[SQSClient, Batches]:
+        if self._client is None or self._batches is None:
+            client = sqs_client(self._settings)
+            with available():
+                self._urls = {name: client.get_queue_url(QueueName=name)["QueueUrl"] for name in self._sources}
+            self._client, self._batches = client, Batches(client, 2)
+        return self._client, self._batches
+
+    def receive(self, most: int, wait_s: float) -> list[Arrival]:
+        """Asks all queues at once, up to ten copies each."""
+        client, _ = self._connected()
+        # While letters come, nobody waits for a queue that has none; otherwise at least a second, for a poll of 0 asks
+        # only some of SQS's servers.
+        poll_s = 0 if self._flowing else max(1, min(ceil(wait_s), POLL_MOST_S))
+        asked = self._pool.map(lambda queue: self._receive(client, queue, min(most, ENTRIES), poll_s), self._sources)
+        arrivals = [arrival for received in asked for arrival in received]
+        self._flowing = bool(arrivals)
+        return arrivals
+
+    def _receive(self, client: SQSClient, queue: str, most: int, wait_s: int) -> list[Arrival]:
+        with available():
+            answer = client.receive_message(
+                QueueUrl=self._urls[queue],
+                MaxNumberOfMessages=most,
+                WaitTimeSeconds=wait_s,
+                VisibilityTimeout=self._settings.sqs_visibility_s,
+                MessageSystemAttributeNames=["All"],
+                MessageAttributeNames=["All"],
+            )
+        return [self._arrival(queue, message) for message in answer.get("Messages", ())]
+
+    def _arrival(self, queue: str, message: Mapping[str, Any]) -> Arrival:
+        receipt = Receipt(self._urls[queue], message["ReceiptHandle"])
+        self._held.add(receipt)
+        attributes: Mapping[str, Mapping[str, Any]] = message.get("MessageAttributes", {})
+        system: Mapping[str, str] = message.get("Attributes", {})
+        return Arrival(
+            transport="sqs",
+            source_queue=self._sources[queue],
+            dead_letter_queue=queue,
+            body=message["Body"].encode(),
+            headers={name: _shown(value) for name, value in attributes.items()},
+            envelope={"attributes": {name: _kept(value) for name, value in attributes.items()}},
+            name=message["MessageId"],
+            certain=True,
+            receive_count=int(system.get("ApproximateReceiveCount", 1)),
+            moved_by_broker=str(system.get("DeadLetterQueueSourceArn", "")),
+            receipt=receipt,
+        )
+
+    def remove(self, arrivals: list[Arrival]) -> None:
+        """Delete them; what SQS refuses to delete is logged and comes again."""
+        _, batches = self._connected()
+        receipts = [cast(Receipt, arrival.receipt) for arrival in arrivals]
+        result = batches.delete(receipts)
+        self._held.difference_update(receipts)
+        left = {**result.refused, **result.failed}
+        if left:
+            log.warning("SQS kept %d collected dead letters: %s", len(left), sorted(set(left.values())))
+
+    def empty(self) -> bool:
+        """SQS's counts are approximate and settle within seconds of the last change."""
+        client, _ = self._connected()
+        with available():
+            return all(
+                int(count) == 0
+                for url in self._urls.values()
+                for count in client.get_queue_attributes(QueueUrl=url, AttributeNames=list(COUNTS))[
+                    "Attributes"
+                ].values()
+            )
+
+    def close(self) -> None:
+        """What was received and not kept is visible to others at once."""
+        client, batches, held = self._client, self._batches, list(self._held)
+        self._client = self._batches = None
+        self._held.clear()
+        if batches is not None:
+            if held:
+                batches.change_visibility([(receipt, 0) for receipt in held])
+            batches.close()
+        if client is not None:
+            client.close()
+        self._pool.shutdown()
+
+
+class SqsSender:
+    """See Sender."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._client = sqs_client(settings)
+        self._batches = Batches(self._client, 2)
+        self._urls: dict[str, str] = {}
+
+    def send(self, messages: list[Outgoing]) -> list[str]:
+        """Ten at a time. What failed may have arrived all the same; then it arrives twice, which is harmless."""
+        entries = []
+        for message in messages:
+            entry, size, dropped = fit(message.body.decode(), _attributes(message), {REPLAY: message.mark})
+            if dropped:
+                log.warning("replay %s leaves out attributes %s", message.mark, dropped)
+            entries.append((self._url(message.source_queue), entry, size))
+        result = self._batches.send(entries)
+        problems = {**result.refused, **result.failed}
+        return [problems.get(position, "") for position in range(len(messages))]
+
+    def _url(self, queue: str) -> str:
+        if queue not in self._urls:
+            with available():
+                self._urls[queue] = self._client.get_queue_url(QueueName=queue)["QueueUrl"]
+        return self._urls[queue]
+
+    def close(self) -> None:
+        """See Sender."""
+        self._batches.close()
+        self._client.close()
+
+
+def _attributes(message: Outgoing) -> dict[str, Any]:
+    kept: Mapping[str, Mapping[str, str]] = message.envelope.get("attributes", {})
+    sent: dict[str, Any] = {}
+    for name, value in kept.items():
+        if name.startswith(OURS):
+            continue
+        if name == TYPE_ATTRIBUTE and message.type is not None:
+            sent[name] = {"DataType": "String", "StringValue": message.type}
+        elif "base64" in value:
+            sent[name] = {"DataType": value["type"], "BinaryValue": base64.b64decode(value["base64"])}
+        else:
+            sent[name] = {"DataType": value["type"], "StringValue": value["text"]}
+    return sent
+
+
+def _kept(value: Mapping[str, Any]) -> dict[str, object]:
+    if "BinaryValue" in value:
+        return {"type": value["DataType"], "base64": base64.b64encode(value["BinaryValue"]).decode()}
+    return {"type": value["DataType"], "text": value.get("StringValue", "")}
+
+
+def _shown(value: Mapping[str, Any]) -> str:
+    return str(value["StringValue"]) if "StringValue" in value else bytes(value.get("BinaryValue", b"")).hex()

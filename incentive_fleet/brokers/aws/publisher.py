@@ -1,0 +1,182 @@
+"""Publishes to one SNS topic through boto3, ten messages a call, several calls at a time. It never creates a topic."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoCredentialsError
+
+from incentive_fleet.brokers.publishing import Failure, Message
+from incentive_fleet.errors import BrokerUnavailable, SettingsError
+from incentive_fleet.names import TYPE_ATTRIBUTE
+
+if TYPE_CHECKING:
+    from mypy_boto3_sns import SNSClient
+    from mypy_boto3_sns.type_defs import PublishBatchRequestEntryTypeDef as Entry
+
+ENTRIES_A_CALL = 10  # SNS PublishBatch
+DEFAULT_MAX_BYTES = 262_144  # a message and a call, attributes included; a topic's MaximumMessageSize raises both
+IN_FLIGHT = 8  # calls at a time; the client spends its time waiting
+TRIES = 4  # of an entry that SNS says it failed itself
+PAUSE_S = 0.2  # before the second try, doubled each time, less up to half by chance
+TOPIC_PAGES = 1_000  # of 100 topics: the default quota of an account is 100,000 topics
+
+# The service refuses the content of a call; which entry is meant shows when it stands alone.
+CONTENT_CODES = frozenset({"InvalidParameter", "InvalidParameterValue", "ParameterValueInvalid", "BatchRequestTooLong"})
+# The destination or the login is wrong, whatever the message.
+DESTINATION_CODES = frozenset(
+    {"NotFound", "AuthorizationError", "AccessDenied", "InvalidClientTokenId", "SignatureDoesNotMatch", "ExpiredToken"}
+    | {"UnrecognizedClientException", "OptInRequired", "InvalidSecurity"}
+)
+
+
+class SnsPublisher:
+    """See publishing.py for the promises. `topic` is a name in the region or an ARN."""
+
+    def __init__(self, topic: str, *, region: str, endpoint_url: str | None = None, in_flight: int = IN_FLIGHT) -> None:
+        self._topic = topic
+        self._arn = topic if topic.startswith("arn:") else ""
+        self._max_bytes = 0  # unknown until the topic was looked at
+        self._in_flight = in_flight
+        self._pool = ThreadPoolExecutor(in_flight, thread_name_prefix="sns-publish")
+        config = Config(
+            max_pool_connections=in_flight,
+            connect_timeout=5,
+            read_timeout=20,
+            retries={"mode": "standard", "total_max_attempts": 3},
+        )
+        self._client: SNSClient = boto3.client("sns", region_name=region, endpoint_url=endpoint_url, config=config)
+
+    def check(self) -> None:
+        """Raise SettingsError when the topic is missing or closed to us, BrokerUnavailable when SNS is away."""
+        self._look_at_topic()
+
+    def publish(self, messages: Sequence[Message]) -> list[Failure]:
+        """Publish each message and wait until SNS has stored or refused each; see publishing.py."""
+        if not self._max_bytes:
+            self._look_at_topic()
+        failures: list[Failure] = []
+        calls = group(messages, self._max_bytes, failures)
+        # Several rounds rather than all at once, so that an outage ends after one round and not after every call.
+        while round_ := list(islice(calls, self._in_flight * 4)):
+            for refused in self._pool.map(self._call, round_):
+                failures += refused
+        return sorted(failures, key=lambda failure: failure.index)
+
+    def close(self) -> None:
+        """End the threads and close the connections."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._client.close()
+
+    def __enter__(self) -> SnsPublisher:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _look_at_topic(self) -> None:
+        try:
+            with self._mapped_errors():
+                self._arn = self._arn or self._find_arn()
+                attributes = self._client.get_topic_attributes(TopicArn=self._arn)["Attributes"]
+        except _ContentRefused as error:
+            raise SettingsError(f"SNS cannot read the topic {self._topic!r}: {error}") from error
+        self._max_bytes = int(attributes.get("MaximumMessageSize", DEFAULT_MAX_BYTES))  # absent unless somebody set it
+
+    def _find_arn(self) -> str:
+        pages = self._client.get_paginator("list_topics").paginate()
+        for page in islice(pages, TOPIC_PAGES):
+            for topic in page.get("Topics", []):
+                if topic["TopicArn"].rpartition(":")[2] == self._topic:
+                    return topic["TopicArn"]
+        raise SettingsError(f"SNS has no topic {self._topic!r} in this region. Run `incentives topology apply`.")
+
+    def _call(self, entries: list[Entry]) -> list[Failure]:
+        """Publish up to ten entries; the entries that SNS failed itself are tried again, a bounded number of times."""
+        failures: list[Failure] = []
+        for attempt in range(1, TRIES + 1):
+            try:
+                with self._mapped_errors():
+                    response = self._client.publish_batch(TopicArn=self._arn, PublishBatchRequestEntries=entries)
+            except _ContentRefused as error:
+                if len(entries) == 1:
+                    return [Failure(int(entries[0]["Id"]), "refused", f"SNS: {error}")]
+                return failures + [failure for entry in entries for failure in self._call([entry])]
+            again = set()
+            for failed in response.get("Failed", []):
+                if failed["SenderFault"] or attempt == TRIES:
+                    reason = "refused" if failed["SenderFault"] else "unavailable"
+                    detail = f"SNS: {failed['Code']}: {failed.get('Message', '')}"
+                    failures.append(Failure(int(failed["Id"]), reason, detail))
+                else:
+                    again.add(failed["Id"])
+            entries = [entry for entry in entries if entry["Id"] in again]
+            if not entries:
+                break
+            time.sleep(PAUSE_S * 2 ** (attempt - 1) * random.uniform(0.5, 1))
+        return failures
+
+    @contextmanager
+    def _mapped_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except ClientError as error:
+            code = error.response["Error"]["Code"]
+            if code in CONTENT_CODES:
+                raise _ContentRefused(str(error)) from error
+            if code in DESTINATION_CODES:
+                raise SettingsError(f"SNS does not let us publish to topic {self._topic!r}: {error}") from error
+            raise BrokerUnavailable(f"SNS: {error}") from error
+        except NoCredentialsError as error:
+            raise SettingsError(
+                "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or another source, are not set."
+            ) from error
+        except (HTTPClientError, BotoCoreError) as error:
+            raise BrokerUnavailable(f"SNS: {error}") from error
+
+
+class _ContentRefused(Exception):
+    """SNS refused a whole call for what one of its entries holds."""
+
+
+def group(messages: Sequence[Message], max_bytes: int, failures: list[Failure]) -> Iterator[list[Entry]]:
+    """Group messages into calls by the API's limits; what can never be sent is added to `failures` instead."""
+    call: list[Entry] = []
+    size = 0
+    for index, message in enumerate(messages):
+        entry = _entry(index, message)
+        attribute = len(TYPE_ATTRIBUTE) + len("String") + len(message.type.encode()) if message.type else 0
+        bytes_ = len(message.body) + attribute
+        if isinstance(entry, Failure):
+            failures.append(entry)
+            continue
+        if bytes_ > max_bytes:
+            detail = f"{bytes_} bytes with its attribute; the topic takes {max_bytes}"
+            failures.append(Failure(index, "too-large", detail))
+            continue
+        if len(call) == ENTRIES_A_CALL or size + bytes_ > max_bytes:
+            yield call
+            call, size = [], 0
+        call.append(entry)
+        size += bytes_
+    if call:
+        yield call
+
+
+def _entry(index: int, message: Message) -> Entry | Failure:
+    try:
+        text = message.body.decode()
+    except UnicodeDecodeError as error:
+        return Failure(index, "not-text", f"SNS takes UTF-8 text only: {error}")
+    entry: Entry = {"Id": str(index), "Message": text}
+    if message.type:
+        entry["MessageAttributes"] = {TYPE_ATTRIBUTE: {"DataType": "String", "StringValue": message.type}}
+    return entry

@@ -1,0 +1,1 @@
+"""RabbitMQ: the only files that know pika and kombu."""

@@ -1,0 +1,244 @@
+"""One connection to RabbitMQ with one channel, from open to closed, its I/O on a thread of its own.
+
+The thread answers heartbeats whatever the caller is doing, and fills a queue that the caller drains. A link never
+reconnects: when its connection, its channel or one of its consumers ends, the link is over, what it held is the broker's
+again, and the owner makes another. Delivery tags mean something on the link that gave them and on no other.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Final
+
+import pika
+from pika.channel import Channel
+from pika.exceptions import AMQPError
+from pika.spec import Basic, BasicProperties
+
+from incentive_fleet.brokers.rabbitmq.confirms import Confirms, Publication
+from incentive_fleet.brokers.rabbitmq.stream import DeliveringConnection, Properties
+from incentive_fleet.errors import BrokerUnavailable
+
+OPEN_S: Final = 15.0  # TCP, TLS, AMQP handshake, channel and consumers
+CONFIRM_S: Final = 30.0  # a quorum queue confirms in milliseconds; longer means that its majority is away
+CLOSE_S: Final = 5.0
+
+Incoming = tuple[int, str, Properties, bytes]  # tag, queue, properties, body
+
+
+class Link:
+    """See the module. One thread owns it and calls everything here; the I/O thread calls the methods named `_on_...`."""
+
+    def __init__(self, parameters: pika.URLParameters, *, queues: Sequence[str] = (), prefetch: int = 1) -> None:
+        self._queues = queues
+        self._prefetch = prefetch
+        self._incoming: deque[Incoming] = deque()
+        self._changed = threading.Condition()
+        self._waiting = False
+        self._open = False
+        self._ended: str | None = None  # why, once it is over
+        self._channel: Channel | None = None
+        self._consuming = 0
+        self._published = 0
+        self._confirms: Confirms | None = None
+        self._answered = threading.Event()  # what the owner waits for has come, or the link is over
+        self._connection = DeliveringConnection(
+            parameters,
+            on_delivery=self._on_delivery,
+            on_open_callback=self._on_connection_open,
+            on_open_error_callback=self._on_end,
+            on_close_callback=self._on_end,
+        )
+        self._thread = threading.Thread(target=self._run, name="rabbitmq-io", daemon=True)
+        self._thread.start()
+
+    # The owner's side.
+
+    @property
+    def alive(self) -> bool:
+        """Whether tags given by this link may still be acknowledged on it."""
+        return self._ended is None
+
+    def raise_if_over(self) -> None:
+        """Raises BrokerUnavailable with the reason when the link is over."""
+        if self._ended is not None:
+            raise BrokerUnavailable(f"RabbitMQ: {self._ended}")
+
+    def wait_until_open(self) -> None:
+        """Raises BrokerUnavailable, the link then being over."""
+        with self._changed:
+            opened = self._changed.wait_for(lambda: self._open or self._ended is not None, OPEN_S)
+        if not opened:
+            self.close(f"did not open within {OPEN_S:g} s")
+        self.raise_if_over()
+
+    def take(self, most: int, wait_s: float) -> list[Incoming]:
+        """What has been delivered, as soon as there is any; raises BrokerUnavailable when the link is over."""
+        if not self._incoming and wait_s > 0:
+            until = time.monotonic() + wait_s
+            with self._changed:
+                self._waiting = True
+                # The I/O thread appends first and looks at the flag then; here it is the other way round.
+                while not self._incoming and self._ended is None and (left := until - time.monotonic()) > 0:
+                    self._changed.wait(left)
+                self._waiting = False
+        self.raise_if_over()
+        incoming = self._incoming
+        return [incoming.popleft() for _ in range(min(most, len(incoming)))]
+
+    @property
+    def undelivered(self) -> int:
+        """How many messages have arrived that nobody took yet."""
+        return len(self._incoming)
+
+    def acknowledge(self, up_to: int, others: Sequence[int], give_back: Sequence[int]) -> None:
+        """Acknowledge every tag up to `up_to` (0: none) and the `others`, requeue the last. Returns before it is sent."""
+        self._submit(partial(self._on_acknowledge, up_to, others, give_back))
+
+    def publish(self, publications: Sequence[Publication]) -> list[bool]:
+        """Publish all at once, wait until each is confirmed; False for one that was refused or could not be routed.
+
+        Raises BrokerUnavailable when the broker went away or did not confirm in time; then nobody knows which it took.
+        """
+        confirms = Confirms(self._published + 1, publications)
+        self._published += len(publications)
+        self._ask(partial(self._on_publish, confirms, publications), CONFIRM_S, "confirm of a publication")
+        return confirms.taken()
+
+    def ready(self, queues: Sequence[str]) -> int:
+        """How many messages the queues hold ready in all. Raises BrokerUnavailable, also for a queue that is missing."""
+        counts: list[int] = []
+        self._ask(partial(self._on_count, queues, counts), OPEN_S, "count of a queue")
+        return sum(counts)
+
+    def _ask(self, act: Callable[[], None], within_s: float, what: str) -> None:
+        self._answered.clear()
+        self._submit(act)
+        if not self._answered.wait(within_s):
+            self.close(f"no {what} within {within_s:g} s")
+        self.raise_if_over()
+
+    def close(self, reason: str = "closed by this process") -> None:
+        """Send what is unsent, then close; the broker requeues what is unacknowledged. Harmless when it is over."""
+        loop = self._connection.ioloop
+        loop.add_callback_threadsafe(partial(self._on_close, reason))
+        self._thread.join(CLOSE_S)
+        if self._thread.is_alive():
+            # The peer does not answer the closing handshake; leaving the loop abandons the socket to the kernel.
+            loop.add_callback_threadsafe(partial(self._on_end, None, reason))
+            self._thread.join(CLOSE_S)
+
+    def _submit(self, act: Callable[[], None]) -> None:
+        self.raise_if_over()
+        self._connection.ioloop.add_callback_threadsafe(partial(self._on_submitted, act))
+
+    # The I/O thread's side.
+
+    def _run(self) -> None:
+        try:
+            self._connection.ioloop.start()
+        except (AMQPError, OSError) as error:
+            self._mark_ended(error)
+        finally:
+            self._mark_ended("the I/O thread met an error of its own")
+            self._connection.ioloop.close()
+
+    def _on_submitted(self, act: Callable[[], None]) -> None:
+        if self._ended is None:
+            act()
+
+    def _on_connection_open(self, connection: Any) -> None:
+        connection.channel(on_open_callback=self._on_channel_open)
+
+    def _on_channel_open(self, channel: Channel) -> None:
+        self._channel = channel
+        channel.add_on_close_callback(self._on_channel_close)
+        channel.add_on_cancel_callback(lambda frame: self._on_channel_close(channel, "a consumer was cancelled"))
+        channel.add_on_return_callback(self._on_return)
+        if self._queues:
+            channel.basic_qos(prefetch_count=self._prefetch, callback=self._on_qos)
+        else:
+            channel.confirm_delivery(self._on_confirm, callback=lambda _: self._on_ready())
+
+    def _on_qos(self, _frame: Any) -> None:
+        assert self._channel is not None
+        for queue in self._queues:
+            self._channel.basic_consume(
+                queue, self._connection.deliver, consumer_tag=queue, callback=self._on_consuming
+            )
+
+    def _on_consuming(self, _frame: Any) -> None:
+        self._consuming += 1
+        if self._consuming == len(self._queues):
+            self._on_ready()
+
+    def _on_ready(self) -> None:
+        with self._changed:
+            self._open = True
+            self._changed.notify_all()
+
+    def _on_delivery(self, tag: int, queue: str, properties: Properties, body: bytes) -> None:
+        self._incoming.append((tag, queue, properties, body))
+        if self._waiting:
+            with self._changed:
+                self._changed.notify_all()
+
+    def _on_acknowledge(self, up_to: int, others: Sequence[int], give_back: Sequence[int]) -> None:
+        assert self._channel is not None
+        for tag in give_back:
+            self._channel.basic_nack(tag, requeue=True)
+        for tag in others:
+            self._channel.basic_ack(tag)
+        if up_to:
+            self._channel.basic_ack(up_to, multiple=True)
+
+    def _on_publish(self, confirms: Confirms, publications: Sequence[Publication]) -> None:
+        assert self._channel is not None
+        self._confirms = confirms
+        for item in publications:
+            self._channel.basic_publish(item.exchange, item.routing_key, item.body, item.properties, mandatory=True)
+
+    def _on_return(self, _channel: Channel, method: Basic.Return, _properties: BasicProperties, _body: bytes) -> None:
+        if self._confirms is not None:
+            self._confirms.on_return(method.exchange or "", method.routing_key or "")
+
+    def _on_confirm(self, frame: Any) -> None:
+        if self._confirms is not None:
+            method = frame.method
+            self._confirms.on_confirm(method.delivery_tag, method.multiple, isinstance(method, Basic.Ack))
+            if self._confirms.complete:
+                self._answered.set()
+
+    def _on_count(self, queues: Sequence[str], counts: list[int]) -> None:
+        def on_answer(frame: Any) -> None:
+            counts.append(frame.method.message_count)
+            if len(counts) == len(queues):
+                self._answered.set()
+
+        assert self._channel is not None
+        for queue in queues:
+            self._channel.queue_declare(queue, passive=True, callback=on_answer)
+
+    def _on_channel_close(self, _channel: Channel, reason: object) -> None:
+        self._on_close(reason)
+
+    def _on_close(self, reason: object) -> None:
+        self._mark_ended(reason)
+        if not (self._connection.is_closing or self._connection.is_closed):
+            self._connection.close()
+
+    def _on_end(self, _connection: object, reason: object) -> None:
+        self._mark_ended(reason)
+        self._connection.ioloop.stop()
+
+    def _mark_ended(self, reason: object) -> None:
+        with self._changed:
+            if self._ended is None:
+                self._ended = str(reason) or repr(reason)
+            self._incoming.clear()
+            self._answered.set()
+            self._changed.notify_all()

@@ -1,0 +1,193 @@
+"""Publishes to one RabbitMQ exchange through kombu, with a window of confirms. It never declares a thing.
+
+kombu's `confirm_publish` waits for each message in turn. Here the channel is put into confirm mode by hand, so that up
+to `WINDOW` messages are on their way at a time, and each is `mandatory`: what no queue takes comes back as
+`basic.return`, ahead of its confirm. kombu shows returns only to whoever asks for them, so they are asked for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from amqp import exceptions as amqp  # kombu's own AMQP driver; its errors reach us unwrapped
+from kombu.connection import Connection
+from kombu.exceptions import OperationalError
+from kombu.messaging import Producer
+
+from incentive_fleet.brokers.publishing import CONTENT_TYPE, Failure, Message
+from incentive_fleet.errors import BrokerUnavailable, SettingsError
+
+WINDOW = 500  # unconfirmed messages; 50 cost a third of the throughput, 1,000 won nothing (docs/adr)
+CONFIRM_TIMEOUT_S = 30.0  # from the last sign of life; below the 120 s after which Postgres ends an idle transaction
+CONNECT_TIMEOUT_S = 10.0
+PERSISTENT = 2  # delivery mode
+
+# A reply code closes the channel and with it the window; these say that the destination is wrong, not one message.
+DESTINATION_WRONG = (amqp.NotFound, amqp.AccessRefused, amqp.NotAllowed)
+
+
+class RabbitMqPublisher:
+    """See publishing.py for the promises. `url` is amqp:// or amqps://."""
+
+    def __init__(self, url: str, exchange: str, *, window: int = WINDOW, confirm_timeout_s: float = CONFIRM_TIMEOUT_S):
+        if not url.startswith(("amqp://", "amqps://")):
+            raise SettingsError("INCENTIVES_RABBITMQ_URL must begin with amqp:// or amqps://.")
+        self._url = url
+        self._exchange = exchange
+        self._window = window
+        self._confirm_timeout_s = confirm_timeout_s
+        self._connection: Any = None
+        self._producer: Any = None
+        self._messages: Sequence[Message] = ()
+        self._on_their_way: dict[int, int] = {}  # delivery tag -> index into _messages
+        self._published = 0  # the channel's last delivery tag
+        self._failures: dict[int, Failure] = {}
+
+    def check(self) -> None:
+        """Raise SettingsError when the exchange is missing or the login refused, BrokerUnavailable when away."""
+        with self._mapped_errors():
+            self._open()
+            # The type and the durability are not compared when the declaration is passive.
+            self._producer.channel.exchange_declare(self._exchange, "topic", passive=True)
+
+    def publish(self, messages: Sequence[Message]) -> list[Failure]:
+        """Publish each message and wait until each is confirmed or returned; see publishing.py."""
+        failures: dict[int, Failure] = {}
+        spans = [(0, len(messages))]
+        while spans:  # at most two spans a message: each that is not done is halved
+            start, end = spans.pop()
+            if start == end:
+                continue
+            try:
+                done = self._publish_span(messages[start:end])
+            except amqp.PreconditionFailed as error:  # one message too large closes the channel for all of its window
+                if end - start == 1:
+                    failures[start] = Failure(start, "refused", f"RabbitMQ: {error.reply_text}")
+                else:
+                    middle = (start + end) // 2
+                    spans += [(middle, end), (start, middle)]
+                continue
+            failures.update((start + f.index, Failure(start + f.index, f.reason, f.detail)) for f in done)
+        return [failures[index] for index in sorted(failures)]
+
+    def close(self) -> None:
+        """Close the connection; what is unconfirmed stays unknown."""
+        if self._connection is not None:
+            with contextlib.suppress(OSError, amqp.AMQPError, OperationalError):  # it may be gone: that is the aim
+                self._connection.release()
+        self._abandon()
+
+    def _abandon(self) -> None:
+        """Drop the connection without a word to a broker that may not be listening."""
+        connection, self._connection, self._producer = self._connection, None, None
+        self._on_their_way.clear()
+        if connection is not None:
+            connection.collect()
+
+    def __enter__(self) -> RabbitMqPublisher:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _publish_span(self, messages: Sequence[Message]) -> list[Failure]:
+        with self._mapped_errors():
+            self._open()
+            self._messages, self._failures = messages, {}
+            for index, message in enumerate(messages):
+                self._published += 1
+                self._on_their_way[self._published] = index
+                self._send(message)
+                self._wait_until(self._window - 1)
+            self._wait_until(0)
+            return list(self._failures.values())
+
+    def _send(self, message: Message) -> None:
+        properties = {"message_id": message.id} if message.id else {}
+        self._producer.publish(
+            message.body,
+            exchange=self._exchange,
+            routing_key=message.type or "",
+            mandatory=True,
+            delivery_mode=PERSISTENT,
+            content_type=CONTENT_TYPE,
+            content_encoding="utf-8",
+            **properties,
+        )
+
+    def _wait_until(self, on_their_way: int) -> None:
+        while len(self._on_their_way) > on_their_way:
+            self._connection.drain_events(timeout=self._confirm_timeout_s)
+
+    def _open(self) -> None:
+        if self._connection is not None:
+            with contextlib.suppress(TimeoutError):  # nothing to read: the broker has not hung up while we were idle
+                try:
+                    self._connection.drain_events(timeout=0)
+                except (OSError, amqp.ConnectionError) as error:
+                    if isinstance(error, TimeoutError):
+                        raise
+                    self._abandon()
+        if self._connection is None:
+            self._connect()
+
+    def _connect(self) -> None:
+        # No heartbeats: nobody would answer them between two calls. The driver's TCP keep-alive finds the dead.
+        timeouts = {"read_timeout": self._confirm_timeout_s, "write_timeout": self._confirm_timeout_s}
+        self._connection = Connection(
+            self._url, connect_timeout=CONNECT_TIMEOUT_S, heartbeat=0, transport_options=timeouts
+        )
+        # One more try at once, and the driver's own errors: whoever called decides how long to wait.
+        self._connection.ensure_connection(max_retries=1, interval_start=0, reraise_as_library_errors=False)
+        channel = self._connection.channel()
+        channel.confirm_select()
+        channel.events["basic_ack"].add(self._on_ack)
+        channel.events["basic_nack"].add(self._on_nack)
+        channel.events["basic_return"].add(self._on_return)
+        self._producer = Producer(channel, auto_declare=False)
+        self._published = 0
+        self._on_their_way.clear()
+
+    def _take(self, tag: int, multiple: bool) -> list[int]:
+        # Tags are in publishing order, so a multiple confirm covers a run from the front.
+        tags = [one for one in self._on_their_way if one <= tag] if multiple else [tag]
+        return [self._on_their_way.pop(one) for one in tags]
+
+    def _on_ack(self, tag: int, multiple: bool) -> None:
+        self._take(tag, multiple)
+
+    def _on_nack(self, tag: int, multiple: bool) -> None:
+        for index in self._take(tag, multiple):
+            self._failures[index] = Failure(
+                index, "nacked", "RabbitMQ could not take the message: a queue is full or lost"
+            )
+
+    def _on_return(self, error: Exception, exchange: str, routing_key: str, returned: Any) -> None:
+        # A return names no delivery tag. Equal messages share their fate, so the first of them that waits will do.
+        body = returned.body.encode() if isinstance(returned.body, str) else bytes(returned.body)
+        detail = f"no queue takes routing key {routing_key!r} of exchange {exchange!r}"
+        for index in self._on_their_way.values():
+            message = self._messages[index]
+            if index not in self._failures and message.body == body and (message.type or "") == routing_key:
+                self._failures[index] = Failure(index, "unroutable", detail)
+                return
+        raise AssertionError("RabbitMQ returned a message that is not on its way")
+
+    @contextlib.contextmanager
+    def _mapped_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except amqp.PreconditionFailed:
+            self._abandon()
+            raise
+        except DESTINATION_WRONG as error:
+            self._abandon()
+            hint = " Run `incentives topology apply`." if isinstance(error, amqp.NotFound) else ""
+            raise SettingsError(
+                f"RabbitMQ does not let us publish to exchange {self._exchange!r}: {error.reply_text}.{hint}"
+            ) from error
+        except (OSError, amqp.AMQPError, OperationalError) as error:
+            self._abandon()
+            raise BrokerUnavailable(f"RabbitMQ: {error or type(error).__name__}") from error

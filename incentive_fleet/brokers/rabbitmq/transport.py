@@ -1,0 +1,286 @@
+"""RabbitMQ as a transport: three quorum queues on one channel, acknowledgements many at a time. Promises: transport.py.
+
+It never declares a queue and never publishes on the connection that consumes: a broker in a memory or disk alarm stops
+reading from connections that publish, and acknowledgements are what ends such an alarm.
+
+A dead letter or retry that the broker refused or could not route is given back, and `settle` raises BrokerUnavailable once
+it has carried out the rest: the message comes again, meets the same outcome, and its queue may be there by then.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, assert_never
+
+from pika.spec import BasicProperties
+
+from incentive_fleet.brokers import message_headers
+from incentive_fleet.brokers.contract import Ack, DeadLetter, Delivery, Guarantees, Outcome, Release, Retry
+from incentive_fleet.brokers.rabbitmq.confirms import Publication
+from incentive_fleet.brokers.rabbitmq.headers import readable, sendable
+from incentive_fleet.brokers.rabbitmq.link import Incoming, Link
+from incentive_fleet.brokers.rabbitmq.management import Management, parameters
+from incentive_fleet.brokers.topology import dead_letter_exchange, rabbitmq_queues
+from incentive_fleet.errors import BrokerUnavailable
+from incentive_fleet.faults import reach
+from incentive_fleet.settings import Settings
+
+WINDOW: Final = 256  # publications awaiting their confirms at a time
+PERSISTENT: Final = 2
+# Between a delay queue and the source queue a message is counted in neither: for milliseconds, longer on a busy broker.
+RETURN_S: Final = 2.0
+DELIVERIES_SO_FAR: Final = "x-delivery-count"  # set by quorum queues from the second delivery on
+# What the broker itself wrote about an earlier life: it would mislead the next reader, and RabbitMQ before 4.0 would take
+# a published x-death for its own and find cycles in it.
+OF_THE_BROKER: Final = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-count", "x-acquired-count", "x-opt-")
+BACKOFF_FIRST_S: Final = 0.1
+BACKOFF_MOST_S: Final = 5.0  # the consumers' core pauses longer where need be
+
+NOTHING: Final[Mapping[str, str]] = {}
+
+
+@dataclass(slots=True, eq=False)
+class _Receipt:
+    link: Link
+    tag: int
+    properties: BasicProperties
+
+
+class RabbitmqTransport:
+    """One consumer. It connects at the first `receive`."""
+
+    guarantees = Guarantees(ordered=False, carries_failures=True, counts_deliveries=True, release_is_free=False)
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._parameters = parameters(settings)
+        self._queues = {names.source: names for names in rabbitmq_queues(settings)}
+        self._dead_letters = dead_letter_exchange(settings.prefix)
+        self._consuming: Link | None = None
+        self._publishing: Link | None = None
+        self._settled: set[int] = set()  # tags of the consuming link above the floor
+        self._floor = 0  # every tag up to here is settled
+        self._late: list[int] = []  # done, above the floor, and not acknowledged yet
+        self._given = 0  # deliveries handed out by the consuming link and not settled
+        self._returns_by = 0.0  # when every retry published here is back in its source queue
+        self._failures = 0
+        self._not_before = 0.0
+        self.skipped = 0  # settlements of what a link that is over had delivered
+
+    def receive(self, max_deliveries: int, wait_s: float) -> list[Delivery]:
+        """See transport.py."""
+        link = self._consumer(wait_s)
+        try:
+            arrived = link.take(max_deliveries, wait_s)
+        except BrokerUnavailable:
+            self._consuming = None  # the loss is told once; the next call makes a new link
+            raise
+        deliveries = [self._delivery(link, incoming) for incoming in arrived]
+        self._given += len(deliveries)
+        return deliveries
+
+    def _consumer(self, wait_s: float) -> Link:
+        link = self._consuming
+        if link is not None:
+            if link.alive:
+                return link
+            self._consuming = None
+            link.raise_if_over()
+        left = self._not_before - time.monotonic()
+        if left > 0:
+            time.sleep(min(left, wait_s))
+        if left > wait_s:
+            raise BrokerUnavailable(f"RabbitMQ: next attempt in {left - wait_s:.1f} s")
+        link = Link(self._parameters, queues=tuple(self._queues), prefetch=self._settings.prefetch)
+        try:
+            link.wait_until_open()
+        except BrokerUnavailable:
+            self._back_off()
+            raise
+        self._failures, self._floor, self._given, self._late = 0, 0, 0, []
+        self._settled.clear()
+        self._consuming = link
+        return link
+
+    def _back_off(self) -> None:
+        self._failures += 1
+        most = min(BACKOFF_FIRST_S * 2 ** min(self._failures, 10), BACKOFF_MOST_S, self._settings.pause_max_s)
+        self._not_before = time.monotonic() + random.uniform(most / 2, most)
+
+    def _publisher(self) -> Link:
+        link = self._publishing
+        if link is None or not link.alive:
+            link = self._publishing = Link(self._parameters)
+            link.wait_until_open()
+        return link
+
+    def _delivery(self, link: Link, incoming: Incoming) -> Delivery:
+        tag, queue, received, body = incoming
+        properties = readable(received)
+        raw = properties.headers
+        headers = {str(name): str(value) for name, value in raw.items()} if raw else NOTHING
+        return Delivery(
+            body,
+            queue,
+            "rabbitmq",
+            properties.message_id or "",
+            delivered_before(raw) + 1,
+            _Receipt(link, tag, properties),
+            headers,
+            message_headers.failure_in(headers) if headers else None,
+        )
+
+    def settle(self, outcomes: Sequence[tuple[Delivery, Outcome]]) -> None:
+        """See transport.py; also raises BrokerUnavailable where a dead letter or retry was not taken by the broker."""
+        held = [
+            (delivery, receipt, outcome) for delivery, receipt, outcome in _receipts(outcomes) if self._holds(receipt)
+        ]
+        self.skipped += len(outcomes) - len(held)
+        if not held:
+            return
+        done: list[int] = []
+        back: list[int] = []
+        copies: list[tuple[int, Publication]] = []
+        for delivery, receipt, outcome in held:
+            match outcome:
+                case Ack():
+                    done.append(receipt.tag)
+                case Release():
+                    back.append(receipt.tag)
+                case Retry() | DeadLetter():
+                    copies.append((receipt.tag, self._copy(delivery, receipt, outcome)))
+                case _:
+                    assert_never(outcome)
+        # What is settled already is acknowledged first, so that a publisher that is away does not hold it up.
+        self._acknowledge(done, back)
+        if copies:
+            reach("between-settles")
+            self._publish(copies)
+
+    def _holds(self, receipt: _Receipt) -> bool:
+        link = self._consuming
+        return receipt.link is link and link.alive and receipt.tag > self._floor and receipt.tag not in self._settled
+
+    def _publish(self, copies: Sequence[tuple[int, Publication]]) -> None:
+        taken: list[bool] = []
+        try:
+            for start in range(0, len(copies), WINDOW):
+                taken += self._publisher().publish([copy for _, copy in copies[start : start + WINDOW]])
+                reach("after-dead-letter")
+        finally:
+            taken += [False] * (len(copies) - len(taken))
+            tags = [tag for tag, _ in copies]
+            self._acknowledge(
+                [tag for tag, took in zip(tags, taken, strict=True) if took],
+                [tag for tag, took in zip(tags, taken, strict=True) if not took],
+            )
+        failed = Counter(copy.routing_key for (_, copy), took in zip(copies, taken, strict=True) if not took)
+        if failed:
+            raise BrokerUnavailable(
+                f"RabbitMQ refused or could not route copies for {dict(failed)}; is the topology applied?"
+            )
+
+    def _acknowledge(self, done: Sequence[int], back: Sequence[int]) -> None:
+        """Up to the oldest tag that is still with the caller, in one acknowledgement; what lies above follows later.
+
+        One acknowledgement a message would cost pika and the broker more than all the rest of a delivery.
+        """
+        link = self._consuming
+        if link is None or not link.alive or not (done or back):
+            return
+        self._given -= len(done) + len(back)
+        self._settled.update(done, back)
+        floor = self._floor
+        while floor + 1 in self._settled:
+            floor += 1
+            self._settled.discard(floor)
+        self._floor = floor
+        self._late += done
+        # The tag of a multiple acknowledgement must itself be outstanding, or RabbitMQ closes the channel.
+        up_to = max((tag for tag in self._late if tag <= floor), default=0)
+        self._late = [tag for tag in self._late if tag > floor]
+        if up_to or back:
+            link.acknowledge(up_to, (), back)
+        if len(self._late) > self._settings.prefetch // 2 or not link.undelivered:
+            self._acknowledge_late()
+
+    def _acknowledge_late(self) -> None:
+        late, self._late = self._late, []
+        if late and self._consuming is not None and self._consuming.alive:
+            self._consuming.acknowledge(0, late, ())
+
+    def _copy(self, delivery: Delivery, receipt: _Receipt, outcome: Retry | DeadLetter) -> Publication:
+        names = self._queues[delivery.queue]
+        if isinstance(outcome, Retry):
+            fitting = (retry for retry in names.retries if retry[0] >= outcome.after_s)
+            delay_s, step = next(fitting, names.retries[-1])
+            self._returns_by = max(self._returns_by, time.monotonic() + delay_s + RETURN_S)
+            exchange, routing_key = "", step
+            ours = {message_headers.FAILURE: message_headers.of_failure(outcome.failure)}
+        else:
+            exchange, routing_key = self._dead_letters, names.source
+            ours = message_headers.of_dead_letter(delivery, outcome)
+        raw = receipt.properties.headers or {}
+        kept = {name: value for name, value in raw.items() if not name.startswith(OF_THE_BROKER)}
+        properties = _with(receipt.properties, sendable({**kept, **ours}))
+        return Publication(exchange, routing_key, properties, delivery.body)
+
+    def idle(self) -> bool:
+        """See transport.py. What another process holds unacknowledged shows only over the management API.
+
+        Without that API it is missed, but a dead consumer's messages are ready again at once.
+        """
+        link = self._consumer(0)
+        if self._given or link.undelivered or time.monotonic() < self._returns_by:
+            return False
+        queues = [
+            name for names in self._queues.values() for name in (names.source, *(queue for _, queue in names.retries))
+        ]
+        if self._publisher().ready(queues):
+            return False
+        if self._settings.rabbitmq_management_url is None:
+            return True
+        seen = Management(self._settings).queues()
+        return all(int(str(seen.get(queue, {}).get("messages", 0))) == 0 for queue in queues)
+
+    def close(self) -> None:
+        """See transport.py."""
+        self._acknowledge_late()
+        links, self._consuming, self._publishing = (self._consuming, self._publishing), None, None
+        for link in links:
+            if link is not None:
+                link.close()
+
+
+def delivered_before(headers: Mapping[str, Any] | None) -> int:
+    """How often the broker says that it delivered the message before. A sender may put anything under that name, and on
+    the first delivery the broker leaves it as it is."""
+    count = (headers or {}).get(DELIVERIES_SO_FAR, 0)
+    return count if isinstance(count, int) and count >= 0 else 0
+
+
+def _receipts(outcomes: Iterable[tuple[Delivery, Outcome]]) -> Iterable[tuple[Delivery, _Receipt, Outcome]]:
+    for delivery, outcome in outcomes:
+        assert isinstance(delivery.receipt, _Receipt)
+        yield delivery, delivery.receipt, outcome
+
+
+def _with(properties: BasicProperties, headers: Mapping[str, Any]) -> BasicProperties:
+    """The sender's properties with other headers; persistent, and without a per-message TTL, which would drop it."""
+    return BasicProperties(
+        content_type=properties.content_type,
+        content_encoding=properties.content_encoding,
+        headers=dict(headers),
+        delivery_mode=PERSISTENT,
+        priority=properties.priority,
+        correlation_id=properties.correlation_id,
+        reply_to=properties.reply_to,
+        message_id=properties.message_id,
+        timestamp=properties.timestamp,
+        type=properties.type,
+        app_id=properties.app_id,
+    )

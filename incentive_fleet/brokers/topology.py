@@ -1,0 +1,226 @@
+"""What exists on the brokers: every topic, exchange, queue and binding with its arguments, as plain data from the settings.
+
+The one place that knows names and arguments; docs/topology.md gives each its reason. It never talks to a broker:
+brokers/declare.py has the two appliers carry it out, and adapters look names up here but create nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from incentive_fleet import names
+from incentive_fleet.settings import Settings
+
+# The event's type and what its queues are called. An event of unknown type, or of none, goes to the first.
+SOURCES: Final = (
+    ("order-placed.v1", "order-placed"),
+    ("order-refunded.v1", "order-refunded"),
+    ("delivery-completed.v1", "delivery-completed"),
+)
+CATCH_ALL: Final = "order-placed.v1"
+
+BACKSTOP_DELIVERIES: Final = 1_000  # also SQS's own maximum for maxReceiveCount; killed consumers count against it
+NEVER_DROPPED: Final = 1_000_000  # RabbitMQ 4 drops from a quorum queue at 20 deliveries unless told; 3.10 takes no -1
+RETENTION_S: Final = 1_209_600  # 14 days, the longest that SQS keeps a message
+SQS_MESSAGE_BYTES: Final = 1_048_576  # SQS's largest message, attributes included (256 KiB until August 2025)
+PARKED_BYTES: Final = 1 << 30  # of outcomes that nobody has bound a queue for
+
+Broker = Literal["aws", "rabbitmq"]
+Argument = str | int
+
+
+@dataclass(frozen=True, slots=True)
+class QueueNames:
+    """One event type's queues on one broker."""
+
+    type: str
+    source: str
+    dead_letters: str
+    retries: tuple[tuple[float, str], ...] = ()  # (delay in seconds, queue), shortest first; RabbitMQ alone has them
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    name: str
+    type: Literal["topic", "fanout", "direct"]
+    arguments: Mapping[str, Argument] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    name: str
+    arguments: Mapping[str, Argument]
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    exchange: str
+    queue: str
+    routing_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class RabbitmqTopology:
+    """Durable all; exchanges come before what refers to them."""
+
+    exchanges: tuple[Exchange, ...]
+    queues: tuple[Queue, ...]
+    bindings: tuple[Binding, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """An SQS queue of the events topic, with raw delivery and the values of `type` that it takes."""
+
+    queue: str
+    dead_letters: str
+    filter_policy: Mapping[str, list[object]]
+
+
+@dataclass(frozen=True, slots=True)
+class AwsTopology:
+    topics: tuple[str, ...]
+    events_topic: str
+    subscriptions: tuple[Subscription, ...]
+    source_attributes: Mapping[str, str]  # of the subscribed queues; redrive and access policy need ARNs and come after
+    dead_letter_attributes: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What `apply` did to one thing, or could not do."""
+
+    broker: Broker
+    name: str
+    action: Literal["created", "updated", "refused"]
+    detail: str = ""  # for "refused", what differs; nothing is ever deleted to make it fit
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """One thing that is not as it should be."""
+
+    broker: Broker
+    name: str
+    attribute: str  # "exists" when the whole thing is missing
+    actual: str
+    wanted: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    drift: tuple[Drift, ...]
+    unseen: tuple[str, ...]  # sentences for people: what could not be looked at, and which setting would help
+
+
+def sqs_queues(settings: Settings) -> tuple[QueueNames, ...]:
+    """The SQS queues, the catch-all first."""
+    return tuple(
+        QueueNames(type_, f"{settings.prefix}-{word}", f"{settings.prefix}-{word}-dlq") for type_, word in SOURCES
+    )
+
+
+def rabbitmq_queues(settings: Settings) -> tuple[QueueNames, ...]:
+    """The RabbitMQ queues, the catch-all first."""
+    delays = sorted(settings.retry_delays_s)
+    return tuple(
+        QueueNames(
+            type_,
+            source := f"{settings.prefix}.{word}",
+            f"{source}.dlq",
+            tuple((delay, f"{source}.retry-{step}") for step, delay in enumerate(delays, 1)),
+        )
+        for type_, word in SOURCES
+    )
+
+
+def dead_letter_exchange(prefix: str) -> str:
+    """Direct; the routing key is the source queue's name."""
+    return f"{prefix}.dead-letters"
+
+
+def rabbitmq(settings: Settings) -> RabbitmqTopology:
+    """Everything on RabbitMQ."""
+    events = names.events_exchange(settings.prefix)
+    outcomes = names.outcomes_exchange(settings.prefix)
+    dead = dead_letter_exchange(settings.prefix)
+    unrouted_events, unrouted_outcomes = f"{events}.unrouted", f"{outcomes}.unrouted"
+    queues = rabbitmq_queues(settings)
+    catch_all = next(queue.source for queue in queues if queue.type == CATCH_ALL)
+    return RabbitmqTopology(
+        exchanges=(
+            Exchange(unrouted_events, "fanout"),
+            Exchange(unrouted_outcomes, "fanout"),
+            Exchange(events, "topic", {"alternate-exchange": unrouted_events}),
+            Exchange(outcomes, "topic", {"alternate-exchange": unrouted_outcomes}),
+            Exchange(dead, "direct"),
+        ),
+        queues=(*(queue for group in queues for queue in _queues_of(group, dead)), _parking(unrouted_outcomes)),
+        bindings=(
+            *(Binding(events, queue.source, queue.type) for queue in queues),
+            *(Binding(dead, queue.dead_letters, queue.source) for queue in queues),
+            Binding(unrouted_events, catch_all, ""),
+            Binding(unrouted_outcomes, unrouted_outcomes, ""),
+        ),
+    )
+
+
+def _queues_of(group: QueueNames, dead_letters: str) -> tuple[Queue, ...]:
+    source = _at_least_once(dead_letters, group.source) | {"x-delivery-limit": BACKSTOP_DELIVERIES}
+    dead: dict[str, Argument] = {"x-queue-type": "quorum", "x-delivery-limit": NEVER_DROPPED}
+    retries = (
+        Queue(name, _at_least_once("", group.source) | {"x-message-ttl": round(delay * 1_000)})
+        for delay, name in group.retries
+    )
+    return (Queue(group.source, source), Queue(group.dead_letters, dead), *retries)
+
+
+def _at_least_once(exchange: str, routing_key: str) -> dict[str, Argument]:
+    # RabbitMQ dead-letters at least once only from quorum queues that refuse new messages rather than drop old ones.
+    return {
+        "x-queue-type": "quorum",
+        "x-dead-letter-exchange": exchange,
+        "x-dead-letter-routing-key": routing_key,
+        "x-dead-letter-strategy": "at-least-once",
+        "x-overflow": "reject-publish",
+    }
+
+
+def _parking(name: str) -> Queue:
+    # Outcomes that nobody has bound a queue for: the newest are kept for two weeks, in bounded space, so that the relay
+    # never blocks. The outbox in Postgres still holds every one of them.
+    return Queue(
+        name,
+        {
+            "x-queue-type": "quorum",
+            "x-delivery-limit": NEVER_DROPPED,
+            "x-message-ttl": RETENTION_S * 1_000,
+            "x-max-length-bytes": PARKED_BYTES,
+            "x-overflow": "drop-head",
+        },
+    )
+
+
+def aws(settings: Settings) -> AwsTopology:
+    """Everything on SNS and SQS."""
+    others: list[object] = [type_ for type_, _ in SOURCES if type_ != CATCH_ALL]
+    # Either may hold. The order is free on AWS; moto's emulation gives up at anything-but when the attribute is absent.
+    catch_all: list[object] = [{"exists": False}, {"anything-but": others}]
+    events = names.events_topic(settings.prefix)
+    kept = {"MessageRetentionPeriod": str(RETENTION_S), "MaximumMessageSize": str(SQS_MESSAGE_BYTES)}
+    return AwsTopology(
+        topics=(events, names.outcomes_topic(settings.prefix)),
+        events_topic=events,
+        subscriptions=tuple(
+            Subscription(
+                queue.source,
+                queue.dead_letters,
+                {names.TYPE_ATTRIBUTE: catch_all if queue.type == CATCH_ALL else [queue.type]},
+            )
+            for queue in sqs_queues(settings)
+        ),
+        source_attributes=kept | {"VisibilityTimeout": str(settings.sqs_visibility_s)},
+        dead_letter_attributes=kept,
+    )

@@ -1,0 +1,66 @@
+"""`incentives anomalies` and `anomalies resolve`."""
+
+from __future__ import annotations
+
+import getpass
+import os
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from incentive_fleet.cli.command_line import emit, format_option, open_reader, settings
+
+if TYPE_CHECKING:
+    from incentive_fleet.ledger.anomalies import AnomalyRecord
+
+
+@click.group(invoke_without_command=True)
+@click.option("--all", "include_resolved", is_flag=True, help="Resolved ones too.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True)
+@format_option
+@click.pass_context
+def anomalies(ctx: click.Context, /, include_resolved: bool, limit: int, output: str) -> None:
+    """Orders that a person should look at: refunds of more than was bought, of unknown lines, in another currency."""
+    if ctx.invoked_subcommand is not None:
+        return
+    from incentive_fleet.ledger.anomalies import list_anomalies
+
+    with open_reader(settings(), "anomalies") as connection:
+        records = list_anomalies(connection, limit=limit, include_resolved=include_resolved)
+    emit({"anomalies": records}, output, lambda console: console.print(_table(records) if records else "None is open."))
+
+
+def _table(records: list[AnomalyRecord]) -> Any:
+    from rich.table import Table
+
+    table = Table("order", "reason", "subject", "noticed", "resolved")
+    for one in records:
+        resolved = f"{one.resolved_at} by {one.resolved_by}: {one.resolution}" if one.resolved_at else ""
+        table.add_row(one.order_id, one.reason, one.subject, one.noticed_at, resolved)
+    return table
+
+
+@anomalies.command()
+@click.argument("order_id")
+@click.argument("reason_code")
+@click.argument("subject")
+@click.option("--reason", required=True, help="What came of it; kept with the anomaly.")
+@click.option("--actor", envvar="INCENTIVES_ACTOR", help="Who resolves it; the operating system's user, if not given.")
+@format_option
+def resolve(order_id: str, reason_code: str, subject: str, reason: str, actor: str | None, output: str) -> None:
+    """Resolve an anomaly: ORDER_ID REASON_CODE SUBJECT as `incentives anomalies` lists them."""
+    from incentive_fleet.ledger.anomalies import resolve_anomaly
+
+    with open_reader(settings(), "anomalies resolve") as connection:
+        record = resolve_anomaly(
+            connection, order_id, reason_code, subject, actor or _user(), reason, datetime.now(UTC)
+        )
+    emit(record, output, lambda console: console.print(f"{order_id}: {reason_code} {subject} is resolved."))
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container may run as a user without a name
+        return f"uid-{os.getuid()}"

@@ -1,0 +1,70 @@
+"""`incentives backfill FILE`."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from incentive_fleet.cli.command_line import (
+    emit,
+    existing_file,
+    fail,
+    format_option,
+    open_session,
+    progress_bar,
+    settings,
+)
+
+
+@click.command("backfill")
+@click.argument("file", type=existing_file)
+@click.option(
+    "--rejects", type=click.Path(dir_okay=False, writable=True, path_type=Path), help="JSON lines, one a reject."
+)
+@click.option("--strict", is_flag=True, help="Exit 1 when anything was rejected.")
+@format_option
+def backfill_command(file: Path, rejects: Path | None, strict: bool, output: str) -> None:
+    """Apply the events of FILE.jsonl[.gz] in its order, through the same core, without a broker. Safe to repeat."""
+    from incentive_fleet.consumers.backfill import backfill
+    from incentive_fleet.consumers.core import Core
+
+    if rejects is not None and not rejects.parent.is_dir():
+        fail(f"--rejects is {str(rejects)!r}: its folder does not exist", code=2)
+    values = settings()
+    size = file.stat().st_size
+    started = time.perf_counter()
+    with open_session(values, "backfill") as session, progress_bar("backfill", size) as progress:
+        core = Core(session, values.retry_delays_s, clock=lambda: datetime.now(UTC))
+
+        def show(events: int, bytes_read: int) -> None:
+            progress(bytes_read, f"{events} events, {events / (time.perf_counter() - started):,.0f}/s")
+
+        try:
+            summary = backfill(core, file, batch_size=values.batch_size, rejects_path=rejects, progress=show)
+        except (OSError, EOFError) as error:
+            fail(f"{file}: cannot be read: {error}; what came before is applied, and backfilling again is safe")
+    seconds = time.perf_counter() - started
+    document = {
+        "events": summary.events,
+        "applied": summary.counts["applied"],
+        "waiting": summary.counts["waiting"],
+        "duplicates": summary.counts["duplicate"],
+        "rejected": dict(sorted(summary.rejects.items())),
+        "seconds": round(seconds, 3),
+        "events_per_second": round(summary.events / seconds, 1),
+    }
+    rejected = ", ".join(f"{count} {reason}" for reason, count in sorted(summary.rejects.items())) or "none"
+    emit(
+        document,
+        output,
+        lambda console: console.print(
+            f"{summary.events} events in {seconds:.1f} s ({document['events_per_second']:,}/s): "
+            f"{document['applied']} applied, {document['waiting']} wait for their order, "
+            f"{document['duplicates']} duplicates; rejected: {rejected}."
+        ),
+    )
+    if strict and summary.rejects:
+        raise SystemExit(1)

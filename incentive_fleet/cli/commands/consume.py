@@ -1,0 +1,71 @@
+"""`incentives consume`."""
+
+from __future__ import annotations
+
+import signal
+import time
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING
+
+import click
+
+from incentive_fleet.cli.command_line import emit, format_option, progress_bar, settings
+
+if TYPE_CHECKING:
+    from incentive_fleet.consumers.supervisor import Fleet
+    from incentive_fleet.consumers.worker import Source
+
+COLLECT_S = 1.0  # the dead-letter queues are empty when nothing came from them for so long
+
+
+@click.command()
+@click.option("--from", "source", type=click.Choice(["sqs", "rabbitmq", "all"]), required=True, help="Which broker.")
+@click.option("--processes", type=click.IntRange(1, 64), default=1, show_default=True, help="Worker processes.")
+@click.option(
+    "--until-idle",
+    type=click.FloatRange(0.1, 86_400),
+    is_flag=False,
+    flag_value=30.0,
+    metavar="SECONDS",
+    help="End after SECONDS (30 if none are given) without a message, when the queues hold nothing ready, delayed or in flight.",
+)
+@click.option(
+    "--collect/--no-collect", default=True, show_default=True, help="Bring dead letters into Postgres meanwhile."
+)
+@format_option
+def consume(source: str, processes: int, until_idle: float | None, collect: bool, output: str) -> None:
+    """Run the fleet. SIGTERM and SIGINT drain it within INCENTIVES_DRAIN_S seconds; workers that die are restarted."""
+    from incentive_fleet.consumers.health import serve_health
+    from incentive_fleet.consumers.supervisor import Fleet
+    from incentive_fleet.dead_letters.collector import collecting
+    from incentive_fleet.logs import log_json
+
+    values = settings()
+    sources: list[Source] = ["sqs", "rabbitmq"] if source == "all" else [source]  # type: ignore[list-item]
+    values.need_for([*sources, "database"])
+    log_json()
+    fleet = Fleet(sources, processes, values, until_idle)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: fleet.stop())
+    started = time.perf_counter()
+    collector: AbstractContextManager[object] = nullcontext()
+    if collect:
+        collector = collecting(sources, values, drain_s=None if until_idle is None else COLLECT_S)
+    with serve_health(values, sources, fleet), collector, progress_bar("consuming", None) as progress:
+        fleet.on_tick = lambda fleet: progress(0, _line(fleet, time.perf_counter() - started))
+        healthy = fleet.run()
+    counts = dict(sorted(fleet.counts().items()))
+    emit(
+        {"counts": counts, "seconds": round(time.perf_counter() - started, 3), "healthy": healthy},
+        output,
+        lambda console: console.print(", ".join(f"{n} {what}" for what, n in counts.items()) or "nothing came"),
+    )
+    if not healthy:
+        raise SystemExit(1)
+
+
+def _line(fleet: Fleet, seconds: float) -> str:
+    counts = fleet.counts()
+    handled = sum(counts[verdict] for verdict in ("applied", "waiting", "duplicate", "conflict"))
+    dead = sum(count for name, count in counts.items() if name.startswith("dead-letter:"))
+    return f"{handled:,} events, {handled / seconds:,.0f}/s, {dead} dead letters{', paused' if fleet.paused else ''}"

@@ -1,0 +1,99 @@
+"""`incentives demo`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from incentive_fleet.cli.command_line import emit, format_option
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from incentive_fleet.embedded.demo import Story
+
+
+@click.command()
+@click.option("--orders", type=click.IntRange(20, 5_000), default=300, show_default=True)
+@click.option("--seed", type=int, default=1, show_default=True)
+@format_option
+def demo(orders: int, seed: int, output: str) -> None:
+    """See all of it work on embedded parts, in under a minute. Leaves nothing running."""
+    from rich.console import Console
+
+    from incentive_fleet.embedded import running
+    from incentive_fleet.embedded.demo import play, settings_of
+
+    started = time.perf_counter()
+    errors = Console(stderr=True)
+    with errors.status("starting Postgres, RabbitMQ, SNS and SQS") as status:
+        said: list[str] = []
+
+        def tell(sentence: str) -> None:
+            status.update(sentence)
+            head = sentence.split(":", maxsplit=1)[0]
+            if not sys.stderr.isatty() and head not in said:
+                said.append(head)
+                click.echo(f"{time.perf_counter() - started:5.1f} s  {head}", err=True)
+
+        with running(tell=lambda sentence: click.echo(sentence, err=True)) as parts:
+            with settings_of(parts) as settings:
+                story = play(parts, settings, orders, seed, tell)
+            tell("stopping the parts")
+    seconds = time.perf_counter() - started
+    emit(_document(story, seconds), output, lambda console: _show(console, story, seconds))
+    if not (story.verified.sound and story.equal_to_calm_run):
+        raise SystemExit(1)
+
+
+def _document(story: Story, seconds: float) -> dict[str, object]:
+    return {
+        "events": story.events,
+        "published": story.published,
+        "counts": story.counts,
+        "outcomes": story.outcomes.published,
+        "dead_letters": [
+            {"reason": letter.reason, "detail": letter.detail, "queue": letter.source_queue}
+            for letter in story.dead_letters
+        ],
+        "statement": story.statement,
+        "sound": story.verified.sound,
+        "transfers": story.verified.transfers,
+        "accounts": story.accounts,
+        "equal_to_calm_run": story.equal_to_calm_run,
+        "seconds": round(seconds, 1),
+    }
+
+
+def _show(console: Console, story: Story, seconds: float) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    from incentive_fleet.cli.commands.statements import show_wallet
+
+    ways = ", ".join(f"{count} through {name}" for name, count in story.published.items())
+    console.print(f"[bold]{story.events} events[/bold], published as {ways}: repeated, out of order, poison among them")
+    for name, count in story.counts.items():
+        console.print(f"  {count:>6} {name}")
+    outcomes = ", ".join(f"{count} to {name}" for name, count in story.outcomes.published.items())
+    console.print(f"  outcomes published: {outcomes}\n")
+    console.print("[bold]Dead letters[/bold] (incentives dlq list)")
+    table = Table("reason", "queue", "detail", box=SIMPLE_HEAD, pad_edge=False)
+    for letter in story.dead_letters:
+        table.add_row(letter.reason, letter.source_queue, letter.detail)
+    console.print(table)
+    console.print("[bold]One customer's statement[/bold] (incentives wallet)")
+    show_wallet(console, story.statement)
+    faults = sum(check.faults for check in story.verified.checks)
+    console.print(
+        f"[bold]Ledger[/bold] (incentives ledger verify): {story.verified.transfers:,} transfers, "
+        f"{len(story.verified.checks)} checks, {faults or 'no'} faults"
+    )
+    equal = "equal" if story.equal_to_calm_run else "[red]DO NOT equal[/red]"
+    console.print(
+        f"All {story.accounts:,} balances {equal} those of a calm run of the same events, each once, in order."
+    )
+    console.print(f"{seconds:.1f} s; nothing is left running.")

@@ -1,0 +1,124 @@
+"""`incentives dlq`: dead letters from pager to empty queue. Every rule lives in dead_letters."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from incentive_fleet.cli.command_line import emit, fail, format_option, open_reader, open_session, settings
+from incentive_fleet.cli.commands.dlq_acts import discard, edit, replay, restore
+from incentive_fleet.cli.commands.dlq_options import filter_options, filters_of, id_argument, limit_option
+
+if TYPE_CHECKING:
+    from incentive_fleet.consumers.worker import Source
+
+
+@click.group()
+def dlq() -> None:
+    """Dead letters: list, rehearse, edit, replay, discard.
+
+    `consume` collects them from the brokers while it runs; `dlq collect` does so alone.
+    """
+
+
+@dlq.command()
+@click.option("--from", "source", type=click.Choice(["sqs", "rabbitmq", "all"]), default="all", show_default=True)
+@click.option(
+    "--until-idle",
+    type=click.FloatRange(0.1, 86_400),
+    is_flag=False,
+    flag_value=5.0,
+    metavar="SECONDS",
+    help="End after SECONDS (5 if none are given) without a dead letter, when the queues hold none.",
+)
+@format_option
+def collect(source: str, until_idle: float | None, output: str) -> None:
+    """Bring dead letters from the brokers into the database, until told to stop. 'all' means all that are configured."""
+    from incentive_fleet.dead_letters.collector import run_collector
+    from incentive_fleet.logs import log_json
+
+    values = settings()
+    configured: dict[Source, bool] = {"sqs": bool(values.aws_region), "rabbitmq": bool(values.rabbitmq_url)}
+    sources = [name for name, there in configured.items() if source == name or (source == "all" and there)]
+    if not sources:
+        fail("Neither AWS_REGION nor INCENTIVES_RABBITMQ_URL is set: there is no broker to collect from.", 2)
+    values.need_database_url()
+    log_json()
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    counts = {"new": 0, "returned": 0, "again": 0, "same": 0} | run_collector(sources, values, stop, until_idle)
+    emit({"collected": counts}, output, lambda console: console.print(", ".join(f"{n} {k}" for k, n in counts.items())))
+
+
+@dlq.command("list")
+@filter_options()
+@click.option("--group", is_flag=True, help="One line a cause, with counts.")
+@limit_option
+@format_option
+def list_command(group: bool, limit: int, output: str, **given: Any) -> None:
+    """Dead letters, the ones seen last first. Without --status, those that are open or being replayed."""
+    from incentive_fleet.dead_letters import documents, printing, store
+
+    now = datetime.now(UTC)
+    wanted = filters_of(given, now)
+    with open_reader(settings(), "dlq list") as connection:
+        total = store.count_letters(connection, wanted)
+        if group:
+            groups = store.group_letters(connection, wanted, limit=limit)
+            document: dict[str, Any] = {"total": total, "groups": groups}
+            emit(document, output, lambda console: printing.print_groups(console, groups, now))
+            return
+        letters = store.list_letters(connection, wanted, limit=limit)
+    document = {"total": total, "dead_letters": [documents.letter_summary(letter, now) for letter in letters]}
+    emit(document, output, lambda console: printing.print_list(console, letters, total, now))
+
+
+@dlq.command()
+@id_argument
+@click.option("--effect", is_flag=True, help="Also rehearse a replay: the transfers that it would book.")
+@format_option
+def show(number: int, effect: bool, output: str) -> None:
+    """One dead letter: body, error, history; with --effect what a replay would do."""
+    from incentive_fleet.dead_letters import acts, documents, printing, rehearsal, store
+
+    now, values = datetime.now(UTC), settings()
+    with open_reader(values, "dlq show") as connection:
+        letter = store.get_letter(connection, number)
+        history = acts.list_acts(connection, number)
+        later = store.later_ids(connection, number)
+    rehearsed = None
+    if effect:
+        with open_session(values, "dlq show") as session:
+            rehearsed = rehearsal.rehearse(session, [letter])[0]
+    document = documents.letter_document(
+        letter, now, history=history, later=later, effect=None if rehearsed is None else rehearsal.document(rehearsed)
+    )
+    emit(
+        document,
+        output,
+        lambda console: printing.print_letter(console, letter, now, history=history, later=later, effect=rehearsed),
+    )
+
+
+@dlq.command()
+@click.argument("number", type=click.IntRange(1, 2**63 - 1), metavar="[ID]", required=False)
+@limit_option
+@format_option
+def history(number: int | None, limit: int, output: str) -> None:
+    """The audit trail of one dead letter or of all: who did what, when, why, before and after."""
+    from incentive_fleet.dead_letters import acts, printing, store
+
+    with open_reader(settings(), "dlq history") as connection:
+        if number is not None:
+            store.get_letter(connection, number)
+        rows = acts.list_acts(connection, number, limit=limit)
+    emit({"acts": rows}, output, lambda console: printing.print_history(console, rows))
+
+
+for _command in (edit, replay, discard, restore):
+    dlq.add_command(_command)

@@ -1,0 +1,147 @@
+"""What the `dlq` commands share: filters, selections, and the question before more than one letter is touched."""
+
+from __future__ import annotations
+
+import getpass
+import re
+import sys
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+from incentive_fleet.cli.command_line import fail, open_reader
+from incentive_fleet.settings import Settings
+
+if TYPE_CHECKING:
+    from incentive_fleet.dead_letters.acts import By
+    from incentive_fleet.dead_letters.letter import Letter
+    from incentive_fleet.dead_letters.store import Filters
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+SAMPLE: Final = 5  # letters shown before a question
+UNITS_S: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+UNFINISHED: Final = "unfinished"  # open, or claimed by a replay
+
+
+actor_option = click.option(
+    "--actor",
+    envvar="INCENTIVES_ACTOR",
+    default=None,
+    help="Who acts, for the audit trail; by default the login's name.",
+)
+yes_option = click.option("--yes", is_flag=True, help="Do not ask before touching more than one.")
+ids_argument = click.argument("ids", nargs=-1, type=click.IntRange(1, 2**63 - 1), metavar="ID...")
+id_argument = click.argument("number", type=click.IntRange(1, 2**63 - 1), metavar="ID")
+limit_option = click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
+
+
+class Age(click.ParamType[timedelta]):
+    """A length of time: 90s, 15m, 2h, 3d or 1w."""
+
+    name = "age"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
+        if isinstance(value, timedelta):
+            return value
+        match = re.fullmatch(r"(\d{1,6})([smhdw])", str(value))
+        if match is None:
+            self.fail(f"{value!r} is not an age like 90s, 15m, 2h, 3d or 1w", param, ctx)
+        return timedelta(seconds=int(match[1]) * UNITS_S[match[2]])
+
+
+FILTERS: Final = ("code", "type_", "order", "customer", "queue", "status", "cause", "older_than", "newer_than", "text")
+
+
+def filter_options(*code_names: str) -> Callable[[Command], Command]:
+    """The filters; `code_names` is what the one for reason codes is called where --reason means something else."""
+    options = [
+        click.option(
+            *(code_names or ("--reason", "--reason-code")), "code", metavar="CODE", help="Reason code, as listed."
+        ),
+        click.option("--type", "type_", metavar="TYPE", help="The event's type."),
+        click.option("--order", metavar="ORDER", help="The order's id."),
+        click.option("--customer", metavar="CUSTOMER", help="The customer's id, also of the order's other events."),
+        click.option("--queue", metavar="QUEUE", help="The source queue or the dead-letter queue."),
+        click.option("--cause", metavar="CAUSE", help="A group of `list --group`."),
+        click.option("--older-than", type=Age(), help="Last seen longer ago: 90s, 15m, 2h, 3d, 1w."),
+        click.option("--newer-than", type=Age(), help="Last seen less long ago."),
+        click.option("--text", metavar="TEXT", help="Found in the detail or the body; ASCII case is ignored."),
+        click.option(
+            "--status",
+            type=click.Choice(["open", "replaying", "replayed", "discarded", UNFINISHED, "any"]),
+            default=None,
+            help="By default what a command is for: open ones, for `restore` discarded ones.",
+        ),
+    ]
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def filters_of(given: dict[str, Any], now: datetime, default_status: str = UNFINISHED) -> Filters:
+    """The filters that the options gave."""
+    from incentive_fleet.dead_letters.store import Filters
+
+    status = given["status"] or default_status
+    statuses = {UNFINISHED: ("open", "replaying"), "any": None}.get(status, (status,))
+    older, newer = given["older_than"], given["newer_than"]
+    return Filters(
+        reason=given["code"],
+        type=given["type_"],
+        order=given["order"],
+        customer=given["customer"],
+        queue=given["queue"],
+        cause=given["cause"],
+        statuses=statuses,
+        seen_before=None if older is None else now - older,
+        seen_after=None if newer is None else now - newer,
+        text=given["text"],
+    )
+
+
+def by_whom(actor: str | None, reason: str = "") -> By:
+    from incentive_fleet.dead_letters.acts import By
+
+    return By(actor if actor is not None else getpass.getuser(), datetime.now(UTC), reason)
+
+
+def select(
+    values: Settings,
+    ids: Sequence[int],
+    given: dict[str, Any],
+    everything: bool,
+    now: datetime,
+    default_status: str = UNFINISHED,
+) -> tuple[list[int], list[Letter]]:
+    """The ids that the command is about, and the first few letters. Exit code 2 when it is not said which."""
+    from incentive_fleet.dead_letters import store
+
+    filtered = any(given[name] is not None for name in FILTERS)
+    if bool(ids) + filtered + everything != 1:
+        raise click.UsageError("say which: either IDs, or filters, or --all")
+    with open_reader(values, "dlq") as connection:
+        selected = sorted(set(ids)) or store.select_ids(connection, filters_of(given, now, default_status))
+        return selected, store.get_letters(connection, selected[:SAMPLE])
+
+
+def confirm_many(verb: str, count: int, sample: Sequence[Letter], yes: bool) -> None:
+    """Ask before more than one letter is touched; exit code 2 where nobody can answer, 1 where the answer is no."""
+    from incentive_fleet.dead_letters.documents import one_line
+
+    if count <= 1 or yes:
+        return
+    click.echo(f"This will {verb} {count:,} dead letters, such as:", err=True)
+    for letter in sample:
+        words = f"  {letter.id}  {letter.status}  {letter.reason}  {letter.order_id or ''}  {letter.detail}"
+        click.echo(one_line(words), err=True)
+    if not sys.stdin.isatty():
+        fail("Nobody is there to confirm it, so nothing was done: give --yes.", 2)
+    if not click.confirm(f"{verb.capitalize()} {count:,} dead letters?", default=False, err=True):
+        fail("Nothing was done.")

@@ -1,0 +1,31 @@
+"""`incentives expire --as-of T`."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import click
+
+from incentive_fleet.cli.command_line import MOMENT, emit, format_option, open_session, progress_bar, settings
+
+
+@click.command("expire")
+@click.option("--as-of", type=MOMENT, required=True, help="RFC 3339 time; lots whose expiry and grace lie before go.")
+@click.option("--grace-hours", type=click.IntRange(0, 8_760), help="Instead of INCENTIVES_EXPIRY_GRACE_HOURS (24).")
+@format_option
+def expire_command(as_of: datetime, grace_hours: int | None, output: str) -> None:
+    """Move what is left of expired lots to breakage. Safe to repeat, also twice at once."""
+    from incentive_fleet.ledger.expiry import expire_lots
+
+    values = settings()
+    grace = timedelta(hours=values.expiry_grace_hours if grace_hours is None else grace_hours)
+    with open_session(values, "expire") as session, progress_bar("expiring", None) as progress:
+        summary = expire_lots(session, as_of, grace, lambda wallets: progress(wallets, f"{wallets} wallets"))
+    moved = ", ".join(f"{amount} {currency}" for currency, amount in sorted(summary.moved.items())) or "nothing"
+    emit(
+        summary,
+        output,
+        lambda console: console.print(
+            f"{summary.lots} lots of {summary.wallets} wallets expired; to breakage: {moved} (minor units)."
+        ),
+    )

@@ -1,0 +1,90 @@
+"""`incentives ledger balances`, `verify` and `export`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from incentive_fleet.cli.command_line import MOMENT, emit, format_option, open_reader, settings
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from incentive_fleet.ledger.verify import Report
+
+
+@click.group()
+def ledger() -> None:
+    """Balances, verification and export."""
+
+
+@ledger.command()
+@click.option("--as-of", type=MOMENT, help="Only what lies before this time; all, if not given.")
+@click.option("--by", type=click.Choice(["booked", "happened"]), default="booked", show_default=True)
+@format_option
+def balances(as_of: datetime | None, by: str, output: str) -> None:
+    """Every account that is not zero, positive on its normal side, in minor units."""
+    from incentive_fleet.ledger.balances import read_balances
+
+    with open_reader(settings(), "ledger balances") as connection:
+        found = read_balances(connection, as_of=as_of, by="happened" if by == "happened" else "booked")
+    emit(found, output, lambda console: console.print(_balances(found)))
+
+
+def _balances(found: dict[str, int]) -> Any:
+    from rich.table import Table
+
+    table = Table("account", "currency", "balance")
+    table.columns[2].justify = "right"
+    for key, balance in found.items():
+        account, _, currency = key.rpartition("|")
+        table.add_row(account, currency, f"{balance:,}")
+    return table
+
+
+@ledger.command()
+@click.option(
+    "--sample", type=click.IntRange(1, 1_000), default=10, show_default=True, help="Bad rows shown of a check."
+)
+@format_option
+def verify(sample: int, output: str) -> None:
+    """Check the whole ledger by SQL, in one snapshot; name the first bad rows; exit 1 if there are any."""
+    from incentive_fleet.ledger.verify import verify as run
+
+    with open_reader(settings(), "ledger verify") as connection:
+        report = run(connection, sample)
+    emit(_report(report), output, lambda console: _show(console, report))
+    if not report.sound:
+        raise SystemExit(1)
+
+
+def _report(report: Report) -> dict[str, object]:
+    return {
+        "sound": report.sound,
+        "verified_at": report.verified_at,
+        "transfers": report.transfers,
+        "checks": report.checks,
+    }
+
+
+def _show(console: Console, report: Report) -> None:
+    for check in report.checks:
+        mark = "[green]ok[/green]   " if not check.faults else "[red]FAULT[/red]"
+        console.print(f"{mark} {check.name}: {check.description}")
+        for row in check.first:
+            console.print("      " + ", ".join(f"{name} {value}" for name, value in row.items()), markup=False)
+    faults = sum(check.faults for check in report.checks)
+    console.print(f"{report.transfers:,} transfers, {len(report.checks)} checks: {faults or 'no'} faults.")
+
+
+@ledger.command()
+@click.option("--format", "form", type=click.Choice(["hledger"]), default="hledger", show_default=True)
+def export(form: str) -> None:
+    """Print the ledger as a journal that `hledger check` accepts and whose balances equal ours."""
+    from incentive_fleet.ledger.export import export_hledger
+
+    with open_reader(settings(), f"ledger export {form}") as connection:
+        for text in export_hledger(connection):
+            click.echo(text, nl=False)

@@ -1,0 +1,53 @@
+"""`incentives publish FILE --to sns|rabbitmq`."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+import click
+
+from incentive_fleet.cli.command_line import emit, existing_file, fail, format_option, progress_bar, settings
+
+
+@click.command()
+@click.argument("file", type=existing_file)
+@click.option("--to", "destination", type=click.Choice(["sns", "rabbitmq"]), required=True)
+@click.option(
+    "--rate", type=click.FloatRange(0.1, 1_000_000), help="Events per second; as fast as it goes, if not given."
+)
+@click.option("--skip-bad", is_flag=True, help="Send the good lines although others are bad.")
+@click.option("--raw", is_flag=True, help="Send lines unchecked.")
+@format_option
+def publish(file: Path, destination: str, rate: float | None, skip_bad: bool, raw: bool, output: str) -> None:
+    """Publish the CloudEvents of FILE.jsonl[.gz], a line each. The whole file is checked first; a bad line is named."""
+    from incentive_fleet.brokers.registry import DESTINATIONS, open_events
+    from incentive_fleet.producers.event_file import publish_file
+
+    target = next(one for one in DESTINATIONS if one == destination)
+    with closing(open_events(settings(), target)) as publisher, progress_bar("publishing", None) as progress:
+        summary = publish_file(
+            file,
+            publisher,
+            rate=rate,
+            skip_bad=skip_bad,
+            raw=raw,
+            progress=lambda phase, done, total: progress(done, f"{phase}: {done:,}{f' of {total:,}' if total else ''}"),
+        )
+    per_second = summary.published / summary.seconds if summary.seconds else 0.0
+    emit(
+        summary,
+        output,
+        lambda console: console.print(
+            f"{summary.published} of {summary.lines} lines published and confirmed in {summary.seconds:.1f} s "
+            f"({per_second:,.0f}/s); {summary.bad} bad, {summary.failed} failed."
+        ),
+    )
+    named = [
+        f"line {line.number}: {line.reason}: {line.detail}" for line in (*summary.bad_lines, *summary.failed_lines)
+    ]
+    if not summary.ok:
+        nothing = ["nothing was sent; --skip-bad sends the good lines"] if summary.bad and not skip_bad else []
+        fail("\n".join([f"{file}: {summary.bad} bad lines, {summary.failed} failed", *nothing, *named]))
+    for line in named:
+        click.echo(f"{file}: {line}", err=True)

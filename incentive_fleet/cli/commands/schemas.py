@@ -1,0 +1,42 @@
+"""`incentives schemas write` and `check`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from incentive_fleet.cli.command_line import emit, format_option
+
+folder_option = click.option(
+    "--out", type=click.Path(file_okay=False, path_type=Path), default=Path("docs/events"), show_default=True
+)
+
+
+@click.group()
+def schemas() -> None:
+    """JSON Schemas and the AsyncAPI document of the events."""
+
+
+@schemas.command()
+@folder_option
+@format_option
+def write(out: Path, output: str) -> None:
+    """Write every document, from the models that check."""
+    from incentive_fleet.events.schemas import write_schemas
+
+    written = [str(path) for path in write_schemas(out)]
+    emit({"written": written}, output, lambda console: console.print("\n".join(written)))
+
+
+@schemas.command()
+@folder_option
+@format_option
+def check(out: Path, output: str) -> None:
+    """Compare the documents with the code. Exit 1 when they differ."""
+    from incentive_fleet.events.schemas import check_schemas
+
+    differences = check_schemas(out)
+    emit({"differences": differences}, output, lambda console: console.print("\n".join(differences) or "They agree."))
+    if differences:
+        raise SystemExit(1)

@@ -1,0 +1,90 @@
+"""The command line `incentives`. Commands are imported when they are called, so that --help answers at once."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Any
+
+import click
+
+# name -> (module, attribute, one line of help). The help stands here so that listing needs no import.
+COMMANDS: dict[str, tuple[str, str, str]] = {
+    "anomalies": ("anomalies", "anomalies", "Orders that a person should look at; resolve them with a reason."),
+    "backfill": ("backfill", "backfill_command", "Apply events from a file, without a broker."),
+    "campaigns": ("campaigns", "campaigns", "Load and list campaign terms."),
+    "consume": ("consume", "consume", "Run the fleet: consume events and apply their incentives."),
+    "db": ("db", "db", "The database's schema."),
+    "demo": ("demo", "demo", "See all of it work on embedded parts, in under a minute."),
+    "dlq": ("dlq", "dlq", "Dead letters: list, rehearse, edit, replay, discard."),
+    "down": ("parts", "down_command", "Stop the parts that `up` started."),
+    "expire": ("expire", "expire_command", "Move expired credit to breakage."),
+    "grant": ("grants", "grant", "Hand out credit, or take it back."),
+    "grants": ("grants", "grants", "Hand out credit in bulk."),
+    "ledger": ("ledger", "ledger", "Balances, verification and export."),
+    "order": ("statements", "order", "Everything about one order: facts, decision, transfers."),
+    "publish": ("publish", "publish", "Publish events from a file to SNS or RabbitMQ."),
+    "relay": ("relay", "relay", "Publish outcomes from the outbox."),
+    "schemas": ("schemas", "schemas", "JSON Schemas and the AsyncAPI document of the events."),
+    "topology": ("topology", "topology", "Topics, queues and exchanges: apply them, check them for drift."),
+    "up": ("parts", "up_command", "Start embedded Postgres, RabbitMQ and SNS/SQS, and keep them running."),
+    "waiting": ("waiting", "waiting", "Refunds and deliveries whose order never came."),
+    "wallet": ("statements", "wallet", "A customer's statement: balance, lots, transfers."),
+}
+
+
+class LazyGroup(click.Group):
+    """Knows its commands by name and imports one only to run it."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute, _ = COMMANDS[cmd_name]
+        command = getattr(importlib.import_module(f"incentive_fleet.cli.commands.{module}"), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name][2]) for name in self.list_commands(ctx)])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="incentive-fleet")
+def cli() -> None:
+    """Apply, reverse and reissue credits and coupons, exactly once in effect.
+
+    Settings come from the environment: INCENTIVES_DATABASE_URL, INCENTIVES_RABBITMQ_URL and what boto3 reads. Exit codes:
+    0 done, 1 refused or found faulty, 2 wrong use.
+    """
+
+
+def main() -> Any:
+    """Run the command line and end the process with its exit code; errors become one sentence on standard error."""
+    from incentive_fleet.errors import FleetError, SettingsError
+
+    try:
+        code = cli.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        code = 130
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except SettingsError as error:
+        click.echo(f"Error: {error}", err=True)
+        code = 2
+    except FleetError as error:
+        click.echo(f"Error: {error}", err=True)
+        code = 1
+    except BrokenPipeError:  # the reader of our output has had enough, like `head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""Why a dead letter is there: by our consumer's word or by the broker's own. No I/O here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from incentive_fleet.brokers import message_headers
+from incentive_fleet.brokers.dead_letters import REPLAY, Arrival
+from incentive_fleet.dead_letters.letter import cause_of, storable
+
+BROKER_REDRIVE: Final = "broker-redrive"  # SQS moved it: received too often
+DELIVERY_LIMIT: Final = "delivery-limit"  # RabbitMQ moved it: delivered too often
+UNEXPLAINED: Final = "unexplained"  # neither our consumer nor the broker said why: somebody put it there
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """The reason code, a sentence, what groups with it, and the history of an unexpected error."""
+
+    reason: str
+    detail: str
+    cause: str
+    failure: dict[str, Any] | None
+
+
+def why(arrival: Arrival) -> Why:
+    """Who gave it up and why. The consumer's own headers win: a broker never removes them."""
+    known = message_headers.failure_in(arrival.headers)
+    failure = None
+    if known is not None:
+        failure = asdict(known) | {"first_at": known.first_at.isoformat(), "last_at": known.last_at.isoformat()}
+        failure = {name: storable(value) if isinstance(value, str) else value for name, value in failure.items()}
+    reason = arrival.headers.get(message_headers.REASON, "")
+    detail = arrival.headers.get(message_headers.DETAIL, "")
+    if not reason:
+        reason, detail = _by_broker(arrival)
+    reason, detail = storable(reason), storable(detail)
+    return Why(reason, detail, cause_of(reason, detail, failure), failure)
+
+
+def _by_broker(arrival: Arrival) -> tuple[str, str]:
+    queue, word = arrival.source_queue, arrival.moved_by_broker
+    if arrival.transport == "sqs":
+        return BROKER_REDRIVE, f"SQS moved it from {queue}: received more often than its redrive policy allows"
+    if not word:
+        return UNEXPLAINED, f"found in {arrival.dead_letter_queue} without a reason from a consumer or the broker"
+    reason = DELIVERY_LIMIT if word == "delivery_limit" else f"broker-{word.replace('_', '-')}"
+    return reason, f"RabbitMQ moved it from {queue}: {word}"
+
+
+def replay_mark(headers: Mapping[str, str]) -> tuple[int, int] | None:
+    """(dead letter's id, number of the replay) that the message carries; None when it carries none that we wrote."""
+    number, _, nth = headers.get(REPLAY, "").partition(".")
+    bound = 18  # digits that fit a bigint; anybody may publish a header of this name
+    if number.isdecimal() and nth.isdecimal() and len(number) <= bound and len(nth) <= 9:
+        return int(number), int(nth)
+    return None

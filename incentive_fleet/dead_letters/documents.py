@@ -1,0 +1,102 @@
+"""Dead letters as JSON documents and as safe text: what `--format json` prints, and bodies a terminal can bear. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Final
+
+from incentive_fleet.dead_letters.acts import Act
+from incentive_fleet.dead_letters.editing import editable
+from incentive_fleet.dead_letters.letter import Letter
+
+HEX_BYTES: Final = 4_096  # of a body that is no text, on a terminal; JSON has all of it
+TEXT_CHARACTERS: Final = 100_000  # of a body on a terminal
+# Control characters but for line feed and tab, and what turns the direction of writing round: a body must not be able to
+# move an operator's cursor, or show another text than it holds.
+UNSAFE: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def visible(text: str) -> str:
+    """The text with every character that a terminal would obey written as its escape."""
+    return UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def one_line(text: str, most: int = 120) -> str:
+    """The beginning of a text for a cell of a table."""
+    flat = visible(text.replace("\n", " ").replace("\t", " "))
+    return flat if len(flat) <= most else flat[: most - 1] + "…"
+
+
+def pretty_body(body: bytes) -> str:
+    """A body for people: indented JSON, text as it is, or a dump of bytes when it is no text."""
+    try:
+        body.decode("utf-8")
+    except UnicodeDecodeError:
+        return _dump(body)
+    text = visible(editable(body))
+    return text if len(text) <= TEXT_CHARACTERS else text[:TEXT_CHARACTERS] + f"\n… ({len(body):,} bytes in all)"
+
+
+def _dump(body: bytes) -> str:
+    lines = []
+    for start in range(0, min(len(body), HEX_BYTES), 16):
+        part = body[start : start + 16]
+        shown = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in part)
+        lines.append(f"{start:08x}  {part.hex(' '):<47}  {shown}")
+    if len(body) > HEX_BYTES:
+        lines.append(f"… ({len(body):,} bytes in all)")
+    return "\n".join(lines) or "(empty)"
+
+
+def body_document(body: bytes) -> dict[str, str]:
+    """The whole body: `text` in the `encoding` that says how to read it, utf-8 or hex."""
+    try:
+        return {"encoding": "utf-8", "text": body.decode("utf-8")}
+    except UnicodeDecodeError:
+        return {"encoding": "hex", "text": body.hex()}
+
+
+def letter_summary(letter: Letter, now: datetime) -> dict[str, Any]:
+    """A letter as `list` has it."""
+    return {
+        "id": letter.id,
+        "status": letter.status,
+        "reason": letter.reason,
+        "detail": letter.detail,
+        "cause": letter.cause,
+        "transport": letter.transport,
+        "source_queue": letter.source_queue,
+        "event_type": letter.event_type,
+        "event_source": letter.event_source,
+        "event_id": letter.event_id,
+        "order_id": letter.order_id,
+        "customer_id": letter.customer_id,
+        "edited": letter.edited_body is not None,
+        "first_seen": letter.first_seen,
+        "last_seen": letter.last_seen,
+        "age_s": max(0, int((now - letter.last_seen).total_seconds())),
+        "times_seen": letter.times_seen,
+        "life": letter.life,
+        "replays": letter.replays,
+        "earlier_id": letter.earlier_id,
+    }
+
+
+def letter_document(
+    letter: Letter, now: datetime, *, history: Sequence[Act], later: Sequence[int], effect: dict[str, Any] | None
+) -> dict[str, Any]:
+    """A letter as `show` has it; `effect` is null when it was not rehearsed."""
+    return letter_summary(letter, now) | {
+        "dead_letter_queue": letter.dead_letter_queue,
+        "body": body_document(letter.body),
+        "edited_body": None if letter.edited_body is None else body_document(letter.edited_body),
+        "headers": letter.headers,
+        "failure": letter.failure,
+        "claimed_by": letter.claimed_by,
+        "claimed_at": letter.claimed_at,
+        "later_ids": list(later),
+        "history": list(history),
+        "effect": effect,
+    }

@@ -1,0 +1,118 @@
+"""What a replay would do, by the real core in a transaction that is rolled back. It never commits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Final, assert_never
+
+from incentive_fleet.consumers.core import CONFLICT, UNEXPECTED, conflict_detail
+from incentive_fleet.dead_letters.conflicts import differences
+from incentive_fleet.dead_letters.letter import Letter
+from incentive_fleet.errors import FleetError, Malformed, Refused
+from incentive_fleet.events.codec import Event, decode
+from incentive_fleet.incentives.posting import Posting
+from incentive_fleet.ledger.batch import EVENTS_MAX, Verdict, apply_events
+from incentive_fleet.ledger.session import Session
+from incentive_fleet.ledger.working_set import Fact
+
+REHEARSED_MAX: Final = EVENTS_MAX  # letters in one rehearsal, which is one transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """What replaying one letter would come to."""
+
+    id: int
+    verdict: str  # applied, duplicate, waiting, or the reason code that it would be given up with again
+    good: bool  # whether the replay would be done with the message
+    sentence: str
+    transfers: list[dict[str, Any]]
+    difference: list[str] = field(default_factory=list)  # of a conflict: a diff from what was applied to this event
+
+
+def rehearse(session: Session, letters: Sequence[Letter]) -> list[Effect]:
+    """The effects of replaying the letters in the order given, one after the other: each meets what those before it did.
+
+    Raises Refused (too-many) over 5,000 letters, DatabaseUnavailable or DatabaseContention.
+    """
+    if len(letters) > REHEARSED_MAX:
+        raise Refused("too-many", f"{len(letters)} dead letters: at most {REHEARSED_MAX} are rehearsed at once")
+    effects: dict[int, Effect] = {}
+    decoded: list[tuple[Letter, Event]] = []
+    for letter in letters:
+        try:
+            decoded.append((letter, decode(letter.current_body)))
+        except Malformed as error:
+            effects[letter.id] = _refused(letter, error.reason, error.detail)
+    if decoded:
+        effects |= _apply(session, decoded)
+    return [effects[letter.id] for letter in letters]
+
+
+def _apply(session: Session, batch: list[tuple[Letter, Event]]) -> dict[int, Effect]:
+    try:
+        result = apply_events(session, [event for _, event in batch], rehearse=True)
+    except FleetError:
+        raise
+    except Exception as error:  # what a replay would meet too; alone it is named, in company the others are spared
+        if len(batch) == 1:
+            letter = batch[0][0]
+            sentence = f"{type(error).__module__}.{type(error).__qualname__}: {error}"
+            return {letter.id: _refused(letter, UNEXPECTED, sentence)}
+        half = len(batch) // 2
+        return _apply(session, batch[:half]) | _apply(session, batch[half:])
+    shares = _shares(batch, result.verdicts, result.postings)
+    effects: dict[int, Effect] = {}
+    for (letter, event), verdict, share in zip(batch, result.verdicts, shares, strict=True):
+        effect = _effect(letter, event, verdict, share)
+        if verdict is Verdict.CONFLICT:
+            effect = replace(effect, difference=differences(session.connection, event))
+        effects[letter.id] = effect
+    return effects
+
+
+def _shares(batch: list[tuple[Letter, Event]], verdicts: list[Verdict], postings: list[Posting]) -> list[list[Posting]]:
+    """The postings of each event; those of facts that waited in the ledger belong to the placing that wakes them."""
+    shares: list[list[Posting]] = [[] for _ in batch]
+    owners: dict[tuple[str, str], int] = {}
+    last_of_order: dict[str, int] = {}
+    for position, ((_, event), verdict) in enumerate(zip(batch, verdicts, strict=True)):
+        if verdict is Verdict.APPLIED:
+            order = event.data.order_id
+            owners[order, Fact.of(event).fact] = position
+            if Fact.of(event).fact == "placing":
+                last_of_order[order] = position
+    for posting in postings:
+        order = posting.order_id or ""
+        owner = owners.get((order, posting.cause), last_of_order.get(order))
+        if owner is not None:
+            shares[owner].append(posting)
+    return shares
+
+
+def _effect(letter: Letter, event: Event, verdict: Verdict, postings: list[Posting]) -> Effect:
+    match verdict:
+        case Verdict.APPLIED:
+            count = f"{len(postings)} transfer{'' if len(postings) == 1 else 's'}"
+            sentence = count if postings else "0 transfers: new, and books nothing"
+        case Verdict.DUPLICATE:
+            sentence = "0 transfers: already applied"
+        case Verdict.WAITING:
+            sentence = f"0 transfers: would wait for its order {event.data.order_id}"
+        case Verdict.CONFLICT:
+            return _refused(letter, CONFLICT, conflict_detail(event))
+        case Verdict.PUT_OFF:
+            raise AssertionError("a rehearsal is patient")
+        case _:
+            assert_never(verdict)
+    return Effect(letter.id, verdict.value, True, sentence, [posting._asdict() for posting in postings])
+
+
+def _refused(letter: Letter, reason: str, detail: str) -> Effect:
+    return Effect(letter.id, reason, False, f"it would be given up again: {reason}: {detail}", [])
+
+
+def document(effect: Effect) -> dict[str, Any]:
+    """The effect as the command line's JSON has it."""
+    return asdict(effect)

@@ -1,0 +1,270 @@
+"""Replays: claim in Postgres, send to the queue it came from, mark as sent. Each letter is sent once in effect.
+
+A claim belongs to a run, and a run holds an advisory lock in its own database session for as long as it lives. So two
+operators never send one letter, and the claim of a run that died (its session ended, its lock is free) is taken over by
+the next replay of that letter at once. It may then be sent twice, with one number; the ledger applies it once, and if it
+fails twice it is one letter still.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from psycopg import Connection
+from psycopg.rows import class_row
+
+from incentive_fleet.brokers.dead_letters import Outgoing, Sender
+from incentive_fleet.dead_letters.acts import By, add_act, state_of
+from incentive_fleet.dead_letters.changes import Done
+from incentive_fleet.dead_letters.letter import COLUMNS, OPEN, REPLAYED, REPLAYING, Letter
+from incentive_fleet.errors import BrokerUnavailable, SettingsError
+from incentive_fleet.faults import reach
+from incentive_fleet.ledger.connection import mapped_errors
+from incentive_fleet.ledger.session import Session
+from incentive_fleet.settings import Settings
+
+CHUNK: Final = 50  # letters claimed and sent at a time
+UNCHANGED_MAX: Final = 2  # replays of one body that failed; a further one needs `force`
+RUN_LOCK: Final = 0x1CE_0002 << 32  # advisory lock keys: this and the run's number
+
+LOCK = f"""
+    SELECT {COLUMNS} FROM dead_letters WHERE id = ANY(%s) AND status IN ('open', 'replaying')
+    ORDER BY id FOR UPDATE SKIP LOCKED
+"""
+READ = f"SELECT {COLUMNS} FROM dead_letters WHERE id = ANY(%s)"
+CLAIM = """
+    UPDATE dead_letters SET status = 'replaying', claim_run = %(run)s, claimed_by = %(actor)s, claimed_at = %(at)s,
+        replays = %(replays)s, sent_sha256 = %(sha256)s, same_body_replays = %(same)s
+    WHERE id = %(id)s
+"""
+# What came back before we got here was opened by the collector, and stays so.
+MARK = """
+    UPDATE dead_letters SET status = 'replayed', claim_run = NULL, claimed_by = NULL, claimed_at = NULL
+    WHERE id = ANY(%s) AND status = 'replaying' AND claim_run = %s
+"""
+GIVE_BACK = """
+    UPDATE dead_letters SET status = 'open', claim_run = NULL, claimed_by = NULL, claimed_at = NULL,
+        replays = greatest(replays - 1, returned), same_body_replays = greatest(same_body_replays - 1, 0)
+    WHERE id = ANY(%s) AND status = 'replaying' AND claim_run = %s
+"""
+
+
+@dataclass(slots=True)
+class Run:
+    """One replay's run. Its connection's advisory lock says that it lives."""
+
+    settings: Settings
+    by: By
+    force: bool
+    connection: Connection[Any]  # never another one: the lock is this session's
+    number: int = 0
+    away: bool = False  # a broker is away or its address unknown, so the rest is not tried
+    dead_runs: frozenset[int] = frozenset()
+
+
+def replay(
+    session: Session,
+    settings: Settings,
+    ids: Sequence[int],
+    by: By,
+    *,
+    force: bool = False,
+    rate_per_s: float | None = None,
+    on_progress: Callable[[int], None] = lambda done: None,
+    stop: threading.Event | None = None,
+) -> list[Done]:
+    """Replay the letters, lowest id first, each once in effect, however often and by however many this is called.
+
+    Returns what became of each that was got to. A broker that is away or whose address is not set ends it: what was not
+    sent is open again and says why. `stop` ends it between two chunks. The session is closed at the end. Raises
+    DatabaseUnavailable and DatabaseContention; calling it again then takes up what was claimed.
+    """
+    run = Run(settings, by, force, session.connection)
+    _begin(run)
+    senders: dict[str, Sender] = {}
+    done: list[Done] = []
+    try:
+        for chunk in _paced(sorted(set(ids)), rate_per_s, stop or threading.Event()):
+            done += _replay_chunk(run, chunk, senders)
+            on_progress(len(done))
+            if run.away:
+                break
+    finally:
+        session.close()  # which frees the run's lock, and with it whatever an error left claimed
+        for sender in senders.values():
+            sender.close()
+    return done
+
+
+def open_sender(transport: str, settings: Settings) -> Sender:
+    """A sender for letters of one broker. Raises SettingsError when its address is missing."""
+    if transport == "sqs":
+        from incentive_fleet.brokers.aws.dead_letters import SqsSender
+
+        return SqsSender(settings)
+    from incentive_fleet.brokers.rabbitmq.dead_letters import RabbitmqSender
+
+    return RabbitmqSender(settings)
+
+
+def _begin(run: Run) -> None:
+    connection = run.connection
+    with mapped_errors():
+        row = connection.execute("SELECT nextval('dead_letter_runs')").fetchone()
+        assert row is not None
+        run.number = int(row[0])
+        connection.execute("SELECT pg_advisory_lock(%s)", (RUN_LOCK + run.number,))
+
+
+def _paced(ids: list[int], rate_per_s: float | None, stop: threading.Event) -> Iterator[list[int]]:
+    """Chunks of ids, no more of them so far than the rate allows."""
+    size = CHUNK if rate_per_s is None else max(1, min(CHUNK, int(rate_per_s)))
+    started = time.monotonic()
+    for start in range(0, len(ids), size):
+        if rate_per_s is not None:
+            stop.wait(max(0.0, started + start / rate_per_s - time.monotonic()))
+        if stop.is_set():
+            return
+        yield ids[start : start + size]
+
+
+def _replay_chunk(run: Run, ids: list[int], senders: dict[str, Sender]) -> list[Done]:
+    claimed, done = _claim(run, ids)
+    reach("replay-after-claim")
+    problems: dict[int, str] = {}
+    for transport in sorted({letter.transport for letter in claimed}):
+        of_broker = [letter for letter in claimed if letter.transport == transport]
+        problems |= _send(run, transport, of_broker, senders)
+    reach("replay-after-send")
+    _mark(run, claimed, problems)
+    for letter in claimed:
+        problem = problems.get(letter.id, "")
+        done[letter.id] = Done(letter.id, OPEN if problem else REPLAYED, problem)
+    return [done[number] for number in ids]
+
+
+def _claim(run: Run, ids: list[int]) -> tuple[list[Letter], dict[int, Done]]:
+    connection = run.connection
+    with mapped_errors(), connection.transaction():
+        with connection.cursor(row_factory=class_row(Letter)) as cursor:
+            locked = {letter.id: letter for letter in cursor.execute(LOCK, (ids,)).fetchall()}
+            others = [number for number in ids if number not in locked]
+            missed = {letter.id: letter for letter in cursor.execute(READ, (others,)).fetchall()} if others else {}
+        _find_dead_runs(run, {letter.claim_run for letter in locked.values()})
+        claimed: list[Letter] = []
+        done = {number: _unclaimable(number, missed.get(number)) for number in others}
+        for letter in locked.values():
+            refused = refusal(letter, run)
+            if refused:
+                done[letter.id] = Done(letter.id, letter.status, refused)
+            else:
+                claimed.append(_claim_one(connection, letter, run))
+    return claimed, done
+
+
+def _find_dead_runs(run: Run, numbers: set[int | None]) -> None:
+    """Which of these runs live no more. Their locks are kept until this run ends, so that nobody else takes them over."""
+    for number in sorted(number for number in numbers if number is not None):
+        if number in run.dead_runs or number == run.number:
+            continue
+        row = run.connection.execute("SELECT pg_try_advisory_lock(%s)", (RUN_LOCK + number,)).fetchone()
+        if row is not None and row[0]:
+            run.dead_runs |= {number}
+
+
+def refusal(letter: Letter, run: Run) -> str:
+    """Why an open or claimed letter is not replayed; "" when it is."""
+    if letter.status == REPLAYING and letter.claim_run not in run.dead_runs:
+        return f"{letter.claimed_by} is replaying it since {letter.claimed_at:%Y-%m-%d %H:%M:%S}Z"
+    unchanged = letter.sent_sha256 == letter.current_sha256
+    if letter.status == OPEN and unchanged and letter.same_body_replays >= UNCHANGED_MAX and not run.force:
+        return f"it failed after {letter.same_body_replays} replays of this very body: edit it, discard it, or give --force"
+    return ""
+
+
+def _claim_one(connection: Connection[Any], letter: Letter, run: Run) -> Letter:
+    taken_over = letter.status == REPLAYING
+    if taken_over:  # from a dead run: the same replay, with the same number
+        after = replace(letter, claim_run=run.number, claimed_by=run.by.actor, claimed_at=run.by.at)
+    else:
+        same = letter.same_body_replays + 1 if letter.sent_sha256 == letter.current_sha256 else 1
+        after = replace(
+            letter,
+            status=REPLAYING,
+            claim_run=run.number,
+            claimed_by=run.by.actor,
+            claimed_at=run.by.at,
+            replays=letter.replays + 1,
+            sent_sha256=letter.current_sha256,
+            same_body_replays=same,
+        )
+    values = {
+        "run": run.number,
+        "actor": run.by.actor,
+        "at": run.by.at,
+        "replays": after.replays,
+        "sha256": after.sent_sha256,
+        "same": after.same_body_replays,
+        "id": letter.id,
+    }
+    connection.execute(CLAIM, values)
+    add_act(
+        connection,
+        letter.id,
+        "claimed",
+        run.by,
+        state_of(letter),
+        {**state_of(after), "forced": run.force, "taken_over": taken_over},
+    )
+    return after
+
+
+def _unclaimable(number: int, letter: Letter | None) -> Done:
+    if letter is None:
+        return Done(number, "unknown", f"there is no dead letter {number}")
+    if letter.status in (OPEN, REPLAYING):
+        return Done(number, letter.status, "somebody else is busy with it at this moment")
+    remedy = "restore it first" if letter.status != REPLAYED else "it is open again as soon as it comes back"
+    return Done(number, letter.status, f"it is {letter.status} already; {remedy}")
+
+
+def _send(run: Run, transport: str, letters: list[Letter], senders: dict[str, Sender]) -> dict[int, str]:
+    try:
+        if transport not in senders:
+            senders[transport] = open_sender(transport, run.settings)
+        problems = senders[transport].send([_outgoing(letter) for letter in letters])
+    except (BrokerUnavailable, SettingsError) as error:
+        run.away = True
+        return {letter.id: str(error) for letter in letters}
+    return {letter.id: problem for letter, problem in zip(letters, problems, strict=True) if problem}
+
+
+def _outgoing(letter: Letter) -> Outgoing:
+    return Outgoing(
+        source_queue=letter.source_queue,
+        body=letter.current_body,
+        envelope=letter.envelope,
+        mark=f"{letter.id}.{letter.replays}",
+        type=letter.event_type if letter.edited_body is not None else None,
+    )
+
+
+def _mark(run: Run, claimed: list[Letter], problems: dict[int, str]) -> None:
+    connection = run.connection
+    sent = [letter.id for letter in claimed if letter.id not in problems]
+    with mapped_errors(), connection.transaction():
+        connection.execute(MARK, (sent, run.number))
+        connection.execute(GIVE_BACK, (list(problems), run.number))
+        for letter in claimed:
+            problem = problems.get(letter.id, "")
+            by = replace(run.by, reason=problem[:500] or run.by.reason)
+            after = replace(
+                letter,
+                status=OPEN if problem else REPLAYED,
+                replays=max(letter.replays - 1, letter.returned) if problem else letter.replays,
+            )
+            add_act(connection, letter.id, "not-sent" if problem else "sent", by, state_of(letter), state_of(after))

@@ -1,0 +1,143 @@
+"""Reads dead letters: filtered, grouped by cause, one at a time. It never writes."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from psycopg import Connection
+from psycopg.rows import class_row
+
+from incentive_fleet.dead_letters.letter import COLUMNS, Letter
+from incentive_fleet.errors import Refused
+from incentive_fleet.ledger.connection import mapped_errors
+
+ROWS_MAX: Final = 10_000  # of one listing
+SELECTED_MAX: Final = 100_000  # letters that one act may touch
+
+# The text is compared as Postgres' `escape` form of bytes, which every body has, whatever it is; ASCII case is ignored.
+# A refund or delivery does not name its customer: the decision on its order does.
+WHERE: Final = """
+    (%(reason)s::text IS NULL OR d.reason = %(reason)s)
+    AND (%(type)s::text IS NULL OR d.event_type = %(type)s)
+    AND (%(order)s::text IS NULL OR d.order_id = %(order)s)
+    AND (%(queue)s::text IS NULL OR d.source_queue = %(queue)s OR d.dead_letter_queue = %(queue)s)
+    AND (%(statuses)s::text[] IS NULL OR d.status = ANY(%(statuses)s))
+    AND (%(cause)s::text IS NULL OR d.cause = %(cause)s)
+    AND (%(seen_before)s::timestamptz IS NULL OR d.last_seen <= %(seen_before)s)
+    AND (%(seen_after)s::timestamptz IS NULL OR d.last_seen > %(seen_after)s)
+    AND (%(customer)s::text IS NULL OR d.customer_id = %(customer)s
+         OR EXISTS (SELECT FROM decisions o WHERE o.order_id = d.order_id AND o.customer_id = %(customer)s))
+    AND (%(text)s::text IS NULL
+         OR strpos(lower(d.detail), lower(%(text)s)) > 0
+         OR strpos(lower(encode(coalesce(d.edited_body, d.body), 'escape')),
+                   lower(encode(convert_to(%(text)s, 'UTF8'), 'escape'))) > 0)
+"""
+LIST = f"SELECT {COLUMNS} FROM dead_letters d WHERE {WHERE} ORDER BY d.last_seen DESC, d.id DESC LIMIT %(limit)s"
+COUNT = f"SELECT count(*) FROM dead_letters d WHERE {WHERE}"
+IDS = f"SELECT d.id FROM dead_letters d WHERE {WHERE} ORDER BY d.id LIMIT %(limit)s"
+GROUP = f"""
+    SELECT d.reason, d.cause, d.event_type, array_agg(DISTINCT d.source_queue ORDER BY d.source_queue) AS source_queues,
+           count(*) AS count, min(d.first_seen) AS oldest, max(d.last_seen) AS newest, min(d.id) AS example
+    FROM dead_letters d WHERE {WHERE}
+    GROUP BY d.reason, d.cause, d.event_type
+    ORDER BY count(*) DESC, min(d.id) LIMIT %(limit)s
+"""
+GET = f"SELECT {COLUMNS} FROM dead_letters WHERE id = %s"
+GET_MANY = f"SELECT {COLUMNS} FROM dead_letters WHERE id = ANY(%s) ORDER BY id"
+LATER = "SELECT id FROM dead_letters WHERE earlier_id = %s ORDER BY id LIMIT 100"
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Which letters: all that is given must hold; None asks nothing."""
+
+    reason: str | None = None
+    type: str | None = None
+    order: str | None = None
+    customer: str | None = None
+    queue: str | None = None  # source or dead-letter queue
+    statuses: tuple[str, ...] | None = None
+    cause: str | None = None
+    seen_before: datetime | None = None  # last seen then or earlier; aware
+    seen_after: datetime | None = None  # last seen later than that; aware
+    text: str | None = None  # anywhere in the detail or the body
+
+    def values(self, limit: int) -> dict[str, object]:
+        """The parameters of a query. Raises Refused (nul-in-filter)."""
+        values = asdict(self)
+        if any(isinstance(value, str) and "\x00" in value for value in values.values()):
+            raise Refused("nul-in-filter", "a filter holds the character NUL, which no stored text has")
+        return values | {"statuses": None if self.statuses is None else list(self.statuses), "limit": limit}
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Letters with one cause."""
+
+    reason: str
+    cause: str
+    event_type: str | None
+    source_queues: list[str]
+    count: int
+    oldest: datetime
+    newest: datetime
+    example: int  # the id of one of them
+
+
+def list_letters(connection: Connection[Any], wanted: Filters, *, limit: int = 50) -> list[Letter]:
+    """The letters seen last, first. Raises ValueError for a limit outside 1 to 10,000, and TransientError."""
+    with mapped_errors(), connection.cursor(row_factory=class_row(Letter)) as cursor:
+        return cursor.execute(LIST, wanted.values(_limited(limit))).fetchall()
+
+
+def count_letters(connection: Connection[Any], wanted: Filters) -> int:
+    """How many letters the filter finds. Raises TransientError."""
+    with mapped_errors():
+        row = connection.execute(COUNT, wanted.values(1)).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def group_letters(connection: Connection[Any], wanted: Filters, *, limit: int = 50) -> list[Group]:
+    """The biggest groups first. Raises ValueError for a limit outside 1 to 10,000, and TransientError."""
+    with mapped_errors(), connection.cursor(row_factory=class_row(Group)) as cursor:
+        return cursor.execute(GROUP, wanted.values(_limited(limit))).fetchall()
+
+
+def select_ids(connection: Connection[Any], wanted: Filters) -> list[int]:
+    """The ids that the filter finds, oldest first, 100,000 at the most. Raises TransientError."""
+    with mapped_errors():
+        return [int(row[0]) for row in connection.execute(IDS, wanted.values(SELECTED_MAX)).fetchall()]
+
+
+def get_letter(connection: Connection[Any], dead_letter_id: int) -> Letter:
+    """One letter. Raises Refused (unknown-dead-letter) and TransientError."""
+    with mapped_errors(), connection.cursor(row_factory=class_row(Letter)) as cursor:
+        letter = cursor.execute(GET, (dead_letter_id,)).fetchone()
+    if letter is None:
+        raise Refused("unknown-dead-letter", f"there is no dead letter {dead_letter_id}")
+    return letter
+
+
+def get_letters(connection: Connection[Any], ids: list[int]) -> list[Letter]:
+    """The letters of these ids, by id. Raises Refused (unknown-dead-letter) naming the first missing; TransientError."""
+    with mapped_errors(), connection.cursor(row_factory=class_row(Letter)) as cursor:
+        letters = cursor.execute(GET_MANY, (ids,)).fetchall()
+    missing = sorted(set(ids) - {letter.id for letter in letters})
+    if missing:
+        raise Refused("unknown-dead-letter", f"there is no dead letter {missing[0]}")
+    return letters
+
+
+def later_ids(connection: Connection[Any], dead_letter_id: int) -> list[int]:
+    """The letters that edited replays of this one came back as. Raises TransientError."""
+    with mapped_errors():
+        return [int(row[0]) for row in connection.execute(LATER, (dead_letter_id,)).fetchall()]
+
+
+def _limited(limit: int) -> int:
+    if not 1 <= limit <= ROWS_MAX:
+        raise ValueError(f"limit is {limit}: must be 1 to {ROWS_MAX}")
+    return limit

@@ -1,0 +1,236 @@
+"""The demo: a few hundred orders over real brokers into a real ledger, and the proof that they came out right.
+
+Events go half through SNS, half through RabbitMQ (all through SNS where RabbitMQ is not installed), repeated, out of order,
+with poison among them; a calm run of the same events in a second database shows what the balances must be.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from incentive_fleet.brokers import declare
+from incentive_fleet.brokers.publishing import Message, Publisher, message_of
+from incentive_fleet.brokers.registry import DESTINATIONS, Destination, open_events, open_outcomes
+from incentive_fleet.consumers.supervisor import Fleet
+from incentive_fleet.consumers.worker import Source
+from incentive_fleet.dead_letters.collector import run_collector
+from incentive_fleet.dead_letters.letter import Letter
+from incentive_fleet.dead_letters.store import Filters, list_letters
+from incentive_fleet.embedded import Parts, sample_shop
+from incentive_fleet.errors import Refused
+from incentive_fleet.events.codec import decode
+from incentive_fleet.incentives.campaign_file import parse_campaigns
+from incentive_fleet.ledger.balances import read_balances
+from incentive_fleet.ledger.batch import EVENTS_MAX, apply_events
+from incentive_fleet.ledger.grants import Grant, grant
+from incentive_fleet.ledger.migrate import upgrade
+from incentive_fleet.ledger.session import Session
+from incentive_fleet.ledger.terms import load_campaigns
+from incentive_fleet.ledger.verify import Report, verify
+from incentive_fleet.ledger.wallet_statement import WalletStatement, wallet_statement
+from incentive_fleet.producers.relay_loop import RelaySummary, run_relay
+from incentive_fleet.settings import Settings
+
+REPEATED = 0.15  # of the events, on either broker
+OUT_OF_ORDER = 40  # places that an event may be off
+IDLE_S = 2.0
+PROCESSES = 2
+BROKER_OF: dict[Destination, Source] = {"sns": "sqs", "rabbitmq": "rabbitmq"}
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """What happened in the demo."""
+
+    events: int
+    published: dict[str, int]  # messages by broker, repeats and poison included
+    counts: dict[str, int]  # what became of them
+    outcomes: RelaySummary
+    dead_letters: list[Letter]
+    statement: WalletStatement
+    verified: Report
+    accounts: int
+    equal_to_calm_run: bool
+
+
+@contextmanager
+def settings_of(parts: Parts) -> Iterator[Settings]:
+    """The settings that reach the parts, also for the worker processes, until the block ends."""
+    before = dict(os.environ)
+    os.environ.update(parts.environment())
+    try:
+        yield Settings.from_environment(os.environ)
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def play(parts: Parts, settings: Settings, orders: int, seed: int, tell: Tell) -> Story:
+    """Play the whole demo against running parts. Raises what the parts raise when one of them fails."""
+    shop = sample_shop.Shop(orders, seed, refunds=0.15, name="demo")
+    bodies = [body for _, body in sample_shop.events(shop)]
+    tell(f"{orders} orders, {len(bodies)} events; the schema and the topology are applied")
+    declare.apply(settings)
+    database_url = settings.need_database_url()
+    _prepare(database_url, shop)
+    destinations = [one for one in DESTINATIONS if one == "sns" or parts.rabbitmq is not None]
+    counts, published = _publish_and_consume(settings, shop, bodies, destinations, tell)
+    tell("publishing the outcomes from the outbox")
+    outcomes = _relay(settings, destinations)
+    tell("collecting the dead letters")
+    run_collector([BROKER_OF[one] for one in destinations], settings, threading.Event(), until_idle_s=1.0)
+    tell("playing the same events calmly, in file order, into a second ledger")
+    calm = _calm_balances(parts, shop, bodies)
+    tell("verifying the ledger")
+    with closing(Session(database_url)) as session:
+        connection = session.connection
+        balances = read_balances(connection)
+        return Story(
+            events=len(bodies),
+            published=dict(published),
+            counts=dict(sorted(counts.items())),
+            outcomes=outcomes,
+            dead_letters=list_letters(connection, Filters(), limit=100),
+            statement=wallet_statement(connection, _busiest(bodies), limit=12),
+            verified=verify(connection),
+            accounts=len(balances),
+            equal_to_calm_run=balances == calm,
+        )
+
+
+def _prepare(database_url: str, shop: sample_shop.Shop) -> None:
+    upgrade(database_url)
+    with closing(Session(database_url)) as session:
+        load_campaigns(session.connection, parse_campaigns(sample_shop.CAMPAIGNS))
+        rows = [Grant(*row, expires_at=None) for row in sample_shop.grants(shop)]
+        for result in grant(session, rows, datetime.now(UTC)):
+            if isinstance(result, Refused):
+                raise result
+
+
+def _publish_and_consume(
+    settings: Settings, shop: sample_shop.Shop, bodies: list[bytes], destinations: list[Destination], tell: Tell
+) -> tuple[Counter[str], Counter[str]]:
+    fleet = Fleet([BROKER_OF[one] for one in destinations], PROCESSES, settings, until_idle_s=None)
+    published: Counter[str] = Counter()
+    failures: list[BaseException] = []
+
+    def publish() -> None:
+        try:
+            _publish(settings, bodies, destinations, shop, published)
+            _wait_until(fleet, sum(published.values()))
+            # A conflict is one only when the fact that it contradicts is there already.
+            _publish_poison(settings, shop, destinations, published)
+            _wait_until(fleet, sum(published.values()))
+        except BaseException as error:
+            failures.append(error)
+        fleet.stop()
+
+    def on_tick(fleet: Fleet) -> None:
+        handled = _handled(fleet)
+        tell(f"consuming with {PROCESSES} processes: {handled} of {sum(published.values())} messages handled")
+
+    fleet.on_tick = on_tick
+    publisher = threading.Thread(target=publish, name="demo-publisher")
+    publisher.start()
+    try:
+        fleet.run()
+    finally:
+        publisher.join()
+    if failures:
+        raise failures[0]
+    return fleet.counts(), published
+
+
+def _publish(
+    settings: Settings,
+    bodies: list[bytes],
+    destinations: list[Destination],
+    shop: sample_shop.Shop,
+    published: Counter[str],
+) -> None:
+    """Shuffle within a window, repeat some on a broker of their own luck, spread over the brokers."""
+    chance = random.Random(shop.seed)
+    places = [(number + chance.uniform(0, OUT_OF_ORDER), body) for number, body in enumerate(bodies)]
+    places += [(number + chance.uniform(0, len(bodies)), body) for number, body in chance.sample(places, _some(bodies))]
+    lanes: dict[Destination, list[Message]] = {one: [] for one in destinations}
+    for _, body in sorted(places):
+        lanes[chance.choice(destinations)].append(message_of(body))
+    threads = [threading.Thread(target=_send, args=(settings, one, lanes[one], published)) for one in destinations]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def _some(bodies: list[bytes]) -> int:
+    return int(len(bodies) * REPEATED)
+
+
+def _send(settings: Settings, destination: Destination, messages: list[Message], published: Counter[str]) -> None:
+    with closing(open_events(settings, destination)) as publisher:
+        for start in range(0, len(messages), 50):
+            chunk = messages[start : start + 50]
+            failures = publisher.publish(chunk)
+            if failures:
+                raise Refused(failures[0].reason, failures[0].detail)
+            published[destination] += len(chunk)
+
+
+def _publish_poison(
+    settings: Settings, shop: sample_shop.Shop, destinations: list[Destination], published: Counter[str]
+) -> None:
+    for number, (_, kind, body) in enumerate(sample_shop.poison(shop)):
+        destination = destinations[number % len(destinations)]
+        _send(settings, destination, [Message(body, kind, f"poison-{number}")], published)
+
+
+def _wait_until(fleet: Fleet, handled: int) -> None:
+    while _handled(fleet) < handled and fleet.stopping_since is None:
+        threading.Event().wait(0.1)
+
+
+def _handled(fleet: Fleet) -> int:
+    counts = fleet.counts()
+    verdicts = sum(counts[name] for name in ("applied", "waiting", "duplicate"))
+    return verdicts + sum(count for name, count in counts.items() if name.startswith("dead-letter:"))
+
+
+def _relay(settings: Settings, destinations: list[Destination]) -> RelaySummary:
+    publishers: dict[str, Publisher] = {one: open_outcomes(settings, one) for one in destinations}
+    try:
+        return run_relay(settings.need_database_url(), publishers, stop=threading.Event(), until_idle_s=0.5)
+    finally:
+        for publisher in publishers.values():
+            publisher.close()
+
+
+def _calm_balances(parts: Parts, shop: sample_shop.Shop, bodies: list[bytes]) -> dict[str, int]:
+    import psycopg
+
+    with psycopg.connect(parts.postgres.url(), autocommit=True) as admin:
+        admin.execute("CREATE DATABASE calm")
+    url = parts.postgres.url("calm")
+    _prepare(url, shop)
+    with closing(Session(url)) as session:
+        events = [decode(body) for body in bodies]
+        for start in range(0, len(events), EVENTS_MAX):
+            apply_events(session, events[start : start + EVENTS_MAX])
+        return read_balances(session.connection)
+
+
+def _busiest(bodies: list[bytes]) -> str:
+    """The customer with the most orders: the statement worth showing."""
+    customers = Counter(
+        data.customer_id for body in bodies if (data := decode(body).data) and hasattr(data, "customer_id")
+    )
+    return customers.most_common(1)[0][0]

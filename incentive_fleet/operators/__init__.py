@@ -1,1 +1,0 @@
-"""Who looks after it: the command line, dead letters, statements, embedded parts."""
