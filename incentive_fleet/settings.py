@@ -39,7 +39,7 @@ class Settings(BaseModel):
     sqs_pollers: int = Field(4, ge=1, le=32)  # receiving threads a process
     sqs_visibility_s: int = Field(30, ge=1, le=43_200)
     retry_delays_s: tuple[Seconds, ...] = Field((5, 30, 120, 600), min_length=1, max_length=10)  # unexpected errors
-    pause_max_s: float = Field(30, gt=0, le=600)  # longest back-off while the database or a broker is away
+    pause_max_s: float = Field(30, gt=0, le=600)  # longest back-off while a broker is away; towards a database 2 s
     drain_s: float = Field(25, gt=0, le=600)  # SIGTERM to exit; Kubernetes and ECS kill after 30 s
     expiry_grace_hours: int = Field(24, ge=0, le=8_760)  # SPEC 8
     health_port: int | None = Field(None, ge=0, le=65_535)  # unset: no health server

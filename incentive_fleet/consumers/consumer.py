@@ -16,6 +16,7 @@ from incentive_fleet.brokers.contract import Delivery, Outcome, Release, Transpo
 from incentive_fleet.consumers.core import Core
 from incentive_fleet.errors import BrokerUnavailable, TransientError
 from incentive_fleet.faults import reach
+from incentive_fleet.ledger.connection import longest_pause_s
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +25,8 @@ FIRST_PAUSE_S = 0.2
 
 @dataclass(slots=True)
 class Pause:
-    """Back-off with jitter: doubles up to `longest_s`, logs once when it begins and once when it is over."""
+    """Back-off with jitter: doubles up to `longest_s`, or up to 2 s towards a database; logs once when it begins and once
+    when it is over."""
 
     name: str
     longest_s: float
@@ -37,8 +39,9 @@ class Pause:
         if not self.paused:
             self.paused = True
             log.warning("consuming paused", extra={"consumer": self.name, "error": str(error)})
-        self.stop.wait(self.next_s * random.uniform(0.5, 1.0))
-        self.next_s = min(self.next_s * 2, self.longest_s)
+        longest_s = longest_pause_s(error, self.longest_s)
+        self.stop.wait(min(self.next_s, longest_s) * random.uniform(0.5, 1.0))
+        self.next_s = min(self.next_s * 2, longest_s)
 
     def over(self) -> None:
         """All is well again."""

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 
 from incentive_fleet.brokers.publishing import Publisher
 from incentive_fleet.errors import BrokerUnavailable, FleetError, Refused, TransientError
-from incentive_fleet.ledger.connection import connect
+from incentive_fleet.ledger.connection import connect, longest_pause_s
 from incentive_fleet.producers.relay import Connection, Refusal, any_left, relay_round, unpublished, wanted
 
 BATCH_SIZE = 500
@@ -196,7 +196,7 @@ def _pause(run: _Run, lane: _Lane, error: FleetError) -> None:
         )
     lane.paused_for = kind
     lane.pauses += 1
-    delay_s = min(run.pause_max_s, FIRST_PAUSE_S * 2 ** min(lane.pauses - 1, 16))
+    delay_s = min(longest_pause_s(error, run.pause_max_s), FIRST_PAUSE_S * 2 ** min(lane.pauses - 1, 16))
     run.stop.wait(delay_s * random.uniform(0.5, 1))
 
 
