@@ -24,7 +24,7 @@ def our_files() -> Iterator[Path]:
         below[:] = [
             n for n in below if n not in NOT_OURS and not n.endswith(".egg-info") and (n[0] != "." or n == ".ci")
         ]
-        yield from (Path(folder) / name for name in names)
+        yield from (Path(folder) / name for name in names if name != ".git")  # a worktree's file names its machine
 
 
 FILES = sorted(our_files())
