@@ -24,6 +24,15 @@ def configured(settings: Settings) -> tuple[Destination, ...]:
     return tuple(found)
 
 
+def read_addresses(settings: Settings) -> None:
+    """Raise SettingsError now where a URL of RabbitMQ cannot be read, before anything is started with it."""
+    from incentive_fleet.brokers.rabbitmq import address
+    from incentive_fleet.brokers.rabbitmq.client import parameters
+
+    parameters(settings)
+    address.management(settings)
+
+
 def open_events(settings: Settings, destination: Destination) -> Publisher:
     """A publisher of events, as an order system is one. Raises SettingsError; connects when first used."""
     if destination == SNS:

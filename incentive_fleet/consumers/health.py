@@ -12,11 +12,12 @@ from urllib.parse import urlsplit
 
 import psycopg
 
+from incentive_fleet.brokers.rabbitmq import address
 from incentive_fleet.consumers.supervisor import Fleet
 from incentive_fleet.settings import Settings
 
 PROBE_TIMEOUT_S = 2
-AMQP_PORT, AMQPS_PORT, HTTPS_PORT = 5672, 5671, 443
+HTTPS_PORT = 443
 Probe = Callable[[], None]
 
 
@@ -70,8 +71,13 @@ def probes_of(settings: Settings, sources: Sequence[str]) -> dict[str, Probe]:
             connection.execute("SELECT 1")
 
     def rabbitmq() -> None:
-        url = urlsplit(settings.need_rabbitmq_url())
-        _reach(url.hostname or "localhost", url.port or (AMQPS_PORT if url.scheme == "amqps" else AMQP_PORT))
+        nodes = address.amqp(settings).nodes
+        for number, node in enumerate(nodes, 1):  # any of them will do
+            try:
+                return _reach(node.host, node.port, PROBE_TIMEOUT_S / len(nodes))
+            except OSError:
+                if number == len(nodes):
+                    raise
 
     def sqs() -> None:
         endpoint = settings.aws_endpoint_url or f"https://sqs.{settings.need_aws_region()}.amazonaws.com"
@@ -93,5 +99,5 @@ def failing(probes: dict[str, Probe]) -> dict[str, str]:
     return faults
 
 
-def _reach(host: str, port: int) -> None:
-    socket.create_connection((host, port), timeout=PROBE_TIMEOUT_S).close()
+def _reach(host: str, port: int, timeout_s: float = PROBE_TIMEOUT_S) -> None:
+    socket.create_connection((host, port), timeout=timeout_s).close()

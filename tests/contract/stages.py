@@ -12,7 +12,8 @@ from urllib.parse import urlsplit, urlunsplit
 import boto3
 import pika
 
-from incentive_fleet.brokers import names, topology
+from incentive_fleet import names
+from incentive_fleet.brokers import topology
 from incentive_fleet.brokers.aws import topology as topology_aws
 from incentive_fleet.brokers.aws.transport import SqsTransport
 from incentive_fleet.brokers.contract import Delivery, Transport

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import threading
+from contextlib import closing
 from typing import Any
 
 import pytest
 
 from incentive_fleet.brokers import message_headers, topology
 from incentive_fleet.brokers.contract import Ack, DeadLetter, Release, Retry
+from incentive_fleet.brokers.dead_letters import Outgoing
+from incentive_fleet.brokers.publishing import Message
+from incentive_fleet.brokers.rabbitmq import topology as topology_rabbitmq
 from incentive_fleet.brokers.rabbitmq.confirms import Confirms, Publication
+from incentive_fleet.brokers.rabbitmq.dead_letters import RabbitmqDeadLetters, RabbitmqSender
+from incentive_fleet.brokers.rabbitmq.transport import RabbitmqTransport
+from incentive_fleet.brokers.registry import open_events
+from incentive_fleet.consumers.health import probes_of
 from incentive_fleet.errors import BrokerUnavailable
 from tests.contract.stages import PLACED, RabbitmqStage, collect, eventually
 from tests.contract.test_transport import bodies, failure
@@ -151,6 +159,44 @@ def test_what_other_processes_hold_shows_over_the_management_api(rabbitmq_stage:
     eventually(lambda: not watching.idle())  # the API's counts lag behind
     other.settle([(delivery, Ack())])
     eventually(watching.idle)
+
+
+def test_the_nodes_of_a_url_are_tried_in_turn_by_every_part(rabbitmq_stage: RabbitmqStage, rabbitmq: Any) -> None:
+    """The first two are away: one refuses, one is somebody else's port."""
+    ports = rabbitmq.record.ports
+    gone = f"127.0.0.1:1,127.0.0.1:{ports['management']}"
+    settings = rabbitmq_stage.direct.model_copy(
+        update={
+            "rabbitmq_url": f"amqp://guest:guest@{gone},127.0.0.1:{ports['amqp']}/%2F",
+            "rabbitmq_management_url": f"http://guest:guest@127.0.0.1:1,127.0.0.1:{ports['management']}",
+        }
+    )
+    probes_of(settings, ["rabbitmq"])["rabbitmq"]()
+    assert topology_rabbitmq.apply(settings) == []
+    assert topology_rabbitmq.check(settings).drift == ()
+    with closing(open_events(settings, "rabbitmq")) as publisher:
+        publisher.check()
+        assert publisher.publish([Message(b"by any node", PLACED, "m")]) == []
+    transport = RabbitmqTransport(settings)
+    with closing(transport):
+        [delivery] = collect(transport, 1)
+        transport.settle([(delivery, DEAD)])
+        eventually(transport.idle)
+    with closing(RabbitmqDeadLetters(settings)) as letters:
+        [letter] = letters.receive(1, 5)
+        assert letter.body == b"by any node"
+        letters.remove([letter])
+    with closing(RabbitmqSender(settings)) as sender:
+        assert sender.send([Outgoing(letter.source_queue, letter.body, letter.envelope, "1.1", None)]) == [""]
+
+
+def test_when_no_node_can_be_used_each_is_named_with_its_reason(rabbitmq_stage: RabbitmqStage) -> None:
+    transport = rabbitmq_stage.open(rabbitmq_url="amqp://guest:s3cret@127.0.0.1:1,localhost:2/")
+    with pytest.raises(BrokerUnavailable, match=r"none of 2 nodes.*127\.0\.0\.1:1.*localhost:2") as caught:
+        transport.receive(1, 0.1)
+    assert "s3cret" not in str(caught.value)
+    with pytest.raises(BrokerUnavailable, match="next attempt in"):  # the back-off comes after all of them
+        transport.receive(1, 0.01)
 
 
 def test_a_return_or_a_refusal_fails_its_publication_and_no_other() -> None:

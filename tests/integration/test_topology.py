@@ -10,7 +10,8 @@ import boto3
 import pika
 import pytest
 
-from incentive_fleet.brokers import declare, names, topology
+from incentive_fleet import names
+from incentive_fleet.brokers import declare, topology
 from incentive_fleet.brokers.rabbitmq import topology as topology_rabbitmq
 from incentive_fleet.brokers.topology import Drift
 from incentive_fleet.errors import BrokerUnavailable, SettingsError

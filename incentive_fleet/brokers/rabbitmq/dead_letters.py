@@ -15,10 +15,10 @@ from typing import Any, Final, cast
 from pika.spec import BasicProperties
 
 from incentive_fleet.brokers.dead_letters import OURS, REPLAY, Arrival, Outgoing
+from incentive_fleet.brokers.rabbitmq.client import open_link, parameters
 from incentive_fleet.brokers.rabbitmq.confirms import Publication
 from incentive_fleet.brokers.rabbitmq.headers import readable, sendable
 from incentive_fleet.brokers.rabbitmq.link import Incoming, Link
-from incentive_fleet.brokers.rabbitmq.management import parameters
 from incentive_fleet.brokers.rabbitmq.transport import OF_THE_BROKER, PERSISTENT, delivered_before
 from incentive_fleet.brokers.topology import rabbitmq_queues
 from incentive_fleet.names import TYPE_ATTRIBUTE
@@ -43,14 +43,13 @@ class RabbitmqDeadLetters:
     """See DeadLetterQueues. It connects at the first `receive`, and again after its connection was lost."""
 
     def __init__(self, settings: Settings) -> None:
-        self._parameters = parameters(settings)
+        self._nodes = parameters(settings)
         self._sources = {group.dead_letters: group.source for group in rabbitmq_queues(settings)}
         self._link: Link | None = None
 
     def _connected(self) -> Link:
         if self._link is None or not self._link.alive:
-            self._link = Link(self._parameters, queues=tuple(self._sources), prefetch=PREFETCH)
-            self._link.wait_until_open()
+            self._link = open_link(self._nodes, queues=tuple(self._sources), prefetch=PREFETCH)
         return self._link
 
     def receive(self, most: int, wait_s: float) -> list[Arrival]:
@@ -113,14 +112,13 @@ class RabbitmqSender:
     """See Sender. It connects at the first `send`, and again after its connection was lost."""
 
     def __init__(self, settings: Settings) -> None:
-        self._parameters = parameters(settings)
+        self._nodes = parameters(settings)
         self._link: Link | None = None
 
     def send(self, messages: list[Outgoing]) -> list[str]:
         """By the default exchange, persistent, mandatory and confirmed."""
         if self._link is None or not self._link.alive:
-            self._link = Link(self._parameters)
-            self._link.wait_until_open()
+            self._link = open_link(self._nodes)
         taken = self._link.publish([_publication(message) for message in messages])
         return [
             "" if took else f"RabbitMQ refused it or has no queue {message.source_queue!r}"

@@ -13,8 +13,7 @@ import urllib.parse
 import urllib.request
 from typing import Final
 
-import pika
-
+from incentive_fleet.brokers.rabbitmq import address
 from incentive_fleet.errors import BrokerUnavailable, SettingsError
 from incentive_fleet.settings import Settings
 
@@ -23,40 +22,34 @@ TIMEOUT_S: Final = 10
 Record = dict[str, object]
 
 
-def parameters(settings: Settings) -> pika.URLParameters:
-    """How to connect over AMQP; raises SettingsError when the URL is missing or cannot be read."""
-    url = settings.need_rabbitmq_url()
-    try:
-        return pika.URLParameters(url)
-    except (ValueError, TypeError) as error:
-        raise SettingsError(
-            f"INCENTIVES_RABBITMQ_URL is not an AMQP URL, amqp://user:password@host/: {error}"
-        ) from None
-
-
 class Management:
-    """One virtual host seen through the API. Credentials come from its URL or, if it has none, from the AMQP URL."""
+    """One virtual host seen through the API of the first node that answers.
+
+    Credentials come from its URL or, if it has none, from the AMQP URL. Raises SettingsError when a URL is missing or wrong.
+    """
 
     def __init__(self, settings: Settings) -> None:
-        amqp = parameters(settings)
-        credentials = amqp.credentials
-        assert isinstance(credentials, pika.PlainCredentials)  # a URL can give no other
-        parts = urllib.parse.urlsplit(settings.rabbitmq_management_url or "")
-        user = urllib.parse.unquote(parts.username or "") or credentials.username
-        password = urllib.parse.unquote(parts.password or "") or credentials.password
+        amqp, api = address.amqp(settings), address.management(settings)
+        if api is None:
+            raise SettingsError(f"{address.MANAGEMENT} is not set: it names the management API, http://...")
+        user = api.user or amqp.user or "guest"  # RabbitMQ's own, for a URL without a login
+        password = api.password or amqp.password or "guest"
         self._authorization = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
-        host = parts.netloc.rpartition("@")[2]
-        self._base = f"{parts.scheme}://{host}{parts.path.rstrip('/')}/api"
+        self._bases = [f"{api.scheme}://{node}{api.path.rstrip('/')}/api" for node in api.nodes]
         self._vhost = urllib.parse.quote(amqp.virtual_host, safe="")
 
     def _read(self, path: str) -> list[Record]:
-        request = urllib.request.Request(f"{self._base}/{path}", headers={"Authorization": self._authorization})
-        try:
-            with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
-                records: list[Record] = json.load(response)
-        except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
-            raise BrokerUnavailable(f"RabbitMQ management API at {self._base}: {error!r}") from error
-        return records
+        failed: list[str] = []
+        for base in self._bases:
+            request = urllib.request.Request(f"{base}/{path}", headers={"Authorization": self._authorization})
+            try:
+                with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
+                    records: list[Record] = json.load(response)
+            except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
+                failed.append(f"RabbitMQ management API at {base}: {error!r}")
+                continue
+            return records
+        raise BrokerUnavailable("; ".join(failed))
 
     def exchanges(self) -> dict[str, Record]:
         """Every exchange by name; raises BrokerUnavailable."""

@@ -7,9 +7,12 @@ to `WINDOW` messages are on their way at a time, and each is `mandatory`: what n
 
 from __future__ import annotations
 
+import ast
 import contextlib
+import logging
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Final
+from urllib.parse import parse_qsl
 
 from amqp import exceptions as amqp  # kombu's own AMQP driver; its errors reach us unwrapped
 from kombu.connection import Connection
@@ -17,24 +20,36 @@ from kombu.exceptions import OperationalError
 from kombu.messaging import Producer
 
 from incentive_fleet.brokers.publishing import CONTENT_TYPE, Failure, Message
+from incentive_fleet.brokers.rabbitmq import address
 from incentive_fleet.errors import BrokerUnavailable, SettingsError
+
+log = logging.getLogger(__name__)
 
 WINDOW = 500  # unconfirmed messages; 50 cost a third of the throughput, 1,000 won nothing (docs/adr)
 CONFIRM_TIMEOUT_S = 30.0  # from the last sign of life; below the 120 s after which Postgres ends an idle transaction
 CONNECT_TIMEOUT_S = 10.0
+NODE_S = 5.0  # of one node where there are others to try
 PERSISTENT = 2  # delivery mode
+# pika's name of a TLS option, and the one that kombu's driver gives it
+TLS_NAMES: Final = {
+    "ca_certs": "ca_certs",
+    "cafile": "ca_certs",
+    "certfile": "certfile",
+    "keyfile": "keyfile",
+    "ciphers": "ciphers",
+    "server_hostname": "server_hostname",
+}
 
 # A reply code closes the channel and with it the window; these say that the destination is wrong, not one message.
 DESTINATION_WRONG = (amqp.NotFound, amqp.AccessRefused, amqp.NotAllowed)
 
 
 class RabbitMqPublisher:
-    """See publishing.py for the promises. `url` is amqp:// or amqps://."""
+    """See publishing.py for the promises. `url` is INCENTIVES_RABBITMQ_URL; its nodes are tried in turn."""
 
     def __init__(self, url: str, exchange: str, *, window: int = WINDOW, confirm_timeout_s: float = CONFIRM_TIMEOUT_S):
-        if not url.startswith(("amqp://", "amqps://")):
-            raise SettingsError("INCENTIVES_RABBITMQ_URL must begin with amqp:// or amqps://.")
-        self._url = url
+        self._address = address.read(url, address.AMQP)
+        self._tls = _tls(self._address)
         self._exchange = exchange
         self._window = window
         self._confirm_timeout_s = confirm_timeout_s
@@ -134,13 +149,16 @@ class RabbitMqPublisher:
             self._connect()
 
     def _connect(self) -> None:
-        # No heartbeats: nobody would answer them between two calls. The driver's TCP keep-alive finds the dead.
-        timeouts = {"read_timeout": self._confirm_timeout_s, "write_timeout": self._confirm_timeout_s}
-        self._connection = Connection(
-            self._url, connect_timeout=CONNECT_TIMEOUT_S, heartbeat=0, transport_options=timeouts
-        )
-        # One more try at once, and the driver's own errors: whoever called decides how long to wait.
-        self._connection.ensure_connection(max_retries=1, interval_start=0, reraise_as_library_errors=False)
+        *others, last = self._address.nodes
+        for node in others:
+            try:
+                self._connect_to(node)
+                break
+            except (OSError, amqp.AMQPError, OperationalError) as error:
+                log.info("a RabbitMQ node cannot be used", extra={"node": str(node), "error": str(error)})
+                self._abandon()
+        else:
+            self._connect_to(last)
         channel = self._connection.channel()
         channel.confirm_select()
         channel.events["basic_ack"].add(self._on_ack)
@@ -149,6 +167,24 @@ class RabbitMqPublisher:
         self._producer = Producer(channel, auto_declare=False)
         self._published = 0
         self._on_their_way.clear()
+
+    def _connect_to(self, node: address.Node) -> None:
+        # No heartbeats: nobody would answer them between two calls. The driver's TCP keep-alive finds the dead.
+        timeouts = {"read_timeout": self._confirm_timeout_s, "write_timeout": self._confirm_timeout_s}
+        alone = len(self._address.nodes) == 1
+        self._connection = Connection(
+            f"[{node.host}]" if ":" in node.host else node.host,
+            port=node.port,
+            userid=self._address.user or None,
+            password=self._address.password or None,
+            virtual_host=self._address.virtual_host,
+            ssl={"server_hostname": node.host, **self._tls} if self._address.secure else False,
+            connect_timeout=CONNECT_TIMEOUT_S if alone else NODE_S,
+            heartbeat=0,
+            transport_options=timeouts,
+        )
+        # Alone, one more try at once; and the driver's own errors: whoever called decides how long to wait.
+        self._connection.ensure_connection(max_retries=1, interval_start=0, reraise_as_library_errors=False)
 
     def _take(self, tag: int, multiple: bool) -> list[int]:
         # Tags are in publishing order, so a multiple confirm covers a run from the front.
@@ -191,3 +227,20 @@ class RabbitMqPublisher:
         except (OSError, amqp.AMQPError, OperationalError) as error:
             self._abandon()
             raise BrokerUnavailable(f"RabbitMQ: {error or type(error).__name__}") from error
+
+
+def _tls(where: address.Address) -> dict[str, Any]:
+    """What pika's `ssl_options` of the URL say, as kombu's driver takes it. Raises SettingsError, without any value."""
+    text = dict(parse_qsl(where.query)).get("ssl_options")
+    if text is None:
+        return {}
+    try:
+        options = dict(ast.literal_eval(text))
+    except (ValueError, TypeError, SyntaxError):
+        raise SettingsError(f"{address.AMQP} has ssl_options that are no dictionary of Python.") from None
+    known = {TLS_NAMES[name]: value for name, value in options.items() if name in TLS_NAMES}
+    if len(known) < len(options):
+        raise SettingsError(
+            f"{address.AMQP} has ssl_options beyond {', '.join(TLS_NAMES)}: kombu cannot publish with them."
+        )
+    return known

@@ -7,16 +7,15 @@ read only over the management plugin's HTTP API.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from functools import partial
 
 import pika
 from pika.adapters.blocking_connection import BlockingChannel
-from pika.exceptions import AMQPError, ChannelClosedByBroker
+from pika.exceptions import ChannelClosedByBroker
 
-from incentive_fleet.brokers.rabbitmq.management import Management, parameters
+from incentive_fleet.brokers.rabbitmq.client import connection
+from incentive_fleet.brokers.rabbitmq.management import Management
 from incentive_fleet.brokers.topology import Change, Drift, Exchange, Queue, RabbitmqTopology, Report, rabbitmq
-from incentive_fleet.errors import BrokerUnavailable
 from incentive_fleet.settings import Settings
 
 Act = Callable[[BlockingChannel], None]
@@ -28,23 +27,9 @@ UNSEEN = (
 )
 
 
-@contextmanager
-def _connection(settings: Settings) -> Iterator[pika.BlockingConnection]:
-    where = parameters(settings)
-    try:
-        connection = pika.BlockingConnection(where)
-        try:
-            yield connection
-        finally:
-            if connection.is_open:
-                connection.close()
-    except (AMQPError, OSError) as error:
-        raise BrokerUnavailable(f"RabbitMQ: {error!r}") from error
-
-
-def _attempt(connection: pika.BlockingConnection, act: Act, code: int) -> str | None:
+def _attempt(opened: pika.BlockingConnection, act: Act, code: int) -> str | None:
     """Do it on a channel of its own, for a refusal closes the channel. The broker's words when it refused with `code`."""
-    channel = connection.channel()
+    channel = opened.channel()
     try:
         act(channel)
     except ChannelClosedByBroker as error:
@@ -62,14 +47,14 @@ def apply(settings: Settings) -> list[Change]:
     """
     plan = rabbitmq(settings)
     changes: list[Change] = []
-    with _connection(settings) as connection:
+    with connection(settings) as opened:
         for name, look, declare in _declarations(plan):
-            if _attempt(connection, look, NOT_FOUND) is not None:
+            if _attempt(opened, look, NOT_FOUND) is not None:
                 changes.append(Change("rabbitmq", name, "created"))
-            refusal = _attempt(connection, declare, PRECONDITION_FAILED)
+            refusal = _attempt(opened, declare, PRECONDITION_FAILED)
             if refusal is not None:
                 changes.append(Change("rabbitmq", name, "refused", refusal))
-        channel = connection.channel()
+        channel = opened.channel()
         for binding in plan.bindings:
             channel.queue_bind(binding.queue, binding.exchange, binding.routing_key)
     return changes
@@ -103,11 +88,11 @@ def check(settings: Settings) -> Report:
     """What is missing or differs, and what could not be seen. Changes nothing; raises BrokerUnavailable."""
     plan = rabbitmq(settings)
     if settings.rabbitmq_management_url is None:
-        with _connection(settings) as connection:
+        with connection(settings) as opened:
             drift = [
                 _drift(name, "exists", "no", "yes")
                 for name, look, _ in _declarations(plan)
-                if _attempt(connection, look, NOT_FOUND) is not None
+                if _attempt(opened, look, NOT_FOUND) is not None
             ]
         return Report(tuple(drift), (UNSEEN,))
     return Report(tuple(_compare(plan, Management(settings))), ())

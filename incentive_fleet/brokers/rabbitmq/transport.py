@@ -20,10 +20,11 @@ from pika.spec import BasicProperties
 
 from incentive_fleet.brokers import message_headers
 from incentive_fleet.brokers.contract import Ack, DeadLetter, Delivery, Guarantees, Outcome, Release, Retry
+from incentive_fleet.brokers.rabbitmq.client import open_link, parameters
 from incentive_fleet.brokers.rabbitmq.confirms import Publication
 from incentive_fleet.brokers.rabbitmq.headers import readable, sendable
 from incentive_fleet.brokers.rabbitmq.link import Incoming, Link
-from incentive_fleet.brokers.rabbitmq.management import Management, parameters
+from incentive_fleet.brokers.rabbitmq.management import Management
 from incentive_fleet.brokers.topology import dead_letter_exchange, rabbitmq_queues
 from incentive_fleet.errors import BrokerUnavailable
 from incentive_fleet.faults import reach
@@ -33,7 +34,9 @@ WINDOW: Final = 256  # publications awaiting their confirms at a time
 PERSISTENT: Final = 2
 # Between a delay queue and the source queue a message is counted in neither: for milliseconds, longer on a busy broker.
 RETURN_S: Final = 2.0
-DELIVERIES_SO_FAR: Final = "x-delivery-count"  # set by quorum queues from the second delivery on
+# Set by quorum queues from the second delivery on. Since RabbitMQ 4.3 a requeueing nack raises the second alone.
+DELIVERIES_SO_FAR: Final = ("x-delivery-count", "x-acquired-count")
+DELIVERIES_MOST: Final = 2**31 - 1  # no message lives to see so many; what says more was written by a sender
 # What the broker itself wrote about an earlier life: it would mislead the next reader, and RabbitMQ before 4.0 would take
 # a published x-death for its own and find cycles in it.
 OF_THE_BROKER: Final = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-count", "x-acquired-count", "x-opt-")
@@ -57,7 +60,7 @@ class RabbitmqTransport:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._parameters = parameters(settings)
+        self._nodes = parameters(settings)
         self._queues = {names.source: names for names in rabbitmq_queues(settings)}
         self._dead_letters = dead_letter_exchange(settings.prefix)
         self._consuming: Link | None = None
@@ -95,9 +98,8 @@ class RabbitmqTransport:
             time.sleep(min(left, wait_s))
         if left > wait_s:
             raise BrokerUnavailable(f"RabbitMQ: next attempt in {left - wait_s:.1f} s")
-        link = Link(self._parameters, queues=tuple(self._queues), prefetch=self._settings.prefetch)
         try:
-            link.wait_until_open()
+            link = open_link(self._nodes, queues=tuple(self._queues), prefetch=self._settings.prefetch)
         except BrokerUnavailable:
             self._back_off()
             raise
@@ -114,8 +116,7 @@ class RabbitmqTransport:
     def _publisher(self) -> Link:
         link = self._publishing
         if link is None or not link.alive:
-            link = self._publishing = Link(self._parameters)
-            link.wait_until_open()
+            link = self._publishing = open_link(self._nodes)
         return link
 
     def _delivery(self, link: Link, incoming: Incoming) -> Delivery:
@@ -257,10 +258,17 @@ class RabbitmqTransport:
 
 
 def delivered_before(headers: Mapping[str, Any] | None) -> int:
-    """How often the broker says that it delivered the message before. A sender may put anything under that name, and on
+    """How often the broker says that it delivered the message before. A sender may put anything under those names, and on
     the first delivery the broker leaves it as it is."""
-    count = (headers or {}).get(DELIVERIES_SO_FAR, 0)
-    return count if isinstance(count, int) and count >= 0 else 0
+    if not headers:
+        return 0
+    return max(_count(headers.get(name)) for name in DELIVERIES_SO_FAR)
+
+
+def _count(value: object) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= DELIVERIES_MOST:
+        return int(value)
+    return 0
 
 
 def _receipts(outcomes: Iterable[tuple[Delivery, Outcome]]) -> Iterable[tuple[Delivery, _Receipt, Outcome]]:

@@ -35,6 +35,7 @@ COLLECT_S = 1.0  # the dead-letter queues are empty when nothing came from them 
 @format_option
 def consume(source: str, processes: int, until_idle: float | None, collect: bool, output: str) -> None:
     """Run the fleet. SIGTERM and SIGINT drain it within INCENTIVES_DRAIN_S seconds; workers that die are restarted."""
+    from incentive_fleet.brokers.registry import read_addresses
     from incentive_fleet.consumers.health import serve_health
     from incentive_fleet.consumers.supervisor import Fleet
     from incentive_fleet.dead_letters.collector import collecting
@@ -43,6 +44,8 @@ def consume(source: str, processes: int, until_idle: float | None, collect: bool
     values = settings()
     sources: list[Source] = ["sqs", "rabbitmq"] if source == "all" else [source]  # type: ignore[list-item]
     values.need_for([*sources, "database"])
+    if "rabbitmq" in sources:
+        read_addresses(values)  # a mistake is one sentence now, rather than in each worker
     log_json()
     fleet = Fleet(sources, processes, values, until_idle)
     for number in (signal.SIGTERM, signal.SIGINT):
