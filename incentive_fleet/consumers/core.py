@@ -18,6 +18,8 @@ from typing import assert_never
 from incentive_fleet.brokers.contract import Ack, DeadLetter, Delivery, Failure, Outcome, Retry
 from incentive_fleet.errors import FleetError, Malformed
 from incentive_fleet.events.codec import Event, decode
+from incentive_fleet.events.foreign import binary_mode
+from incentive_fleet.events.reasons import Reason
 from incentive_fleet.faults import reach
 from incentive_fleet.ledger.attempts import forget_attempts, record_attempt
 from incentive_fleet.ledger.batch import Verdict, apply_events
@@ -27,6 +29,7 @@ log = logging.getLogger(__name__)
 
 CONFLICT = "conflict"
 UNEXPECTED = "unexpected-error"
+NO_CLOUD_EVENT = frozenset({Reason.NOT_A_CLOUD_EVENT, Reason.NOT_JSON, Reason.NOT_UTF8})
 PUT_OFF_MAX = 8  # times that an event is put off; then the batch waits for whoever holds its wallet
 HOST = socket.gethostname()
 
@@ -60,7 +63,7 @@ class Core:
             try:
                 decoded.append((delivery, decode(delivery.body)))
             except Malformed as error:
-                outcomes.append((delivery, DeadLetter(error.reason, error.detail)))
+                outcomes.append((delivery, DeadLetter(error.reason, _detail(error, delivery))))
             except Exception as error:
                 outcomes.append((delivery, self._failed(delivery, error, carries_failures)))
         reach("after-decode")
@@ -156,6 +159,14 @@ class Core:
             self.counts[f"dead-letter:{outcome.reason}"] += 1
         elif isinstance(outcome, Retry):
             self.counts["retry"] += 1
+
+
+def _detail(error: Malformed, delivery: Delivery) -> str:
+    """What is the matter, and what the message is where its headers tell more than its body."""
+    if error.reason not in NO_CLOUD_EVENT:
+        return error.detail
+    told = binary_mode(delivery.headers)
+    return f"{error.detail}; {told}" if told else error.detail
 
 
 def _outcome(event: Event, verdict: Verdict) -> Outcome:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import re
@@ -87,6 +88,8 @@ def traits_of(body: bytes) -> Traits:
     if "specversion" not in document and document.get("Type") == "Notification":
         document = _object(str(document.get("Message", "")).encode("utf-8", "replace"))
     data = document.get("data")
+    if data is None and isinstance(encoded := document.get("data_base64"), str):
+        data = _object(_bytes_of(encoded))
     data = data if isinstance(data, dict) else {}
     return Traits(
         event_type=_text(document.get("type")),
@@ -103,6 +106,13 @@ def _object(body: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):  # not JSON, a number of thousands of digits, or nested without end
         return {}
     return document if isinstance(document, dict) else {}
+
+
+def _bytes_of(encoded: str) -> bytes:
+    try:
+        return base64.b64decode(encoded)
+    except ValueError:
+        return b""
 
 
 def _text(value: object) -> str | None:

@@ -136,7 +136,7 @@ def poison(shop: Shop) -> list[tuple[str, str | None, bytes]]:
     placed = "order-placed.v1"
     return [
         ("not-json", placed, b'{"specversion": "1.0", "id": '),
-        ("unknown-type", "order-cancelled.v1", _event("order-cancelled.v1", good, placed_at)),
+        ("unknown-type", "order-archived.v1", _event("order-archived.v1", good, placed_at)),
         ("unknown-currency", placed, _event(placed, odd, placed_at)),
         ("out-of-bounds", placed, _event(placed, negative, placed_at)),
         ("conflict", placed, _event(placed, other, placed_at)),

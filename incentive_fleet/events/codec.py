@@ -6,13 +6,14 @@ event, so the same bytes always give the same Event. Raw is told from wrapped by
 is a CloudEvent; one that lacks it and has `Type` "Notification" is what SNS makes when raw delivery is off, and its
 `Message` is the CloudEvent's text. CloudEvents may not name an attribute `Type`, so nothing can be both.
 
-`datacontenttype` is compared as RFC 9110 compares media types, case aside; the one parameter let through is
-charset=utf-8, which many HTTP libraries add and which changes nothing. `traceparent` is kept as it came: a trace that
-cannot be read is not worth an order.
+`data_base64` in place of `data`, which libraries write that take data for bytes, is read as the JSON that it holds.
+`time` and `traceparent` are kept as they came: no rule uses the first, and a trace that cannot be read is not worth an
+order.
 """
 
 from __future__ import annotations
 
+import binascii
 import json
 from collections.abc import Iterator
 from datetime import datetime
@@ -22,8 +23,9 @@ from typing import Any, Final, NamedTuple, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from incentive_fleet.errors import Malformed
-from incentive_fleet.events.document import decode_text, parse_object, shown
+from incentive_fleet.events.document import decode_text, parse_json, shown
 from incentive_fleet.events.envelope import SPECVERSION, Envelope
+from incentive_fleet.events.foreign import what_it_is
 from incentive_fleet.events.models import (
     TYPE_OF,
     TYPES,
@@ -49,7 +51,7 @@ class Event(NamedTuple):
     source: str
     id: str
     type: str
-    time: datetime
+    time: str  # as it was written: any RFC 3339 time
     subject: str
     traceparent: str | None
     data: EventData
@@ -83,6 +85,10 @@ def decode_strictly(body: bytes) -> Event:
     """As `decode`, one check after the other: for what cannot be read in one pass, and for finding the first fault."""
     document, text = _cloud_event(decode_text(body))
     model = _model_of(document)
+    if "data_base64" in document:
+        data_text = _from_base64(document)
+        document = document | {"data": _data_in(data_text)}
+        text += data_text
     if "null" in text:
         _refuse_nulls(document, model)
     envelope = _validated(Envelope, document, "")
@@ -96,10 +102,11 @@ def decode_strictly(body: bytes) -> Event:
     return _event(envelope, data)
 
 
-def encode_event(source: str, id: str, data: EventData, time: datetime, traceparent: str | None = None) -> bytes:
+def encode_event(source: str, id: str, data: EventData, time: datetime | str, traceparent: str | None = None) -> bytes:
     """The body of a CloudEvent with this data, for producers, examples and tests; `decode` gives it back.
 
-    `time` is the envelope's, aware. Raises Malformed when the id, source, time, traceparent or data break a bound.
+    `time` is the envelope's: aware and of the years 1970 to 2199, or a text of RFC 3339 that is kept as it is. Raises
+    Malformed when the id, source, time, traceparent or data break a bound.
     """
     head: dict[str, str] = {
         "specversion": SPECVERSION,
@@ -107,7 +114,7 @@ def encode_event(source: str, id: str, data: EventData, time: datetime, tracepar
         "source": source,
         "type": TYPE_OF[type(data)],
         "subject": data.order_id,
-        "time": format_time(check_time(time)),
+        "time": time if isinstance(time, str) else format_time(check_time(time)),
         "datacontenttype": "application/json",
     }
     if traceparent is not None:
@@ -149,19 +156,48 @@ def _event(envelope: Envelope, data: EventData) -> Event:
 
 
 def _cloud_event(text: str) -> tuple[dict[str, Any], str]:
-    document = parse_object(text)
-    if document is not None and "specversion" not in document and document.get("Type") == "Notification":
+    document = parse_json(text)
+    if isinstance(document, dict) and "specversion" not in document and document.get("Type") == "Notification":
         message = document.get("Message")
         if not isinstance(message, str):
             found = shown(message) if "Message" in document else "missing"
             raise Malformed(Reason.BAD_SNS_ENVELOPE, f"Message of the SNS notification is {found}: a string is needed")
         text = message
-        document = parse_object(text)
-    if document is None:
-        raise Malformed(Reason.NOT_A_CLOUD_EVENT, "the document is not an object")
-    if "specversion" not in document:
-        raise Malformed(Reason.NOT_A_CLOUD_EVENT, "specversion is missing")
-    return document, text
+        document = parse_json(text)
+    if isinstance(document, dict) and "specversion" in document:
+        return document, text
+    missing = "specversion is missing" if isinstance(document, dict) else "the document is not an object"
+    known = what_it_is(document)
+    raise Malformed(Reason.NOT_A_CLOUD_EVENT, f"{missing}: this is {known}" if known else missing)
+
+
+def _from_base64(document: dict[str, Any]) -> str:
+    """The text of `data_base64`."""
+    if "data" in document:
+        raise Malformed(Reason.DATA_TWICE, "data and data_base64 are both there: one of them is needed")
+    encoded = document["data_base64"]
+    if not isinstance(encoded, str):
+        reason = Reason.NULL_FIELD if encoded is None else Reason.WRONG_TYPE
+        raise Malformed(reason, f"data_base64 is {shown(encoded)}: a text in base64 is needed")
+    try:
+        data = binascii.a2b_base64(encoded, strict_mode=True)
+    except ValueError as error:  # binascii.Error is one; a text beyond ASCII is the other
+        raise Malformed(Reason.BAD_BASE64, f"data_base64 is {shown(encoded)}: {error}") from None
+    try:
+        return decode_text(data)
+    except Malformed as refusal:
+        raise _in_base64(refusal) from None
+
+
+def _data_in(text: str) -> object:
+    try:
+        return parse_json(text)
+    except Malformed as refusal:
+        raise _in_base64(refusal) from None
+
+
+def _in_base64(refusal: Malformed) -> Malformed:
+    return Malformed(refusal.reason, f"what data_base64 holds: {refusal.detail}")
 
 
 def _model_of(document: dict[str, Any]) -> type[EventData]:

@@ -1,10 +1,17 @@
-"""The active currencies of ISO 4217 and how many decimal digits their minor unit has. It never converts anything.
+"""The currencies of ISO 4217, active and retired, and how many decimal digits their minor unit has. It converts nothing.
 
-Source: ISO 4217 list one (current currency and funds codes, kept by SIX Interbank Clearing), as in force on
-2026-01-01: ANG, BGN, CUC, HRK, SLL and ZWL have moved to list three; SLE, VED, XCG, ZWG and XAD are in. Codes for
-which the list gives no minor unit (the metals XAG, XAU, XPD, XPT, the bond units XBA to XBD, XDR, XSU, XUA, and XTS
-and XXX) are left out: money here is a whole number of minor units, and they have none. When ISO publishes an
-amendment, change this table.
+Source of the active ones: ISO 4217 list one (current currency and funds codes, kept by SIX Interbank Clearing), as in
+force on 2026-01-01: ANG, BGN, CUC, HRK, SLL and ZWL have moved to list three; SLE, VED, XCG, ZWG and XAD are in.
+
+Source of the retired ones: list three (codes for historic denominations) of the same day. An order outlives its currency:
+what was placed in HRK must be refunded and exported when HRK is gone. List three gives no minor units; they are those of
+list one while the code stood there, and two digits for codes that left before the standard had that column, but for the
+Mali franc, which was used without centimes, and Yemen's dinar of a thousand fils.
+
+Left out are codes without a minor unit, because money here is a whole number of minor units: the metals XAG, XAU, XPD,
+XPT, the bond units XBA to XBD, XDR, XSU, XUA, XTS and XXX; and of list three the units of account and the codes of funds
+and of convertible or financial accounts (BEC, BEL, CHC, ECV, ESA, ESB, LUC, LUL, USS, XEU, XFO, XFU, XRE, ZAL). When ISO
+publishes an amendment, move the code from the first table to the second; none is ever taken out.
 """
 
 from __future__ import annotations
@@ -22,11 +29,22 @@ _TWO = """
 _THREE = "BHD IQD JOD KWD LYD OMR TND"
 _FOUR = "CLF UYW"
 
+_NONE_RETIRED = "ADP BEF BYB BYR ESP GRD ITL LUF MGF MLF PTE ROL TPE TRL"
+_TWO_RETIRED = """
+    AFA ALK ANG AOK AON AOR ARA ARP ARY ATS AYM AZM BAD BGJ BGK BGL BGN BOP BRB BRC BRE BRN BRR BUK CSD CSJ CSK CUC CYP
+    DDM DEM ECS EEK FIM FRF GEK GHC GHP GNE GNS GQE GWE GWP HRD HRK IEP ILP ILR ISJ LAJ LSM LTL LTT LVL LVR MRO MTL MTP
+    MVQ MXP MZE MZM NIC NLG PEH PEI PES PLZ RHD ROK RUR SDD SDP SIT SKK SLL SRG STD SUR TJR TMM UAK UGS UGW UYN UYP VEB
+    VEF VNC YUD YUM YUN ZMK ZRN ZRZ ZWC ZWD ZWL ZWN ZWR
+"""
+_THREE_RETIRED = "YDD"
+
 MINOR_DIGITS: Final[dict[str, int]] = {
-    code: digits for digits, codes in ((0, _NONE), (2, _TWO), (3, _THREE), (4, _FOUR)) for code in codes.split()
+    code: digits
+    for digits, codes in (
+        (0, _NONE + " " + _NONE_RETIRED),
+        (2, _TWO + _TWO_RETIRED),
+        (3, _THREE + " " + _THREE_RETIRED),
+        (4, _FOUR),
+    )
+    for code in codes.split()
 }
-
-
-def is_active(code: str) -> bool:
-    """Whether the code is an active ISO 4217 currency with minor units; codes are upper case, others are unknown."""
-    return code in MINOR_DIGITS

@@ -29,12 +29,18 @@ _ESCAPED_SURROGATE = re.compile(
 
 def parse_object(text: str) -> dict[str, Any] | None:
     """The object that the text holds, or None when it is a JSON document of another kind. Raises Malformed."""
+    document = parse_json(text)
+    return document if type(document) is dict else None
+
+
+def parse_json(text: str) -> object:
+    """The JSON document that the text holds. Raises Malformed."""
     document = _load(text)
     if "\\u" in text:
         _refuse_lone_surrogates(text)
     if text.count("[") + text.count("{") > DEPTH_MAX:
         _refuse_deep(document)
-    return document if type(document) is dict else None
+    return document
 
 
 def _load(text: str, decoder: json.JSONDecoder | None = None) -> object:

@@ -50,9 +50,9 @@ def _utc(value: object) -> object:
         raise PydanticCustomError(refusal.reason, "{detail}", {"detail": refusal.detail}) from None
 
 
-def _active(code: str) -> str:
+def _known(code: str) -> str:
     if code not in MINOR_DIGITS:
-        raise PydanticCustomError(Reason.UNKNOWN_CURRENCY.value, "an active ISO 4217 code with minor units is needed")
+        raise PydanticCustomError(Reason.UNKNOWN_CURRENCY.value, "an ISO 4217 code with minor units is needed")
     return code
 
 
@@ -62,7 +62,7 @@ UtcTime = Annotated[
     BeforeValidator(_utc),
     WithJsonSchema({"type": "string", "format": "date-time", "pattern": RFC3339_PATTERN}),
 ]
-Currency = Annotated[str, AfterValidator(_active), WithJsonSchema({"type": "string", "enum": sorted(MINOR_DIGITS)})]
+Currency = Annotated[str, AfterValidator(_known), WithJsonSchema({"type": "string", "enum": sorted(MINOR_DIGITS)})]
 
 
 class Line(BaseModel):

@@ -25,13 +25,14 @@ class Reason(StrEnum):
     UNKNOWN_TYPE = "unknown-type"
     UNKNOWN_TYPE_VERSION = "unknown-type-version"
     WRONG_CONTENT_TYPE = "wrong-content-type"
+    DATA_TWICE = "data-twice"
+    BAD_BASE64 = "bad-base64"
     MISSING_FIELD = "missing-field"
     NULL_FIELD = "null-field"
     WRONG_TYPE = "wrong-type"
     OUT_OF_BOUNDS = "out-of-bounds"
     CONTROL_CHARACTER = "control-character"
     INVALID_TIME = "invalid-time"
-    TIME_TOO_FINE = "time-too-fine"
     UNKNOWN_CURRENCY = "unknown-currency"
     UNKNOWN_REFUND_REASON = "unknown-refund-reason"
     QUANTITY_OR_AMOUNT = "quantity-or-amount"
@@ -49,19 +50,20 @@ MEANINGS: dict[Reason, str] = {
     Reason.LONE_SURROGATE: "A \\u escape names half of a surrogate pair, anywhere in the document.",
     Reason.TOO_DEEP: "Arrays and objects are nested more than 64 deep.",
     Reason.BAD_SNS_ENVELOPE: "An SNS notification whose Message is missing or not a string.",
-    Reason.NOT_A_CLOUD_EVENT: "The document is not an object with `specversion`.",
+    Reason.NOT_A_CLOUD_EVENT: "The document is not an object with `specversion`. Where it is known what it is, the detail says so.",
     Reason.UNKNOWN_SPECVERSION: 'A CloudEvent of a version other than "1.0".',
     Reason.UNKNOWN_TYPE: "The `type` is none of the three events in.",
     Reason.UNKNOWN_TYPE_VERSION: "The `type` is one of ours in a version that this release does not know.",
-    Reason.WRONG_CONTENT_TYPE: "`datacontenttype` is there and is not application/json.",
+    Reason.WRONG_CONTENT_TYPE: "`datacontenttype` is there and is not application/json or application/*+json in UTF-8.",
+    Reason.DATA_TWICE: "Both of `data` and `data_base64` are there.",
+    Reason.BAD_BASE64: "`data_base64` is not base64 of RFC 4648, with padding and without line breaks.",
     Reason.MISSING_FIELD: "A field that is not optional is absent.",
     Reason.NULL_FIELD: "A known field is null. Optional fields are left out, not set to null.",
     Reason.WRONG_TYPE: 'The JSON type is not the field\'s; 5.0, 5e0, "5" and true are not integers.',
     Reason.OUT_OF_BOUNDS: "A number, the length of a text or list, or a time is outside its bounds.",
     Reason.CONTROL_CHARACTER: "A text holds a character of Unicode category Cc.",
-    Reason.INVALID_TIME: "Not an RFC 3339 date-time with an offset, or no such day; leap seconds are refused.",
-    Reason.TIME_TOO_FINE: "A time is finer than a microsecond.",
-    Reason.UNKNOWN_CURRENCY: "Not the code of an active ISO 4217 currency that has minor units.",
+    Reason.INVALID_TIME: "Not an RFC 3339 date-time with an offset, or no such day; a leap second in a time that rules use.",
+    Reason.UNKNOWN_CURRENCY: "Not the code of an ISO 4217 currency, active or retired, that has minor units.",
     Reason.UNKNOWN_REFUND_REASON: "A refund line's `reason` is not returned, undelivered or goodwill.",
     Reason.QUANTITY_OR_AMOUNT: "A refund line has both of `quantity` and `amount`, or neither.",
     Reason.REPEATED_LINE: "Two lines of an order have the same `line_id`.",

@@ -25,8 +25,9 @@ Schema = dict[str, Any]
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 BEYOND: Final = (
     "Checked by the consumer alone: subject is the order id; line_id is unique in an order; the gross is at most "
-    "10^15; times are days of the calendar within 1970 to 2199 after conversion to UTC; integers are written as "
-    "integers (5.0 is refused); no object repeats a name; no lone surrogates; at most 64 levels and 16 MiB."
+    "10^15; times are days of the calendar, those that rules use within 1970 to 2199 after conversion to UTC; a leap "
+    "second in the envelope's time ends a day in UTC; integers are written as integers (5.0 is refused); data_base64 "
+    "holds what data would; no object repeats a name; no lone surrogates; at most 64 levels and 16 MiB."
 )
 
 
@@ -41,7 +42,11 @@ def _cloud_event(type: str, envelope: type[BaseModel], data: type[BaseModel], co
     outer = _plain(envelope.model_json_schema())
     inner = _plain(data.model_json_schema(ref_template="#/$defs/{model}"))
     definitions = inner.pop("$defs", {})
+    name = data.__name__
     properties = {name: part for name, part in outer["properties"].items() if name != "data"}
+    properties |= {"type": {"const": type}, "data": {"$ref": f"#/$defs/{name}"}}
+    if type in TYPES:
+        properties["data_base64"] = _in_base64(name)
     return {
         "$schema": DIALECT,
         "$id": f"urn:incentive-fleet:{type}",
@@ -49,9 +54,29 @@ def _cloud_event(type: str, envelope: type[BaseModel], data: type[BaseModel], co
         "title": type,
         "description": inner["description"],
         "type": "object",
-        "properties": properties | {"type": {"const": type}, "data": {"$ref": f"#/$defs/{data.__name__}"}},
-        "required": sorted({*outer["required"], "data"}),
-        "$defs": dict(sorted({**definitions, data.__name__: inner}.items())),
+        "properties": properties,
+        **_needed(set(outer["required"]), either=type in TYPES),
+        "$defs": dict(sorted({**definitions, name: inner}.items())),
+    }
+
+
+def _in_base64(data: str) -> Schema:
+    """The data as bytes, which a sender may write in its place."""
+    return {
+        "type": "string",
+        "pattern": "^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$",
+        "contentEncoding": "base64",
+        "contentMediaType": "application/json",
+        "contentSchema": {"$ref": f"#/$defs/{data}"},
+    }
+
+
+def _needed(required: set[str], *, either: bool) -> Schema:
+    if not either:
+        return {"required": sorted({*required, "data"})}
+    return {
+        "required": sorted(required - {"data"}),
+        "oneOf": [{"required": ["data"]}, {"required": ["data_base64"]}],
     }
 
 

@@ -64,7 +64,7 @@ def grant_of(key: str, customer_id: str, currency: str, amount: str, campaign_id
                 "bad-text", f"{field} is {text!r}: must have 1 to {TEXT_LENGTH_MAX} characters, none a control"
             )
     if currency not in MINOR_DIGITS:
-        raise Refused("unknown-currency", f"currency is {currency!r}: not an active ISO 4217 code")
+        raise Refused("unknown-currency", f"currency is {currency!r}: not an ISO 4217 code with minor units")
     if not _WHOLE.match(amount):
         raise Refused("bad-amount", f"amount is {amount!r}: must be a whole number of minor units")
     return Grant(key, customer_id, currency, int(amount), campaign_id, _expiry(expires_at))

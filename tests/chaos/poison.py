@@ -70,7 +70,7 @@ MAKERS: list[tuple[str, str | None, Callable[[int], bytes]]] = [
     ("null-field", PLACED, lambda number: _text(_event(number, coupons=None))),
     ("unknown-currency", PLACED, lambda number: _text(_event(number, currency="XXX"))),
     ("control-character", PLACED, lambda number: _text(_event(number, customer_id="nul\x00nul"))),
-    ("unknown-type", "order-cancelled.v1", _typed("order-cancelled.v1")),
+    ("unknown-type", "order-archived.v1", _typed("order-archived.v1")),
     ("unknown-type-version", "order-placed.v2", _typed("order-placed.v2")),
     ("subject-mismatch", PLACED, lambda number: _text(_event(number) | {"subject": "another"})),
 ]

@@ -100,7 +100,7 @@ NAMED: list[tuple[str, str, bytes]] = [
     ("10 MB of brackets", "too-deep", b"[" * 10_000_000),
     ("17 MB", "too-large", b" " * 17_000_000),
     ("an unknown version", "unknown-type-version", changed(type="order-placed.v2")),
-    ("an unknown type", "unknown-type", changed(type="order-cancelled.v1")),
+    ("an unknown type", "unknown-type", changed(type="order-archived.v1")),
     ("CloudEvents 0.3", "unknown-specversion", changed(specversion="0.3")),
     ("a list", "not-a-cloud-event", b"[]"),
     ("an envelope around nothing", "bad-sns-envelope", b'{"Type": "Notification"}'),
