@@ -1,28 +1,26 @@
-"""What commands share: the --format option, printing, progress, exit codes, and the wiring of settings to parts.
+"""What commands share: the --format option, progress, exit codes, and the wiring of settings to parts.
 
 With --format json, standard output is one JSON document and nothing else; logs and progress go to standard error.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from incentive_fleet.cli.printing import Failed
+from incentive_fleet.literal import literal
 from incentive_fleet.settings import Settings
 
 if TYPE_CHECKING:
     import psycopg
-    from rich.console import Console
 
     from incentive_fleet.ledger.session import Session
 
@@ -63,45 +61,9 @@ def open_reader(values: Settings, name: str) -> Iterator[psycopg.Connection[Any]
         yield connection
 
 
-def emit(document: object, output: str, render: Callable[[Console], None]) -> None:
-    """Print a result: the document as JSON, or what `render` draws."""
-    if output == "json":
-        click.echo(json.dumps(document, default=plain, ensure_ascii=False, indent=2))
-    else:
-        from rich.console import Console
-
-        width = None if sys.stdout.isatty() else 200  # a pipe has no width; tables must not be folded for it
-        render(Console(width=width, highlight=False))
-
-
-def plain(value: object) -> object:
-    """Our values as JSON ones: dataclasses as objects, times in UTC as RFC 3339."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return asdict(value)
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
-    if isinstance(value, Enum):
-        return value.value
-    if isinstance(value, set | frozenset):
-        return sorted(value)
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, bytes):
-        return value.hex()
-    raise TypeError(f"{type(value).__name__} has no JSON form")
-
-
-class Failed(click.ClickException):
-    """A sentence for standard error, and the exit code that goes with it."""
-
-    def __init__(self, message: str, code: int) -> None:
-        super().__init__(message)
-        self.exit_code = code  # type: ignore[misc]  # click reads it from the instance, but declares it for the class
-
-
-def fail(message: str, code: int = 1) -> NoReturn:
+def fail(message: str, code: int = 1, *, more: Sequence[str] = ()) -> NoReturn:
     """End the command with a sentence on standard error; 1 refused or found faulty, 2 wrong use."""
-    raise Failed(message, code)
+    raise Failed(message, code, more)
 
 
 class Moment(click.ParamType[datetime]):
@@ -133,7 +95,12 @@ def progress_bar(label: str, total: int | None) -> Iterator[Callable[[int, str],
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.fields[note]}", markup=False),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(label, total=total, note="")
-        yield lambda done, note: progress.update(task, completed=done, note=note)
+        yield lambda done, note: progress.update(task, completed=done, note=literal(note))

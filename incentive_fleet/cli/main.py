@@ -65,21 +65,20 @@ def cli() -> None:
 
 def main() -> Any:
     """Run the command line and end the process with its exit code; errors become one sentence on standard error."""
+    from incentive_fleet.cli import printing
     from incentive_fleet.errors import FleetError, SettingsError
 
+    printing.prepare_streams()
     try:
         code = cli.main(standalone_mode=False)
     except click.exceptions.Abort:
         code = 130
     except click.ClickException as error:
-        error.show()
+        printing.tell_failure(error)
         code = error.exit_code
-    except SettingsError as error:
-        click.echo(f"Error: {error}", err=True)
-        code = 2
     except FleetError as error:
-        click.echo(f"Error: {error}", err=True)
-        code = 1
+        printing.tell_error(str(error))
+        code = 2 if isinstance(error, SettingsError) else 1
     except BrokenPipeError:  # the reader of our output has had enough, like `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0

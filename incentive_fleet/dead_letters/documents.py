@@ -1,8 +1,7 @@
-"""Dead letters as JSON documents and as safe text: what `--format json` prints, and bodies a terminal can bear. Pure."""
+"""Dead letters as JSON documents, and bodies as text of bounded length; cli/printing.py makes both safe to print. Pure."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
@@ -13,29 +12,15 @@ from incentive_fleet.dead_letters.letter import Letter
 
 HEX_BYTES: Final = 4_096  # of a body that is no text, on a terminal; JSON has all of it
 TEXT_CHARACTERS: Final = 100_000  # of a body on a terminal
-# Control characters but for line feed and tab, and what turns the direction of writing round: a body must not be able to
-# move an operator's cursor, or show another text than it holds.
-UNSAFE: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-
-
-def visible(text: str) -> str:
-    """The text with every character that a terminal would obey written as its escape."""
-    return UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
-
-
-def one_line(text: str, most: int = 120) -> str:
-    """The beginning of a text for a cell of a table."""
-    flat = visible(text.replace("\n", " ").replace("\t", " "))
-    return flat if len(flat) <= most else flat[: most - 1] + "…"
 
 
 def pretty_body(body: bytes) -> str:
-    """A body for people: indented JSON, text as it is, or a dump of bytes when it is no text."""
+    """A body for people: indented JSON, text as it is, or a dump of bytes when it is no text. Not escaped yet."""
     try:
         body.decode("utf-8")
     except UnicodeDecodeError:
         return _dump(body)
-    text = visible(editable(body))
+    text = editable(body)
     return text if len(text) <= TEXT_CHARACTERS else text[:TEXT_CHARACTERS] + f"\n… ({len(body):,} bytes in all)"
 
 

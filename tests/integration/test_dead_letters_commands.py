@@ -314,6 +314,6 @@ def test_causes_forget_values_and_numbers() -> None:
 
 
 def test_ages_count_from_the_last_copy() -> None:
-    from incentive_fleet.dead_letters.printing import age
+    from incentive_fleet.cli.dead_letters import age
 
     assert [age(NOON - timedelta(seconds=s), NOON) for s in (5, 300, 10_000, 400_000)] == ["5 s", "5 min", "2 h", "4 d"]

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "incentive_fleet"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-EVERYBODY = {"errors", "settings", "names", "faults", "logs"}
+EVERYBODY = {"errors", "settings", "names", "faults", "logs", "literal"}
 MAY_IMPORT = {
     "events": set(),
     "incentives": {"events"},
@@ -67,3 +67,23 @@ def test_functions_stay_short() -> None:
         if isinstance(node, ast.FunctionDef) and node.end_lineno is not None and node.end_lineno - node.lineno >= 70
     ]
     assert long == []
+
+
+def test_commands_print_through_one_module() -> None:
+    """What prints by itself prints text from outside raw, or takes it for markup, sooner or later."""
+    writers = {
+        "click.echo",
+        "click.secho",
+        "click.confirm",
+        "click.prompt",
+        "print",
+        "sys.stdout.write",
+        "sys.stderr.write",
+    }
+    drawers = {"rich.table", "rich.markup", "rich.panel"}
+    for path in (PACKAGE / "cli").rglob("*.py"):
+        if path.name == "printing.py":
+            continue
+        calls = {ast.unparse(node.func) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)}
+        assert not calls & writers, f"{path.name} calls {sorted(calls & writers)}"
+        assert not imports_of(path) & drawers, path.name

@@ -5,11 +5,13 @@ from __future__ import annotations
 import getpass
 import os
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from incentive_fleet.cli.command_line import emit, format_option, open_reader, settings
+from incentive_fleet.cli.command_line import format_option, open_reader, settings
+from incentive_fleet.cli.layout import Column
+from incentive_fleet.cli.printing import emit, say, say_table
 
 if TYPE_CHECKING:
     from incentive_fleet.ledger.anomalies import AnomalyRecord
@@ -28,17 +30,21 @@ def anomalies(ctx: click.Context, /, include_resolved: bool, limit: int, output:
 
     with open_reader(settings(), "anomalies") as connection:
         records = list_anomalies(connection, limit=limit, include_resolved=include_resolved)
-    emit({"anomalies": records}, output, lambda console: console.print(_table(records) if records else "None is open."))
+    emit({"anomalies": records}, output, lambda: _show(records))
 
 
-def _table(records: list[AnomalyRecord]) -> Any:
-    from rich.table import Table
-
-    table = Table("order", "reason", "subject", "noticed", "resolved")
-    for one in records:
-        resolved = f"{one.resolved_at} by {one.resolved_by}: {one.resolution}" if one.resolved_at else ""
-        table.add_row(one.order_id, one.reason, one.subject, one.noticed_at, resolved)
-    return table
+def _show(records: list[AnomalyRecord]) -> None:
+    columns = ("order", "reason", "subject", "noticed", Column("resolved", prose=True))
+    rows = [
+        (
+            *(one.order_id, one.reason, one.subject, one.noticed_at),
+            f"{one.resolved_at} by {one.resolved_by}: {one.resolution}" if one.resolved_at else None,
+        )
+        for one in records
+    ]
+    say_table(columns, rows)
+    if not records:
+        say("None is open.")
 
 
 @anomalies.command()
@@ -56,7 +62,7 @@ def resolve(order_id: str, reason_code: str, subject: str, reason: str, actor: s
         record = resolve_anomaly(
             connection, order_id, reason_code, subject, actor or _user(), reason, datetime.now(UTC)
         )
-    emit(record, output, lambda console: console.print(f"{order_id}: {reason_code} {subject} is resolved."))
+    emit(record, output, lambda: say(f"{order_id}: {reason_code} {subject} is resolved."))
 
 
 def _user() -> str:

@@ -8,15 +8,8 @@ from pathlib import Path
 
 import click
 
-from incentive_fleet.cli.command_line import (
-    emit,
-    existing_file,
-    fail,
-    format_option,
-    open_session,
-    progress_bar,
-    settings,
-)
+from incentive_fleet.cli.command_line import existing_file, fail, format_option, open_session, progress_bar, settings
+from incentive_fleet.cli.printing import emit, say
 
 
 @click.command("backfill")
@@ -60,7 +53,7 @@ def backfill_command(file: Path, rejects: Path | None, strict: bool, output: str
     emit(
         document,
         output,
-        lambda console: console.print(
+        lambda: say(
             f"{summary.events} events in {seconds:.1f} s ({document['events_per_second']:,}/s): "
             f"{document['applied']} applied, {document['waiting']} wait for their order, "
             f"{document['duplicates']} duplicates; rejected: {rejected}."

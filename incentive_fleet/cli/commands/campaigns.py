@@ -7,7 +7,9 @@ from typing import Any
 
 import click
 
-from incentive_fleet.cli.command_line import emit, existing_file, fail, format_option, open_reader, settings
+from incentive_fleet.cli.command_line import existing_file, fail, format_option, open_reader, settings
+from incentive_fleet.cli.layout import Column
+from incentive_fleet.cli.printing import emit, say, say_table
 
 
 @click.group()
@@ -30,13 +32,11 @@ def load(file: Path, output: str) -> None:
     except UnicodeDecodeError as error:
         fail(f"{file}: not UTF-8 at byte {error.start}; nothing was loaded")
     except CampaignFileError as error:
-        fail("\n".join([f"{file}: nothing was loaded", *(f"  {problem}" for problem in error.problems)]))
+        fail(f"{file}: nothing was loaded", more=[f"  {problem}" for problem in error.problems])
     emit(
         summary,
         output,
-        lambda console: console.print(
-            f"{summary.added} added, {summary.changed} changed, {summary.unchanged} as they were."
-        ),
+        lambda: say(f"{summary.added} added, {summary.changed} changed, {summary.unchanged} as they were."),
     )
 
 
@@ -48,25 +48,20 @@ def list_command(output: str) -> None:
 
     with open_reader(settings(), "campaigns list") as connection:
         rows = list_campaigns(connection)
-    emit({"campaigns": rows}, output, lambda console: console.print(_table(rows)))
+    emit({"campaigns": rows}, output, lambda: _show(rows))
 
 
-def _table(rows: list[dict[str, Any]]) -> Any:
-    from rich.table import Table
-
-    table = Table("campaign", "kind", "code", "currency", "window", "version", "net spend", "budget", "live", "total")
-    for row in rows:
-        terms = row["terms"]
-        table.add_row(
-            row["campaign_id"],
-            terms["kind"],
-            terms.get("code", ""),
-            terms["currency"],
-            f"{terms['starts_at'][:10]} to {terms['ends_at'][:10]}",
-            str(row["version"]),
-            str(row["net_spend"]),
-            str(terms.get("budget", "")),
-            str(row["live_redemptions"]),
-            str(terms.get("total", "")),
+def _show(rows: list[dict[str, Any]]) -> None:
+    numbers = (Column(name, right=True) for name in ("version", "net spend", "budget", "live", "total"))
+    cells = (
+        (
+            *(row["campaign_id"], row["terms"]["kind"], row["terms"].get("code"), row["terms"]["currency"]),
+            f"{row['terms']['starts_at'][:10]} to {row['terms']['ends_at'][:10]}",
+            *(row["version"], row["net_spend"], row["terms"].get("budget")),
+            *(row["live_redemptions"], row["terms"].get("total")),
         )
-    return table
+        for row in rows
+    )
+    say_table(("campaign", "kind", "code", "currency", "window", *numbers), cells)
+    if not rows:
+        say("No campaign is loaded.")

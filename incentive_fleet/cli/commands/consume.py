@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from incentive_fleet.cli.command_line import emit, format_option, progress_bar, settings
+from incentive_fleet.cli.command_line import format_option, progress_bar, settings
+from incentive_fleet.cli.printing import emit, say
 
 if TYPE_CHECKING:
     from incentive_fleet.consumers.supervisor import Fleet
@@ -61,7 +62,7 @@ def consume(source: str, processes: int, until_idle: float | None, collect: bool
     emit(
         {"counts": counts, "seconds": round(time.perf_counter() - started, 3), "healthy": healthy},
         output,
-        lambda console: console.print(", ".join(f"{n} {what}" for what, n in counts.items()) or "nothing came"),
+        lambda: say(", ".join(f"{n} {what}" for what, n in counts.items()) or "nothing came"),
     )
     if not healthy:
         raise SystemExit(1)

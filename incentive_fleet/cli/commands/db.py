@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from incentive_fleet.cli.command_line import emit, format_option, settings
+from incentive_fleet.cli.command_line import format_option, settings
+from incentive_fleet.cli.printing import emit, say
 
 
 @click.group()
@@ -24,4 +25,4 @@ def upgrade(output: str) -> None:
     application = values.need_database_url()
     user = conninfo_to_dict(application).get("user") if values.admin_database_url else None
     revision = migrate(values.admin_database_url or application, str(user) if user else None)
-    emit({"revision": revision}, output, lambda console: console.print(f"The schema is at revision {revision}."))
+    emit({"revision": revision}, output, lambda: say(f"The schema is at revision {revision}."))

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from incentive_fleet.cli.command_line import emit, format_option
+from incentive_fleet.cli.command_line import format_option
+from incentive_fleet.cli.layout import Column
+from incentive_fleet.cli.printing import emit, say, say_table
+from incentive_fleet.literal import literal
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from incentive_fleet.embedded.demo import Story
 
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 def demo(orders: int, seed: int, output: str) -> None:
     """See all of it work on embedded parts, in under a minute. Leaves nothing running."""
     from rich.console import Console
+    from rich.text import Text
 
     from incentive_fleet.embedded import running
     from incentive_fleet.embedded.demo import play, settings_of
@@ -33,18 +35,18 @@ def demo(orders: int, seed: int, output: str) -> None:
         said: list[str] = []
 
         def tell(sentence: str) -> None:
-            status.update(sentence)
+            status.update(Text(literal(sentence)))
             head = sentence.split(":", maxsplit=1)[0]
             if not sys.stderr.isatty() and head not in said:
                 said.append(head)
-                click.echo(f"{time.perf_counter() - started:5.1f} s  {head}", err=True)
+                tell(f"{time.perf_counter() - started:5.1f} s  {head}")
 
-        with running(tell=lambda sentence: click.echo(sentence, err=True)) as parts:
+        with running(tell=tell) as parts:
             with settings_of(parts) as settings:
                 story = play(parts, settings, orders, seed, tell)
             tell("stopping the parts")
     seconds = time.perf_counter() - started
-    emit(_document(story, seconds), output, lambda console: _show(console, story, seconds))
+    emit(_document(story, seconds), output, lambda: _show(story, seconds))
     if not (story.verified.sound and story.equal_to_calm_run):
         raise SystemExit(1)
 
@@ -68,32 +70,28 @@ def _document(story: Story, seconds: float) -> dict[str, object]:
     }
 
 
-def _show(console: Console, story: Story, seconds: float) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
+def _show(story: Story, seconds: float) -> None:
     from incentive_fleet.cli.commands.statements import show_wallet
 
     ways = ", ".join(f"{count} through {name}" for name, count in story.published.items())
-    console.print(f"[bold]{story.events} events[/bold], published as {ways}: repeated, out of order, poison among them")
+    say((f"{story.events} events", "bold"), f", published as {ways}: repeated, out of order, poison among them")
     for name, count in story.counts.items():
-        console.print(f"  {count:>6} {name}")
+        say(f"  {count:>6} {name}")
     outcomes = ", ".join(f"{count} to {name}" for name, count in story.outcomes.published.items())
-    console.print(f"  outcomes published: {outcomes}\n")
-    console.print("[bold]Dead letters[/bold] (incentives dlq list)")
-    table = Table("reason", "queue", "detail", box=SIMPLE_HEAD, pad_edge=False)
-    for letter in story.dead_letters:
-        table.add_row(letter.reason, letter.source_queue, letter.detail)
-    console.print(table)
-    console.print("[bold]One customer's statement[/bold] (incentives wallet)")
-    show_wallet(console, story.statement)
+    say(f"  outcomes published: {outcomes}")
+    say("")
+    say(("Dead letters", "bold"), " (incentives dlq list)")
+    rows = ((letter.reason, letter.source_queue, letter.detail) for letter in story.dead_letters)
+    say_table(("reason", "queue", Column("detail", prose=True)), rows)
+    say("")
+    say(("One customer's statement", "bold"), " (incentives wallet)")
+    show_wallet(story.statement)
     faults = sum(check.faults for check in story.verified.checks)
-    console.print(
-        f"[bold]Ledger[/bold] (incentives ledger verify): {story.verified.transfers:,} transfers, "
-        f"{len(story.verified.checks)} checks, {faults or 'no'} faults"
+    transfers, checks = story.verified.transfers, len(story.verified.checks)
+    say(
+        ("Ledger", "bold"),
+        f" (incentives ledger verify): {transfers:,} transfers, {checks} checks, {faults or 'no'} faults",
     )
-    equal = "equal" if story.equal_to_calm_run else "[red]DO NOT equal[/red]"
-    console.print(
-        f"All {story.accounts:,} balances {equal} those of a calm run of the same events, each once, in order."
-    )
-    console.print(f"{seconds:.1f} s; nothing is left running.")
+    equal = "equal" if story.equal_to_calm_run else ("DO NOT equal", "red")
+    say(f"All {story.accounts:,} balances ", equal, " those of a calm run of the same events, each once, in order.")
+    say(f"{seconds:.1f} s; nothing is left running.")

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from incentive_fleet.cli.command_line import emit, fail, format_option, open_reader, open_session, settings
+from incentive_fleet.cli.command_line import fail, format_option, open_reader, open_session, settings
 from incentive_fleet.cli.commands.dlq_acts import discard, edit, replay, restore
 from incentive_fleet.cli.commands.dlq_options import filter_options, filters_of, id_argument, limit_option
+from incentive_fleet.cli.printing import emit, say
 
 if TYPE_CHECKING:
     from incentive_fleet.consumers.worker import Source
@@ -52,7 +53,7 @@ def collect(source: str, until_idle: float | None, output: str) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     counts = {"new": 0, "returned": 0, "again": 0, "same": 0} | run_collector(sources, values, stop, until_idle)
-    emit({"collected": counts}, output, lambda console: console.print(", ".join(f"{n} {k}" for k, n in counts.items())))
+    emit({"collected": counts}, output, lambda: say(", ".join(f"{n} {k}" for k, n in counts.items())))
 
 
 @dlq.command("list")
@@ -62,7 +63,8 @@ def collect(source: str, until_idle: float | None, output: str) -> None:
 @format_option
 def list_command(group: bool, limit: int, output: str, **given: Any) -> None:
     """Dead letters, the ones seen last first. Without --status, those that are open or being replayed."""
-    from incentive_fleet.dead_letters import documents, printing, store
+    from incentive_fleet.cli import dead_letters as dead_letter_text
+    from incentive_fleet.dead_letters import documents, store
 
     now = datetime.now(UTC)
     wanted = filters_of(given, now)
@@ -71,11 +73,11 @@ def list_command(group: bool, limit: int, output: str, **given: Any) -> None:
         if group:
             groups = store.group_letters(connection, wanted, limit=limit)
             document: dict[str, Any] = {"total": total, "groups": groups}
-            emit(document, output, lambda console: printing.print_groups(console, groups, now))
+            emit(document, output, lambda: dead_letter_text.print_groups(groups, now))
             return
         letters = store.list_letters(connection, wanted, limit=limit)
     document = {"total": total, "dead_letters": [documents.letter_summary(letter, now) for letter in letters]}
-    emit(document, output, lambda console: printing.print_list(console, letters, total, now))
+    emit(document, output, lambda: dead_letter_text.print_list(letters, total, now))
 
 
 @dlq.command()
@@ -84,7 +86,8 @@ def list_command(group: bool, limit: int, output: str, **given: Any) -> None:
 @format_option
 def show(number: int, effect: bool, output: str) -> None:
     """One dead letter: body, error, history; with --effect what a replay would do."""
-    from incentive_fleet.dead_letters import acts, documents, printing, rehearsal, store
+    from incentive_fleet.cli import dead_letters as dead_letter_text
+    from incentive_fleet.dead_letters import acts, documents, rehearsal, store
 
     now, values = datetime.now(UTC), settings()
     with open_reader(values, "dlq show") as connection:
@@ -101,7 +104,7 @@ def show(number: int, effect: bool, output: str) -> None:
     emit(
         document,
         output,
-        lambda console: printing.print_letter(console, letter, now, history=history, later=later, effect=rehearsed),
+        lambda: dead_letter_text.print_letter(letter, now, history=history, later=later, effect=rehearsed),
     )
 
 
@@ -111,13 +114,14 @@ def show(number: int, effect: bool, output: str) -> None:
 @format_option
 def history(number: int | None, limit: int, output: str) -> None:
     """The audit trail of one dead letter or of all: who did what, when, why, before and after."""
-    from incentive_fleet.dead_letters import acts, printing, store
+    from incentive_fleet.cli import dead_letters as dead_letter_text
+    from incentive_fleet.dead_letters import acts, store
 
     with open_reader(settings(), "dlq history") as connection:
         if number is not None:
             store.get_letter(connection, number)
         rows = acts.list_acts(connection, number, limit=limit)
-    emit({"acts": rows}, output, lambda console: printing.print_history(console, rows))
+    emit({"acts": rows}, output, lambda: dead_letter_text.print_history(rows))
 
 
 for _command in (edit, replay, discard, restore):

@@ -7,15 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from incentive_fleet.cli.command_line import (
-    emit,
-    fail,
-    format_option,
-    open_reader,
-    open_session,
-    progress_bar,
-    settings,
-)
+from incentive_fleet.cli.command_line import fail, format_option, open_reader, open_session, progress_bar, settings
 from incentive_fleet.cli.commands.dlq_options import (
     actor_option,
     by_whom,
@@ -26,6 +18,7 @@ from incentive_fleet.cli.commands.dlq_options import (
     select,
     yes_option,
 )
+from incentive_fleet.cli.printing import ask, emit, say, tell
 
 if TYPE_CHECKING:
     from incentive_fleet.dead_letters.changes import Done
@@ -52,7 +45,8 @@ def edit(
     output: str,
 ) -> None:
     """Correct what a replay sends: by --set and --unset, or in $EDITOR. Only a valid event is saved; the original stays."""
-    from incentive_fleet.dead_letters import changes, editing, printing, store
+    from incentive_fleet.cli import dead_letters as dead_letter_text
+    from incentive_fleet.dead_letters import changes, editing, store
 
     if original and (sets or unsets):
         raise click.UsageError("--original undoes every edit; it goes with neither --set nor --unset")
@@ -72,9 +66,9 @@ def edit(
     changed = after.current_body != letter.current_body
     document = {"id": number, "changed": changed, "edited": after.edited_body is not None, "diff": lines}
     if changed:
-        emit(document, output, lambda console: printing.print_difference(console, lines))
+        emit(document, output, lambda: dead_letter_text.print_difference(lines))
     else:
-        emit(document, output, lambda console: console.print("Nothing changed."))
+        emit(document, output, lambda: say("Nothing changed."))
 
 
 def _edited_by_hand(letter: Letter) -> bytes:
@@ -92,8 +86,8 @@ def _edited_by_hand(letter: Letter) -> bytes:
         try:
             decode(text.encode())
         except Malformed as error:
-            click.echo(f"{error.reason}: {error.detail}", err=True)
-            if sys.stdin.isatty() and click.confirm("Edit it again?", default=True, err=True):
+            tell(f"{error.reason}: {error.detail}")
+            if sys.stdin.isatty() and ask("Edit it again?", default=True):
                 continue
         return text.encode()
 
@@ -156,7 +150,8 @@ def replay(
 
 
 def _dry_run(selected: list[int], output: str) -> None:
-    from incentive_fleet.dead_letters import printing, rehearsal, store
+    from incentive_fleet.cli import dead_letters as dead_letter_text
+    from incentive_fleet.dead_letters import rehearsal, store
 
     values = settings()
     with open_reader(values, "dlq replay") as connection:
@@ -165,7 +160,7 @@ def _dry_run(selected: list[int], output: str) -> None:
         effects = rehearsal.rehearse(session, letters)
     total = sum(len(effect.transfers) for effect in effects)
     document = {"effects": [rehearsal.document(effect) for effect in effects], "transfers": total}
-    emit(document, output, lambda console: printing.print_effects(console, effects))
+    emit(document, output, lambda: dead_letter_text.print_effects(effects))
     if not all(effect.good for effect in effects):
         raise SystemExit(1)
 
@@ -216,10 +211,10 @@ def restore(
 
 def _finish(act: str, done: list[Done], output: str, untried: int = 0) -> None:
     """Print what became of each; exit code 1 when anything that was asked for was refused or not got to."""
-    from incentive_fleet.dead_letters import printing
+    from incentive_fleet.cli import dead_letters as dead_letter_text
 
     refused = [one for one in done if one.refused]
     document = {act: len(done) - len(refused), "refused": len(refused), "untried": untried, "dead_letters": done}
-    emit(document, output, lambda console: printing.print_done(console, done, act, untried))
+    emit(document, output, lambda: dead_letter_text.print_done(done, act, untried))
     if refused or untried:
         raise SystemExit(1)

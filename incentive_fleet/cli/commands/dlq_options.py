@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from incentive_fleet.cli.command_line import fail, open_reader
+from incentive_fleet.cli.layout import shortened
+from incentive_fleet.cli.printing import ask, tell
 from incentive_fleet.settings import Settings
 
 if TYPE_CHECKING:
@@ -133,15 +135,12 @@ def select(
 
 def confirm_many(verb: str, count: int, sample: Sequence[Letter], yes: bool) -> None:
     """Ask before more than one letter is touched; exit code 2 where nobody can answer, 1 where the answer is no."""
-    from incentive_fleet.dead_letters.documents import one_line
-
     if count <= 1 or yes:
         return
-    click.echo(f"This will {verb} {count:,} dead letters, such as:", err=True)
+    tell(f"This will {verb} {count:,} dead letters, such as:")
     for letter in sample:
-        words = f"  {letter.id}  {letter.status}  {letter.reason}  {letter.order_id or ''}  {letter.detail}"
-        click.echo(one_line(words), err=True)
+        tell(f"  {letter.id}  {letter.status}  {letter.reason}  {letter.order_id or ''}  {shortened(letter.detail)}")
     if not sys.stdin.isatty():
         fail("Nobody is there to confirm it, so nothing was done: give --yes.", 2)
-    if not click.confirm(f"{verb.capitalize()} {count:,} dead letters?", default=False, err=True):
+    if not ask(f"{verb.capitalize()} {count:,} dead letters?", default=False):
         fail("Nothing was done.")

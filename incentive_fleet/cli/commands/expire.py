@@ -6,7 +6,8 @@ from datetime import datetime, timedelta
 
 import click
 
-from incentive_fleet.cli.command_line import MOMENT, emit, format_option, open_session, progress_bar, settings
+from incentive_fleet.cli.command_line import MOMENT, format_option, open_session, progress_bar, settings
+from incentive_fleet.cli.printing import emit, say
 
 
 @click.command("expire")
@@ -25,7 +26,5 @@ def expire_command(as_of: datetime, grace_hours: int | None, output: str) -> Non
     emit(
         summary,
         output,
-        lambda console: console.print(
-            f"{summary.lots} lots of {summary.wallets} wallets expired; to breakage: {moved} (minor units)."
-        ),
+        lambda: say(f"{summary.lots} lots of {summary.wallets} wallets expired; to breakage: {moved} (minor units)."),
     )

@@ -12,7 +12,6 @@ import click
 
 from incentive_fleet.cli.command_line import (
     MOMENT,
-    emit,
     existing_file,
     fail,
     format_option,
@@ -20,6 +19,7 @@ from incentive_fleet.cli.command_line import (
     progress_bar,
     settings,
 )
+from incentive_fleet.cli.printing import emit, say
 from incentive_fleet.errors import Refused
 
 if TYPE_CHECKING:
@@ -67,14 +67,14 @@ def load(file: Path, at: datetime | None, output: str) -> None:
     emit(
         document,
         output,
-        lambda console: console.print(
+        lambda: say(
             f"{counts['granted']} granted, {counts['already-granted']} were granted before, {len(refusals)} refused."
         ),
     )
     if refusals:
         more = [f"and {len(refusals) - SHOWN_MAX} more"] if len(refusals) > SHOWN_MAX else []
         shown = [f"line {one['line']}: {one['reason']}: {one['detail']}" for one in refusals[:SHOWN_MAX]]
-        fail("\n".join([f"{file}: {len(refusals)} rows were refused, the others are loaded", *shown, *more]))
+        fail(f"{file}: {len(refusals)} rows were refused, the others are loaded", more=[*shown, *more])
 
 
 def _batches(rows: Iterator[Row]) -> Iterator[list[Row]]:
@@ -113,7 +113,7 @@ def grant(ctx: click.Context, /, at: datetime | None, output: str, **texts: str 
         result = hand_out(session, [one], at or datetime.now(UTC))[0]
     if isinstance(result, Refused):
         raise result
-    emit({"key": one.key, "result": result.value}, output, lambda console: console.print(f"{one.key}: {result.value}"))
+    emit({"key": one.key, "result": result.value}, output, lambda: say(f"{one.key}: {result.value}"))
 
 
 @grant.command()
@@ -133,5 +133,5 @@ def reverse(key: str, reason: str, at: datetime | None, output: str) -> None:
     emit(
         result,
         output,
-        lambda console: console.print(f"{key}: {result.returned} returned, {result.spent} were spent already.{again}"),
+        lambda: say(f"{key}: {result.returned} returned, {result.spent} were spent already.{again}"),
     )

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from incentive_fleet.cli.command_line import MOMENT, emit, format_option, open_reader, settings
+from incentive_fleet.cli.command_line import MOMENT, format_option, open_reader, settings
+from incentive_fleet.cli.layout import Column
+from incentive_fleet.cli.printing import emit, say, say_raw, say_table
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from incentive_fleet.ledger.verify import Report
 
 
@@ -30,18 +30,14 @@ def balances(as_of: datetime | None, by: str, output: str) -> None:
 
     with open_reader(settings(), "ledger balances") as connection:
         found = read_balances(connection, as_of=as_of, by="happened" if by == "happened" else "booked")
-    emit(found, output, lambda console: console.print(_balances(found)))
+    emit(found, output, lambda: _show_balances(found))
 
 
-def _balances(found: dict[str, int]) -> Any:
-    from rich.table import Table
-
-    table = Table("account", "currency", "balance")
-    table.columns[2].justify = "right"
-    for key, balance in found.items():
-        account, _, currency = key.rpartition("|")
-        table.add_row(account, currency, f"{balance:,}")
-    return table
+def _show_balances(found: dict[str, int]) -> None:
+    rows = ((*key.rpartition("|")[::2], f"{balance:,}") for key, balance in found.items())
+    say_table(("account", "currency", Column("balance", right=True)), rows)
+    if not found:
+        say("Every account is zero.")
 
 
 @ledger.command()
@@ -55,7 +51,7 @@ def verify(sample: int, output: str) -> None:
 
     with open_reader(settings(), "ledger verify") as connection:
         report = run(connection, sample)
-    emit(_report(report), output, lambda console: _show(console, report))
+    emit(_report(report), output, lambda: _show(report))
     if not report.sound:
         raise SystemExit(1)
 
@@ -69,14 +65,14 @@ def _report(report: Report) -> dict[str, object]:
     }
 
 
-def _show(console: Console, report: Report) -> None:
+def _show(report: Report) -> None:
     for check in report.checks:
-        mark = "[green]ok[/green]   " if not check.faults else "[red]FAULT[/red]"
-        console.print(f"{mark} {check.name}: {check.description}")
+        mark = ("FAULT", "red") if check.faults else ("ok   ", "green")
+        say(mark, f" {check.name}: {check.description}", folded=True)
         for row in check.first:
-            console.print("      " + ", ".join(f"{name} {value}" for name, value in row.items()), markup=False)
+            say("      " + ", ".join(f"{name} {value}" for name, value in row.items()))
     faults = sum(check.faults for check in report.checks)
-    console.print(f"{report.transfers:,} transfers, {len(report.checks)} checks: {faults or 'no'} faults.")
+    say(f"{report.transfers:,} transfers, {len(report.checks)} checks: {faults or 'no'} faults.")
 
 
 @ledger.command()
@@ -87,4 +83,4 @@ def export(form: str) -> None:
 
     with open_reader(settings(), f"ledger export {form}") as connection:
         for text in export_hledger(connection):
-            click.echo(text, nl=False)
+            say_raw(text)

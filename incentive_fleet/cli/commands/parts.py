@@ -8,7 +8,8 @@ from pathlib import Path
 
 import click
 
-from incentive_fleet.cli.command_line import emit, format_option, settings
+from incentive_fleet.cli.command_line import format_option, settings
+from incentive_fleet.cli.printing import emit, say_each, tell
 
 state_option = click.option(
     "--state",
@@ -29,13 +30,13 @@ def up_command(state: Path, output: str) -> None:
     from incentive_fleet.embedded import up
     from incentive_fleet.ledger.migrate import upgrade
 
-    environment = up(state, tell=lambda sentence: click.echo(sentence, err=True))
+    environment = up(state, tell=tell)
     os.environ.update(environment)  # boto3 reads its credentials there
     values = settings()
     upgrade(values.need_database_url())
     declare.apply(values)
     lines = [f"export {name}={shlex.quote(value)}" for name, value in environment.items()]
-    emit(environment, output, lambda console: click.echo("\n".join(lines)))
+    emit(environment, output, lambda: say_each(lines))
 
 
 @click.command()
@@ -49,5 +50,5 @@ def down_command(state: Path, output: str) -> None:
     emit(
         {"state": str(state), "running": False},
         output,
-        lambda console: click.echo(f"Nothing runs in {state}.", err=True),
+        lambda: tell(f"Nothing runs in {state}."),
     )

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from incentive_fleet.cli.command_line import emit, existing_file, fail, format_option, progress_bar, settings
+from incentive_fleet.cli.command_line import existing_file, fail, format_option, progress_bar, settings
+from incentive_fleet.cli.printing import emit, say, tell
 
 
 @click.command()
@@ -38,7 +39,7 @@ def publish(file: Path, destination: str, rate: float | None, skip_bad: bool, ra
     emit(
         summary,
         output,
-        lambda console: console.print(
+        lambda: say(
             f"{summary.published} of {summary.lines} lines published and confirmed in {summary.seconds:.1f} s "
             f"({per_second:,.0f}/s); {summary.bad} bad, {summary.failed} failed."
         ),
@@ -48,6 +49,6 @@ def publish(file: Path, destination: str, rate: float | None, skip_bad: bool, ra
     ]
     if not summary.ok:
         nothing = ["nothing was sent; --skip-bad sends the good lines"] if summary.bad and not skip_bad else []
-        fail("\n".join([f"{file}: {summary.bad} bad lines, {summary.failed} failed", *nothing, *named]))
+        fail(f"{file}: {summary.bad} bad lines, {summary.failed} failed", more=[*nothing, *named])
     for line in named:
-        click.echo(f"{file}: {line}", err=True)
+        tell(f"{file}: {line}")

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from incentive_fleet.cli.command_line import emit, fail, format_option, settings
+from incentive_fleet.cli.command_line import fail, format_option, settings
+from incentive_fleet.cli.printing import emit, say
 
 if TYPE_CHECKING:
     from incentive_fleet.brokers.publishing import Publisher
@@ -54,6 +55,6 @@ def relay(until_idle: float | None, output: str) -> None:
         )
     published = ", ".join(f"{count} to {name}" for name, count in summary.published.items())
     left = ", ".join(f"{count} for {name}" for name, count in summary.unpublished.items() if count) or "nothing"
-    emit(summary, output, lambda console: console.print(f"Published {published}; left: {left}."))
+    emit(summary, output, lambda: say(f"Published {published}; left: {left}."))
     if any(summary.refused.values()):
         raise SystemExit(1)

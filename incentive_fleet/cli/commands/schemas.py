@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from incentive_fleet.cli.command_line import emit, format_option
+from incentive_fleet.cli.command_line import format_option
+from incentive_fleet.cli.printing import emit, say_each
 
 folder_option = click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), default=Path("docs/events"), show_default=True
@@ -26,7 +27,7 @@ def write(out: Path, output: str) -> None:
     from incentive_fleet.events.schemas import write_schemas
 
     written = [str(path) for path in write_schemas(out)]
-    emit({"written": written}, output, lambda console: console.print("\n".join(written)))
+    emit({"written": written}, output, lambda: say_each(written))
 
 
 @schemas.command()
@@ -37,6 +38,6 @@ def check(out: Path, output: str) -> None:
     from incentive_fleet.events.schemas import check_schemas
 
     differences = check_schemas(out)
-    emit({"differences": differences}, output, lambda console: console.print("\n".join(differences) or "They agree."))
+    emit({"differences": differences}, output, lambda: say_each(differences or ["They agree."]))
     if differences:
         raise SystemExit(1)

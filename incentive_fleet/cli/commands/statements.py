@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from incentive_fleet.cli.command_line import emit, fail, format_option, open_reader, settings
+from incentive_fleet.cli.command_line import fail, format_option, open_reader, settings
+from incentive_fleet.cli.layout import Column
+from incentive_fleet.cli.printing import emit, say, say_table
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from incentive_fleet.ledger.order_history import OrderHistory
     from incentive_fleet.ledger.wallet_statement import WalletLines, WalletStatement
 
@@ -30,42 +30,46 @@ def wallet(customer_id: str, limit: int, all_lots: bool, output: str) -> None:
         statement = wallet_statement(connection, customer_id, limit=limit, all_lots=all_lots)
     if not statement.wallets:
         fail(f"customer {customer_id!r} has no wallet")
-    emit(statement, output, lambda console: show_wallet(console, statement))
+    emit(statement, output, lambda: show_wallet(statement))
 
 
-def show_wallet(console: Console, statement: WalletStatement) -> None:
+def show_wallet(statement: WalletStatement) -> None:
     """Draw a statement."""
     for lines in statement.wallets:
         debt = f", debt {lines.debt:,}" if lines.debt else ""
-        console.print(
-            f"[bold]{statement.customer_id}[/bold]  {lines.currency}  balance {lines.balance:,}, "
-            f"pending {lines.pending:,}{debt}"
+        say(
+            (statement.customer_id, "bold"),
+            f"  {lines.currency}  balance {lines.balance:,}, pending {lines.pending:,}{debt}",
         )
-        console.print(_lots(lines))
-        console.print(_transfers(lines))
+        _show_lots(lines)
+        _show_transfers(lines)
 
 
-def _lots(lines: WalletLines) -> Any:
-    table = _table("lot", "campaign", "came with", ("amount", True), ("remaining", True), "expires")
-    for lot in lines.lots:
-        came = f"order {lot.order_id}" if lot.order_id else lot.cause
-        table.add_row(
-            str(lot.lot_no), lot.campaign_id, came, f"{lot.amount:,}", f"{lot.remaining:,}", lot.expires_at or "never"
+def _show_lots(lines: WalletLines) -> None:
+    amounts = (Column("amount", right=True), Column("remaining", right=True))
+    rows = (
+        (
+            *(lot.lot_no, lot.campaign_id, f"order {lot.order_id}" if lot.order_id else lot.cause),
+            *(f"{lot.amount:,}", f"{lot.remaining:,}", lot.expires_at or "never"),
         )
-    return table
+        for lot in lines.lots
+    )
+    say("")
+    say_table(("lot", "campaign", "came with", *amounts, "expires"), rows)
 
 
-def _transfers(lines: WalletLines) -> Any:
-    table = _table("happened", ("wallet", True), ("pending", True), ("balance", True), "what")
-    for line in lines.transfers:
-        table.add_row(
-            line.happened_at,
-            _signed(line.wallet_change),
-            _signed(line.pending_change),
-            f"{line.balance_after:,}",
-            line.meaning,
+def _show_transfers(lines: WalletLines) -> None:
+    changes = (Column(name, right=True) for name in ("wallet", "pending", "balance"))
+    rows = (
+        (
+            *(line.happened_at, _signed(line.wallet_change), _signed(line.pending_change)),
+            *(f"{line.balance_after:,}", line.meaning),
         )
-    return table
+        for line in lines.transfers
+    )
+    say("")
+    say_table(("happened", *changes, Column("what", prose=True)), rows)
+    say("")
 
 
 @click.command()
@@ -79,62 +83,44 @@ def order(order_id: str, output: str) -> None:
         history = order_history(connection, order_id)
     if history is None:
         fail(f"order {order_id!r}: no fact is known of it")
-    emit(history, output, lambda console: _show_order(console, history))
+    emit(history, output, lambda: _show_order(history))
 
 
-def _show_order(console: Console, history: OrderHistory) -> None:
+def _show_order(history: OrderHistory) -> None:
     standing = f"{history.standing:,} {history.currency}" if history.currency else "nothing"
-    console.print(
-        f"[bold]order {history.order_id}[/bold]  customer {history.customer_id or '(its placing has not come)'}, "
-        f"{standing} standing"
-    )
-    _rows(
-        console, "facts", history.facts, ("fact", "source", "event_id", "happened_at", "recorded_at", "waiting_since")
-    )
+    customer = history.customer_id or "(its placing has not come)"
+    say((f"order {history.order_id}", "bold"), f"  customer {customer}, {standing} standing")
+    _show_rows("facts", history.facts, ("fact", "source", "event_id", "happened_at", "recorded_at", "waiting_since"))
     if history.decision is not None:
         for name in ("coupons", "earned", "refusals"):
             rows = history.decision.get(name) or []
-            _rows(console, name, rows, tuple(key for key in (rows[0] if rows else {}) if key != "shares"))
-        console.print(_credit(history.decision["credit"]), markup=False)
+            _show_rows(name, rows, tuple(key for key in (rows[0] if rows else {}) if key != "shares"))
+        say(_credit(history.decision["credit"]))
     columns = ("happened_at", "kind", "debit_account", "credit_account", "amount", "lot_no", "cause")
-    _rows(console, "transfers", history.transfers, columns)
-    _rows(console, "redemptions", history.redemptions, tuple(history.redemptions[0]) if history.redemptions else ())
+    _show_rows("transfers", history.transfers, columns)
+    _show_rows("redemptions", history.redemptions, tuple(history.redemptions[0]) if history.redemptions else ())
     for anomaly in history.anomalies:
-        console.print(f"[yellow]anomaly[/yellow] {anomaly.reason}: {anomaly.subject}")
-    _rows(console, "outcomes", history.outcomes, ("sequence", "type", "fact", "unpublished"))
+        say(("anomaly", "yellow"), f" {anomaly.reason}: {anomaly.subject}")
+    _show_rows("outcomes", history.outcomes, ("sequence", "type", "fact", "unpublished"))
 
 
-def _rows(console: Console, title: str, rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
+def _show_rows(title: str, rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
     if not rows:
         return
-    table = _table(*columns)
-    table.title, table.title_justify = title, "left"
-    for row in rows:
-        table.add_row(*(_cell(row.get(name)) for name in columns))
-    console.print(table)
+    say("")
+    say_table(columns, ([_cell(row.get(name)) for name in columns] for row in rows), title=title)
 
 
-def _cell(value: object) -> str:
-    return "" if value is None else ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+def _cell(value: object) -> object:
+    return ", ".join(map(str, value)) if isinstance(value, list) else value
 
 
 def _credit(credit: dict[str, Any]) -> str:
     lots = ", ".join(f"{burn['amount']:,} from lot {burn['lot_no']}" for burn in credit["burned"])
     return (
         f"credit: {credit['requested']:,} requested, {credit['applied']:,} applied{f' ({lots})' if lots else ''}, "
-        f"{credit['shortfall']:,} short\n"
+        f"{credit['shortfall']:,} short"
     )
-
-
-def _table(*columns: str | tuple[str, bool]) -> Any:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        name, right = column if isinstance(column, tuple) else (column, False)
-        table.add_column(name, justify="right" if right else "left")
-    return table
 
 
 def _signed(amount: int) -> str:

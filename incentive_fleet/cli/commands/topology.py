@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from incentive_fleet.cli.command_line import emit, format_option, settings
+from incentive_fleet.cli.command_line import format_option, settings
+from incentive_fleet.cli.printing import emit, say_each
 
 
 @click.group()
@@ -20,7 +21,7 @@ def apply(output: str) -> None:
 
     changes = declare.apply(settings())
     lines = [f"{c.broker} {c.name}: {c.action}{f': {c.detail}' if c.detail else ''}" for c in changes]
-    emit({"changes": changes}, output, lambda console: console.print("\n".join(lines) or "All was in place."))
+    emit({"changes": changes}, output, lambda: say_each(lines or ["All was in place."]))
     if any(change.action == "refused" for change in changes):
         raise SystemExit(1)
 
@@ -34,6 +35,6 @@ def check(output: str) -> None:
     report = declare.check(settings())
     lines = [f"{d.broker} {d.name}: {d.attribute} is {d.actual}, should be {d.wanted}" for d in report.drift]
     lines = [*(lines or ["No drift."]), *report.unseen]
-    emit(report, output, lambda console: console.print("\n".join(lines)))
+    emit(report, output, lambda: say_each(lines))
     if report.drift:
         raise SystemExit(1)

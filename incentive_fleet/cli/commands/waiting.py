@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from incentive_fleet.cli.command_line import emit, format_option, open_reader, settings
+from incentive_fleet.cli.command_line import format_option, open_reader, settings
+from incentive_fleet.cli.printing import emit, say, say_table
 
 if TYPE_CHECKING:
     from incentive_fleet.ledger.waiting import WaitingFact
@@ -25,14 +26,17 @@ def waiting(older_than_hours: float, limit: int, output: str) -> None:
         facts = list_waiting(
             connection, now=datetime.now(UTC), older_than=timedelta(hours=older_than_hours), limit=limit
         )
-    emit({"waiting": facts}, output, lambda console: console.print(_table(facts) if facts else "Nothing waits."))
+    emit({"waiting": facts}, output, lambda: _show(facts))
 
 
-def _table(facts: list[WaitingFact]) -> Any:
-    from rich.table import Table
-
-    table = Table("order", "fact", "event", "happened", "waits since", "age")
-    for fact in facts:
-        age = str(timedelta(seconds=fact.age_s))
-        table.add_row(fact.order_id, fact.fact, f"{fact.source} {fact.event_id}", fact.happened_at, fact.since, age)
-    return table
+def _show(facts: list[WaitingFact]) -> None:
+    rows = (
+        (
+            *(one.order_id, one.fact, one.source, one.event_id, one.happened_at, one.since),
+            str(timedelta(seconds=one.age_s)),
+        )
+        for one in facts
+    )
+    say_table(("order", "fact", "source", "event", "happened", "waits since", "age"), rows)
+    if not facts:
+        say("Nothing waits.")

@@ -1,0 +1,163 @@
+"""Dead letters as people read them: lists, groups, one with its body and history, what a replay would do. It prints only."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime
+
+from incentive_fleet.cli.layout import Column
+from incentive_fleet.cli.printing import say, say_lines, say_table
+from incentive_fleet.dead_letters.acts import Act
+from incentive_fleet.dead_letters.changes import Done
+from incentive_fleet.dead_letters.documents import pretty_body
+from incentive_fleet.dead_letters.letter import Letter
+from incentive_fleet.dead_letters.rehearsal import Effect
+from incentive_fleet.dead_letters.store import Group
+
+AGES = ((86_400 * 2, 86_400, "d"), (3_600 * 2, 3_600, "h"), (60 * 2, 60, "min"), (0, 1, "s"))
+REFUSALS_MAX = 20  # shown of one act
+DETAIL = Column("detail", prose=True)
+
+
+def age(moment: datetime, now: datetime) -> str:
+    """How long ago, in one unit."""
+    seconds = max(0, int((now - moment).total_seconds()))
+    _, unit, name = next(entry for entry in AGES if seconds >= entry[0])
+    return f"{seconds // unit} {name}"
+
+
+def print_list(letters: Sequence[Letter], total: int, now: datetime) -> None:
+    """A few lines a letter."""
+    columns = ("id", "status", "reason", "queue", "type", "order", "seen", Column("life", right=True), DETAIL)
+    say_table(columns, (_cells(letter, now) for letter in letters))
+    say(f"{len(letters):,} of {total:,} dead letters" if letters else "No dead letters.")
+
+
+def _cells(letter: Letter, now: datetime) -> Sequence[object]:
+    status = letter.status + (" (edited)" if letter.edited_body is not None else "")
+    cells = (letter.id, status, letter.reason, letter.source_queue, letter.event_type, letter.order_id)
+    return *cells, f"{age(letter.last_seen, now)} ago", letter.life, letter.detail
+
+
+def print_groups(groups: Sequence[Group], now: datetime) -> None:
+    """A few lines a cause."""
+    columns = (Column("count", right=True), "reason", "cause", "type", "queues", "oldest", "newest", "example")
+    rows = [
+        (
+            *(f"{group.count:,}", group.reason, group.cause, group.event_type, ", ".join(group.source_queues)),
+            *(f"{age(group.oldest, now)} ago", f"{age(group.newest, now)} ago", group.example),
+        )
+        for group in groups
+    ]
+    say_table(columns, rows)
+    if not groups:
+        say("No dead letters.")
+
+
+def print_letter(
+    letter: Letter,
+    now: datetime,
+    *,
+    history: Sequence[Act],
+    later: Sequence[int],
+    effect: Effect | None,
+) -> None:
+    """Everything about one letter."""
+    _line("dead letter", f"{letter.id}, {letter.status}, life {letter.life}, replays {letter.replays}")
+    if letter.claimed_by is not None:
+        _line("claimed by", f"{letter.claimed_by} at {letter.claimed_at}")
+    _line("from", f"{letter.source_queue} ({letter.transport})")
+    _line("reason", f"{letter.reason}: {letter.detail}")
+    seen = f"{age(letter.last_seen, now)} ago, {letter.times_seen} times, first {letter.first_seen:%Y-%m-%d %H:%M:%S}Z"
+    _line("seen", seen)
+    if letter.earlier_id is not None:
+        _line("earlier life", f"the edited replay of dead letter {letter.earlier_id}")
+    if later:
+        _line("later life", f"edited replays came back as {', '.join(map(str, later))}")
+    if letter.failure is not None:
+        _print_failure(letter.failure)
+    for name, value in sorted(letter.headers.items()):
+        if not name.startswith("fleet-"):
+            _line(f"header {name}", value)
+    _block("body", letter.body)
+    if letter.edited_body is not None:
+        _block("edited body (what a replay sends)", letter.edited_body)
+    if effect is not None:
+        say("")
+        print_effects([effect])
+    say("")
+    print_history(history)
+
+
+def _print_failure(failure: dict[str, object]) -> None:
+    span = (
+        f"{failure.get('attempts')} from {failure.get('first_at')} to {failure.get('last_at')} on {failure.get('host')}"
+    )
+    _line("attempts", span)
+    _line("error", f"{failure.get('error_class')}: {failure.get('message')}")
+    say_lines(str(failure.get("traceback", "")))
+
+
+def _line(name: str, value: object) -> None:
+    say((f"{name}: ", "bold"), str(value))
+
+
+def _block(name: str, body: bytes) -> None:
+    say("")
+    say((f"{name}, {len(body):,} bytes:", "bold"))
+    say_lines(pretty_body(body))
+
+
+def print_effects(effects: Sequence[Effect]) -> None:
+    """What a replay would do."""
+    for effect in effects:
+        lead = f"replaying {effect.id} would book: " if effect.good else f"replaying {effect.id}: "
+        say((lead, "bold"), effect.sentence, folded=True)
+        for transfer in effect.transfers:
+            accounts = f"{transfer['debit_account']} -> {transfer['credit_account']}"
+            say(f"  {transfer['kind']}: {transfer['amount']} {transfer['currency']} {accounts}")
+        print_difference(effect.difference)
+    if len(effects) > 1:
+        verdicts = Counter(effect.verdict for effect in effects)
+        transfers = sum(len(effect.transfers) for effect in effects)
+        summary = ", ".join(f"{count:,} {verdict}" for verdict, count in verdicts.most_common())
+        say(f"{len(effects):,} dead letters: {summary}; {transfers:,} transfers")
+
+
+def print_history(acts: Sequence[Act]) -> None:
+    """The audit trail, oldest first."""
+    columns = ("time", "letter", "act", "actor", Column("reason", prose=True), "before", "after")
+    rows = (
+        (
+            *(f"{act.acted_at:%Y-%m-%d %H:%M:%S}Z", act.dead_letter_id, act.act, act.actor, act.reason),
+            *(_state(act.before), _state(act.after)),
+        )
+        for act in acts
+    )
+    say_table(columns, rows)
+    if not acts:
+        say("Nothing was done yet.")
+
+
+def _state(state: dict[str, object]) -> str:
+    if not state:
+        return ""
+    return f"{state.get('status')}, life {state.get('life')}, body {str(state.get('body_sha256'))[:8]}"
+
+
+def print_done(done: Sequence[Done], act: str, untried: int = 0) -> None:
+    """What an act came to."""
+    refused = [one for one in done if one.refused]
+    say(f"{len(done) - len(refused):,} {act}, {len(refused):,} not" + (f", {untried:,} not tried" if untried else ""))
+    for one in refused[:REFUSALS_MAX]:
+        say(f"  {one.id}: {one.refused}", folded=True)
+    if len(refused) > REFUSALS_MAX:
+        say(f"  … and {len(refused) - REFUSALS_MAX:,} more; --format json names all")
+
+
+def print_difference(lines: Sequence[str]) -> None:
+    """A unified diff in colour."""
+    styles = {"+": "green", "-": "red", "@": "cyan"}
+    for line in lines:
+        say((line, styles.get(line[:1], "")))
