@@ -11,9 +11,19 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from incentive_fleet.addresses import AWS, MANAGEMENT, POSTGRES, RABBITMQ, check_address
 from incentive_fleet.errors import SettingsError
 
 PREFIX = "INCENTIVES_"
+ADDRESSES = {
+    "database_url": POSTGRES,
+    "admin_database_url": POSTGRES,
+    "rabbitmq_url": RABBITMQ,
+    "rabbitmq_management_url": MANAGEMENT,
+    "aws_endpoint_url": AWS,
+}
+ENDPOINTS_OF_BOTO3 = ("AWS_ENDPOINT_URL_SQS", "AWS_ENDPOINT_URL_SNS")  # it reads them by itself
+NOT_OURS = {"aws_region": "AWS_REGION", "aws_endpoint_url": "AWS_ENDPOINT_URL"}  # settings with a name of AWS's own
 
 Seconds = Annotated[float, Field(gt=0, le=43_200)]  # 12 h: the longest visibility timeout that SQS grants
 
@@ -52,7 +62,8 @@ class Settings(BaseModel):
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
-        """Read the settings; raises SettingsError naming the variable and its value. Unset and empty are the same."""
+        """Read the settings; raises SettingsError naming the variable and its value, but for addresses, which may hold a
+        password. Unset and empty are the same."""
         values: dict[str, str] = {}
         for name in cls.model_fields:
             value = environment.get(PREFIX + name.upper(), "")
@@ -60,16 +71,19 @@ class Settings(BaseModel):
                 values[name] = value
         region = environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION")
         endpoint = environment.get("AWS_ENDPOINT_URL")
+        values |= {"aws_region": region} if region else {}
+        values |= {"aws_endpoint_url": endpoint} if endpoint else {}
+        for name, kind in ADDRESSES.items():
+            if name in values:
+                check_address(variable(name), values[name], kind)
+        for name in ENDPOINTS_OF_BOTO3:
+            if environment.get(name):
+                check_address(name, environment[name], AWS)
         try:
-            return cls.model_validate(
-                values
-                | ({"aws_region": region} if region else {})
-                | ({"aws_endpoint_url": endpoint} if endpoint else {})
-            )
+            return cls.model_validate(values)
         except ValidationError as error:
             first = error.errors()[0]
-            variable = PREFIX + str(first["loc"][0]).upper()
-            raise SettingsError(f"{variable} is {first['input']!r}: {first['msg']}.") from None
+            raise SettingsError(f"{variable(str(first['loc'][0]))} is {first['input']!r}: {first['msg']}.") from None
 
     def need_database_url(self) -> str:
         """The application's database; raises SettingsError when unset."""
@@ -97,3 +111,8 @@ class Settings(BaseModel):
             {"database": self.need_database_url, "rabbitmq": self.need_rabbitmq_url, "sqs": self.need_aws_region}[
                 part
             ]()
+
+
+def variable(name: str) -> str:
+    """The environment variable of a setting."""
+    return NOT_OURS.get(name) or PREFIX + name.upper()

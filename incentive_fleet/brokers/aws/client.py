@@ -13,6 +13,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
 
+from incentive_fleet.addresses import without_logins
 from incentive_fleet.errors import BrokerUnavailable
 from incentive_fleet.settings import Settings
 
@@ -67,7 +68,7 @@ def available() -> Iterator[None]:
     except ParamValidationError:
         raise
     except (BotoCoreError, ClientError) as error:
-        raise BrokerUnavailable(f"SNS/SQS: {error}") from error
+        raise BrokerUnavailable(f"SNS/SQS: {without_logins(str(error))}") from error
 
 
 def error_code(error: ClientError) -> str:

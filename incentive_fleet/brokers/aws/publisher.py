@@ -14,6 +14,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoCredentialsError
 
+from incentive_fleet.addresses import without_logins
 from incentive_fleet.brokers.publishing import Failure, Message
 from incentive_fleet.errors import BrokerUnavailable, SettingsError
 from incentive_fleet.names import TYPE_ATTRIBUTE
@@ -134,13 +135,13 @@ class SnsPublisher:
                 raise _ContentRefused(str(error)) from error
             if code in DESTINATION_CODES:
                 raise SettingsError(f"SNS does not let us publish to topic {self._topic!r}: {error}") from error
-            raise BrokerUnavailable(f"SNS: {error}") from error
+            raise BrokerUnavailable(f"SNS: {without_logins(str(error))}") from error
         except NoCredentialsError as error:
             raise SettingsError(
                 "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or another source, are not set."
             ) from error
         except (HTTPClientError, BotoCoreError) as error:
-            raise BrokerUnavailable(f"SNS: {error}") from error
+            raise BrokerUnavailable(f"SNS: {without_logins(str(error))}") from error
 
 
 class _ContentRefused(Exception):

@@ -1,0 +1,97 @@
+"""Reads the addresses of parts before any driver does, because drivers repeat what they cannot read, passwords included.
+
+Nothing here, and no error raised here, ever repeats a part of an address but its hosts, ports and path, and those only of
+an address that is in order. It opens no connection.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from incentive_fleet.errors import SettingsError
+
+PORT_MAX = 65_535
+_SCHEME = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]*):/")
+_HOST = re.compile(r"[\w.~%-]*|\[[0-9A-Fa-f:.]+(?:%[\w.~-]+)?\]")
+_BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})|%00")
+_USERINFO = re.compile(r"(?<=://)[^/\s'\"]*@")
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What an address of one sort of part may look like."""
+
+    schemes: tuple[str, ...]
+    example: str
+    keywords: bool = False  # libpq's other form, host=... dbname=...
+    login: bool = True  # whether a user and a password belong in it
+
+
+POSTGRES = Kind(("postgresql", "postgres"), "postgresql://user:password@host:5432/database", keywords=True)
+RABBITMQ = Kind(("amqp", "amqps"), "amqp://user:password@host:5672/vhost")
+MANAGEMENT = Kind(("http", "https"), "http://user:password@host:15672")
+AWS = Kind(("http", "https"), "http://host:4566", login=False)
+
+
+def check_address(setting: str, address: str, kind: Kind) -> str:
+    """The address as it is; raises SettingsError that names the setting and what is wrong, and repeats nothing of it."""
+    fault = next(_faults(address, kind), None)
+    if fault:
+        raise SettingsError(f"{setting} cannot be read: {fault}. It looks like {kind.example}.")
+    return address
+
+
+def described(address: str) -> str:
+    """Where an address leads, for people: scheme, hosts, ports and path; never a user, a password or an option."""
+    if not (scheme := _SCHEME.match(address)):
+        return "a connection string"
+    kind = next((kind for kind in (POSTGRES, RABBITMQ, MANAGEMENT) if scheme[1] in kind.schemes), None)
+    if kind is None or next(_faults(address, kind), None):
+        return "an address that cannot be read"
+    _, hosts, path = _parts(address.strip())
+    return f"{scheme[1]}://{hosts}{path}"
+
+
+def without_logins(text: str) -> str:
+    """A driver's words without the user and the password of any URL that it repeats."""
+    return _USERINFO.sub("", text)
+
+
+def _parts(address: str) -> tuple[str | None, str, str]:
+    """User and password as written, or None; hosts; path. A login ends at the first @ that stands before any slash."""
+    rest = address.partition("://")[2]
+    head, slash, tail = rest.partition("/")
+    login, at, hosts = head.partition("@") if "@" in head else ("", "", head)
+    hosts, question, _ = hosts.partition("?")
+    path = "" if question else slash + tail.partition("?")[0]
+    return login if at else None, hosts, path
+
+
+def _faults(address: str, kind: Kind) -> Iterator[str]:
+    scheme = _SCHEME.match(address)
+    if scheme is None and kind.keywords and "=" in address:
+        return  # libpq reads the rest; ledger/address.py keeps its words to itself
+    if scheme is None or scheme[1] not in kind.schemes or "://" not in address[: scheme.end() + 1]:
+        yield f"it does not begin with {kind.schemes[0]}://"
+        return
+    if any(character.isspace() or not character.isprintable() for character in address):
+        yield "there is a space or a control character in it"
+    if _BROKEN_ESCAPE.search(address):
+        yield "a % in it is not followed by the two digits of a character; a % itself is written %25"
+    login, hosts, path = _parts(address)
+    if "@" in hosts or "@" in path:
+        yield "an @ stands where none can; in a user or password @ is written %40, / is written %2F, : is written %3A"
+    if login is not None and not kind.login:
+        yield "a user or password has no place in it"
+    yield from (fault for host in hosts.split(",") if (fault := _host_fault(host)))
+
+
+def _host_fault(host: str) -> str:
+    name, colon, port = host.rpartition(":") if re.search(r":[^\]]*$", host) else (host, "", "")
+    if not _HOST.fullmatch(name):
+        return "a host in it has characters that no host name has; in a user or password they are written as %XX"
+    if colon and port and not (port.isascii() and port.isdigit() and 0 < int(port[:6]) <= PORT_MAX):
+        return f"a port in it is not a number from 1 to {PORT_MAX}; is the @ after the password missing?"
+    return ""

@@ -1,0 +1,101 @@
+"""Addresses: what is in order passes as it is, what is not is refused by a sentence that repeats nothing of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from incentive_fleet.addresses import (
+    AWS,
+    MANAGEMENT,
+    POSTGRES,
+    RABBITMQ,
+    Kind,
+    check_address,
+    described,
+    without_logins,
+)
+from incentive_fleet.errors import SettingsError
+from incentive_fleet.settings import ADDRESSES, ENDPOINTS_OF_BOTO3, Settings, variable
+
+GOOD = [
+    (POSTGRES, "postgresql://postgres@/incentives?host=/srv/shop/run"),
+    (POSTGRES, "postgres://u:p%40ss@h1:5432,h2:5433/shop?target_session_attrs=read-write"),
+    (POSTGRES, "postgresql://u:p?a#b@[::1]:5432/shop"),
+    (POSTGRES, "postgresql:///shop?user=a@b&password=c@d"),
+    (POSTGRES, "postgresql://%2Fsrv%2Frun:5433/shop?options=-c%20lock_timeout%3D7s"),
+    (POSTGRES, "host=h1,h2 port=5432 dbname=shop password='a b://@'"),
+    (POSTGRES, "postgresql://"),
+    (RABBITMQ, "amqp://u:p@h1:5672,h2:5672/%2F"),
+    (RABBITMQ, "amqps://rabbit.example?heartbeat=5"),
+    (MANAGEMENT, "http://u:p@[::1]:15672/rabbit"),
+    (AWS, "https://sqs.eu-central-1.amazonaws.com"),
+    (AWS, "http://127.0.0.1:4566"),
+]
+BAD = [
+    "{scheme}://u:CANARY@x@host/y",
+    "{scheme}://u:x@CANARY@host/y",
+    "{scheme}://u:CANARY/x@host/y",
+    "{scheme}://u:x/CANARY@host/y",
+    "{scheme}://u:CANARYhost/y",
+    "{scheme}://u@host:CANARY/y",
+    "{scheme}://u:CANARY@host:54x/y",
+    "{scheme}://u:CANARY@host:0/y",
+    "{scheme}://u:CANARY@host:123456789012345678901234567890/y",
+    "{scheme}://u:CANARY@ho st/y",
+    "{scheme}://u:CANARY@host\n/y",
+    "{scheme}://u:CANARY%zz@host/y",
+    "{scheme}://u:CANARY%@host/y",
+    "{scheme}://u:CANARY%00@host/y",
+    "{scheme}://u:CANARY@ho;st/y",
+    "{scheme}://u:CANARY@[::1/y",
+    "{scheme}:/u:CANARY@host/y",
+    "{scheme}//u:CANARY@host/y",
+    "{scheme}s3://u:CANARY@host/y",
+    "ftp://u:CANARY@host/y",
+    "CANARY",
+    "u:CANARY@host:1",
+]
+
+
+@pytest.mark.parametrize(("kind", "address"), GOOD)
+def test_what_is_in_order_is_left_alone(kind: Kind, address: str) -> None:
+    assert check_address("X", address, kind) == address
+
+
+@pytest.mark.parametrize("mistake", BAD)
+@pytest.mark.parametrize("name", sorted(ADDRESSES))
+def test_a_mistake_is_named_and_the_address_is_not_repeated(name: str, mistake: str) -> None:
+    address = mistake.format(scheme=ADDRESSES[name].schemes[0])
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_environment({f"INCENTIVES_{name.upper()}": address})
+    assert f"{variable(name)} cannot be read: " in str(caught.value)
+    assert "CANARY" not in str(caught.value)
+    assert "CANARY" not in described(address)
+
+
+@pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL", *ENDPOINTS_OF_BOTO3])
+def test_no_login_stands_in_an_endpoint_of_aws(name: str) -> None:
+    """Nothing would use it, and botocore repeats the whole of an endpoint that it cannot reach."""
+    with pytest.raises(SettingsError, match=f"{name} cannot be read: a user or password has no place in it") as caught:
+        Settings.from_environment({name: "http://u:CANARY@127.0.0.1:1"})
+    assert "CANARY" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("address", "there"),
+    [
+        ("postgresql://u:CANARY@h1:1,h2:2/shop?password=CANARY", "postgresql://h1:1,h2:2/shop"),
+        ("postgresql://u:CANARY@h?password=CANARY", "postgresql://h"),
+        ("amqp://u:CANARY@h/%2F", "amqp://h/%2F"),
+        ("host=h password=CANARY", "a connection string"),
+    ],
+)
+def test_a_description_says_where_it_leads_and_no_more(address: str, there: str) -> None:
+    assert described(address) == there
+
+
+def test_a_driver_that_repeats_an_url_is_heard_without_the_login() -> None:
+    said = 'Could not connect to the endpoint URL: "http://u:CANARY@host:1/x" (see https://docs.example/a@b)'
+    assert without_logins(said) == (
+        'Could not connect to the endpoint URL: "http://host:1/x" (see https://docs.example/a@b)'
+    )
