@@ -1,8 +1,8 @@
 """Replays: claim in Postgres, send to the queue it came from, mark as sent. Each letter is sent once in effect.
 
-A claim belongs to a run, and a run holds an advisory lock in its own database session for as long as it lives. So two
-operators never send one letter, and the claim of a run that died (its session ended, its lock is free) is taken over by
-the next replay of that letter at once. It may then be sent twice, with one number; the ledger applies it once, and if it
+A claim belongs to a run, and a run holds an advisory lock for as long as it lives (run_locks.py). So two operators never
+send one letter, and the claim of a run that died (its connection ended, its lock is free) is taken over by the next
+replay of that letter at once. It may then be sent twice, with one number; the ledger applies it once, and if it
 fails twice it is one letter still.
 """
 
@@ -21,6 +21,7 @@ from incentive_fleet.brokers.dead_letters import Outgoing, Sender
 from incentive_fleet.dead_letters.acts import By, add_act, state_of
 from incentive_fleet.dead_letters.changes import Done
 from incentive_fleet.dead_letters.letter import COLUMNS, OPEN, REPLAYED, REPLAYING, Letter
+from incentive_fleet.dead_letters.run_locks import RunLocks
 from incentive_fleet.errors import BrokerUnavailable, SettingsError
 from incentive_fleet.faults import reach
 from incentive_fleet.ledger.connection import mapped_errors
@@ -29,7 +30,6 @@ from incentive_fleet.settings import Settings
 
 CHUNK: Final = 50  # letters claimed and sent at a time
 UNCHANGED_MAX: Final = 2  # replays of one body that failed; a further one needs `force`
-RUN_LOCK: Final = 0x1CE_0002 << 32  # advisory lock keys: this and the run's number
 
 LOCK = f"""
     SELECT {COLUMNS} FROM dead_letters WHERE id = ANY(%s) AND status IN ('open', 'replaying')
@@ -55,15 +55,18 @@ GIVE_BACK = """
 
 @dataclass(slots=True)
 class Run:
-    """One replay's run. Its connection's advisory lock says that it lives."""
+    """One replay's run. Its lock says that it lives."""
 
     settings: Settings
     by: By
     force: bool
-    connection: Connection[Any]  # never another one: the lock is this session's
-    number: int = 0
+    connection: Connection[Any]
+    locks: RunLocks
     away: bool = False  # a broker is away or its address unknown, so the rest is not tried
-    dead_runs: frozenset[int] = frozenset()
+
+    @property
+    def number(self) -> int:
+        return self.locks.number
 
 
 def replay(
@@ -83,8 +86,7 @@ def replay(
     sent is open again and says why. `stop` ends it between two chunks. The session is closed at the end. Raises
     DatabaseUnavailable and DatabaseContention; calling it again then takes up what was claimed.
     """
-    run = Run(settings, by, force, session.connection)
-    _begin(run)
+    run = Run(settings, by, force, session.connection, _lock_a_run(session))
     senders: dict[str, Sender] = {}
     done: list[Done] = []
     try:
@@ -94,7 +96,8 @@ def replay(
             if run.away:
                 break
     finally:
-        session.close()  # which frees the run's lock, and with it whatever an error left claimed
+        run.locks.close()  # which frees whatever an error left claimed
+        session.close()
         for sender in senders.values():
             sender.close()
     return done
@@ -111,13 +114,11 @@ def open_sender(transport: str, settings: Settings) -> Sender:
     return RabbitmqSender(settings)
 
 
-def _begin(run: Run) -> None:
-    connection = run.connection
+def _lock_a_run(session: Session) -> RunLocks:
     with mapped_errors():
-        row = connection.execute("SELECT nextval('dead_letter_runs')").fetchone()
-        assert row is not None
-        run.number = int(row[0])
-        connection.execute("SELECT pg_advisory_lock(%s)", (RUN_LOCK + run.number,))
+        row = session.connection.execute("SELECT nextval('dead_letter_runs')").fetchone()
+    assert row is not None
+    return RunLocks(session.url, int(row[0]))
 
 
 def _paced(ids: list[int], rate_per_s: float | None, stop: threading.Event) -> Iterator[list[int]]:
@@ -149,12 +150,12 @@ def _replay_chunk(run: Run, ids: list[int], senders: dict[str, Sender]) -> list[
 
 def _claim(run: Run, ids: list[int]) -> tuple[list[Letter], dict[int, Done]]:
     connection = run.connection
+    run.locks.check()
     with mapped_errors(), connection.transaction():
         with connection.cursor(row_factory=class_row(Letter)) as cursor:
             locked = {letter.id: letter for letter in cursor.execute(LOCK, (ids,)).fetchall()}
             others = [number for number in ids if number not in locked]
             missed = {letter.id: letter for letter in cursor.execute(READ, (others,)).fetchall()} if others else {}
-        _find_dead_runs(run, {letter.claim_run for letter in locked.values()})
         claimed: list[Letter] = []
         done = {number: _unclaimable(number, missed.get(number)) for number in others}
         for letter in locked.values():
@@ -166,19 +167,9 @@ def _claim(run: Run, ids: list[int]) -> tuple[list[Letter], dict[int, Done]]:
     return claimed, done
 
 
-def _find_dead_runs(run: Run, numbers: set[int | None]) -> None:
-    """Which of these runs live no more. Their locks are kept until this run ends, so that nobody else takes them over."""
-    for number in sorted(number for number in numbers if number is not None):
-        if number in run.dead_runs or number == run.number:
-            continue
-        row = run.connection.execute("SELECT pg_try_advisory_lock(%s)", (RUN_LOCK + number,)).fetchone()
-        if row is not None and row[0]:
-            run.dead_runs |= {number}
-
-
 def refusal(letter: Letter, run: Run) -> str:
     """Why an open or claimed letter is not replayed; "" when it is."""
-    if letter.status == REPLAYING and letter.claim_run not in run.dead_runs:
+    if letter.status == REPLAYING and not (letter.claim_run and run.locks.is_dead(letter.claim_run)):
         return f"{letter.claimed_by} is replaying it since {letter.claimed_at:%Y-%m-%d %H:%M:%S}Z"
     unchanged = letter.sent_sha256 == letter.current_sha256
     if letter.status == OPEN and unchanged and letter.same_body_replays >= UNCHANGED_MAX and not run.force:

@@ -2,19 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 
 import psycopg
 import tenacity
 from psycopg import errors as pg
 
 from incentive_fleet.errors import DatabaseContention, DatabaseUnavailable, SettingsError, TransientError
+from incentive_fleet.ledger.address import Parameters, parameters_of, settings_in, without_settings
+from incentive_fleet.ledger.pooler import LedgerConnection, is_pooled, take_for_each_transaction, take_for_session
+from incentive_fleet.ledger.preconditions import check_encoding, check_reach
 
 APPLICATION_ROLE = "incentives_app"
 CONNECT_TIMEOUT_S = 10
 STATEMENT_TIMEOUT_MS = 60_000  # a batch takes well under a second; what takes a minute is stuck
 IDLE_IN_TRANSACTION_TIMEOUT_MS = 120_000  # a stopped process must not hold an order's lock for ever
+
+NO_SETTINGS: Mapping[str, str] = MappingProxyType({})
+USUAL = MappingProxyType(
+    {
+        "statement_timeout": str(STATEMENT_TIMEOUT_MS),
+        "idle_in_transaction_session_timeout": str(IDLE_IN_TRANSACTION_TIMEOUT_MS),
+    }
+)
+# What the code relies on, whatever a role, a database or the options of a URL say; the role comes last, for it may do less.
+NEEDED = MappingProxyType(
+    {
+        "timezone": "UTC",
+        "datestyle": "ISO, MDY",
+        "default_transaction_isolation": "read committed",
+        "role": APPLICATION_ROLE,
+    }
+)
 
 # SQLSTATEs (Postgres manual, appendix A). Another transaction was in the way: the same work succeeds a little later.
 CONTENTION_STATES = frozenset({"40001", "40P01", "55P03", "57014"})
@@ -28,55 +49,90 @@ PAUSE_MAX_S = 2.0  # between two attempts: a failover takes 10 to 20 s, and a wa
 AWAY = (psycopg.OperationalError, psycopg.InterfaceError, pg.ReadOnlySqlTransaction)
 
 
-def connect(url: str, *, application_name: str = "incentives") -> psycopg.Connection[tuple[object, ...]]:
+def connect(
+    url: str, *, application_name: str = "incentives", settings: Mapping[str, str] = NO_SETTINGS
+) -> LedgerConnection:
     """Open a connection that has taken the application's role; transactions are begun explicitly.
 
-    Raises DatabaseUnavailable (a retry helps) or SettingsError when the URL cannot be read or the schema is missing.
+    `settings` are more of them than every connection has. Those in the options of the URL win over ours, but for NEEDED.
+    Behind a pooler each transaction takes role and settings for itself (pooler.py). Raises DatabaseUnavailable (a retry
+    helps) or SettingsError when the URL cannot be read, the pooler is of no use or the schema is missing or hidden.
     A connection belongs to one thread.
     """
+    parameters = parameters_of(url)
     with mapped_errors():
+        connection = open_connection(parameters, application_name)
         try:
-            connection = psycopg.connect(
-                url,
-                autocommit=True,
-                connect_timeout=CONNECT_TIMEOUT_S,
-                application_name=application_name,
-                options=(
-                    f"-c statement_timeout={STATEMENT_TIMEOUT_MS}"
-                    f" -c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_TIMEOUT_MS} -c timezone=UTC"
-                ),
-                # A host that vanished without a word is noticed within a minute, idle or in the middle of a statement;
-                # Linux by itself would take a quarter of an hour.
-                keepalives_idle=30,
-                keepalives_interval=10,
-                keepalives_count=3,
-                tcp_user_timeout=60_000,
-            )
-        except psycopg.ProgrammingError as error:
-            raise SettingsError(f"INCENTIVES_DATABASE_URL cannot be read: {error}") from None
-        try:
-            _take_role(connection)
+            _take_role(connection, settings, settings_in(parameters.get("options") or ""))
+            _check_ledger(connection)
         except BaseException:
             connection.close()
             raise
-        connection.prepare_threshold = 1
         return connection
 
 
-def _take_role(connection: psycopg.Connection[tuple[object, ...]]) -> None:
+def open_connection(parameters: Parameters, application_name: str) -> LedgerConnection:
+    """Open a connection as the login itself, with nothing taken yet. Raises what psycopg raises."""
+    options = parameters.get("options") or ""
     try:
-        connection.execute(f"SET ROLE {APPLICATION_ROLE}")
-        row = connection.execute("SELECT to_regclass('public.outbox_unpublished') IS NOT NULL").fetchone()
-    except pg.InvalidParameterValue:
-        row = None
+        return _open(parameters, application_name)
+    except psycopg.errors.ConnectionTimeout:
+        raise
+    except psycopg.OperationalError:
+        if not settings_in(options):
+            raise
+        # Many a pooler lets nobody in who asks for settings; there each transaction takes them.
+        connection = _open({**parameters, "options": without_settings(options)}, application_name)
+        if is_pooled(connection):
+            return connection
+        connection.close()
+        raise
+
+
+def _open(parameters: Parameters, application_name: str) -> LedgerConnection:
+    return LedgerConnection.connect(
+        **{
+            "connect_timeout": CONNECT_TIMEOUT_S,
+            # A host that vanished without a word is noticed within a minute, idle or in the middle of a statement;
+            # Linux by itself would take a quarter of an hour.
+            "keepalives_idle": 30,
+            "keepalives_interval": 10,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 60_000,
+            "application_name": application_name,
+            **parameters,
+            "client_encoding": "UTF8",
+        },
+        autocommit=True,
+    )
+
+
+def _take_role(connection: LedgerConnection, settings: Mapping[str, str], asked: Mapping[str, str]) -> None:
+    database, ours = connection.info.dbname, {**USUAL, **settings}
+    row = connection.execute("SELECT to_regrole(%s) IS NOT NULL", (APPLICATION_ROLE,), prepare=False).fetchone()
+    if row is None or not row[0]:
+        raise SettingsError(f"The database {database} has no ledger yet: run `incentives db upgrade` first.")
+    try:
+        if is_pooled(connection):  # what was asked for at the start belongs to whichever session that was
+            take_for_each_transaction(connection, {**ours, **asked, **NEEDED})
+        else:
+            take_for_session(connection, {name: ours[name] for name in ours.keys() - asked.keys()} | NEEDED)
+            connection.prepare_threshold = 1
     except pg.InsufficientPrivilege:
-        user = connection.info.user
         raise SettingsError(
-            f"The login {user} may not take the role {APPLICATION_ROLE}: run `incentives db upgrade`."
+            f"The login {connection.info.user} may not take the role {APPLICATION_ROLE}: run `incentives db upgrade`."
         ) from None
+    except (pg.InvalidParameterValue, pg.UndefinedObject, pg.CantChangeRuntimeParam) as error:
+        raise SettingsError(f"An option in INCENTIVES_DATABASE_URL: {error.diag.message_primary}.") from None
+
+
+def _check_ledger(connection: LedgerConnection) -> None:
+    row = connection.execute("SELECT to_regclass('public.outbox_unpublished') IS NOT NULL").fetchone()
     if row is None or not row[0]:
         database = connection.info.dbname
         raise SettingsError(f"The database {database} has no ledger yet: run `incentives db upgrade` first.")
+    check_encoding(connection)
+    check_reach(connection)
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from incentive_fleet.incentives.decision import Decision
 from incentive_fleet.incentives.progress import Progress
 from incentive_fleet.incentives.wallet import Lot, Wallet
 from incentive_fleet.ledger.columns import packed, packed_columns, unpacked
+from incentive_fleet.ledger.pooler import take_settings
 from incentive_fleet.ledger.terms import TERMS_LOCK, Terms, read_terms
 from incentive_fleet.ledger.working_set import DELIVERY, PLACING, Fact, FactKey, Order, WalletKey
 
@@ -131,6 +132,7 @@ def lock_orders(
     named = packed(order_ids)
     with connection.pipeline():
         connection.execute(BEGIN_BATCH)
+        take_settings(connection)
         connection.execute(LOCK_TERMS, (TERMS_LOCK,))
         revision = connection.execute(READ_REVISION)
         connection.execute(CREATE_ORDERS, (named,))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import psycopg
@@ -15,10 +16,15 @@ from incentive_fleet.ledger.terms import Terms
 
 # A batch looks hundreds of keys up by index. Plans are cached for the session, so they must not depend on how small the
 # tables were when it started: a sequential scan that was right for an empty ledger is a catastrophe an hour later.
-PLANNER = """
-    SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off;
-    SET jit = off; SET plan_cache_mode = force_generic_plan
-"""
+PLANNER = MappingProxyType(
+    {
+        "enable_seqscan": "off",
+        "enable_hashjoin": "off",
+        "enable_mergejoin": "off",
+        "jit": "off",
+        "plan_cache_mode": "force_generic_plan",
+    }
+)
 
 
 @dataclass(slots=True)
@@ -34,9 +40,7 @@ class Session:
     def connection(self) -> psycopg.Connection[Any]:
         """The open connection. Raises DatabaseUnavailable (a retry helps) or SettingsError."""
         if self._connection is None or self._connection.closed:
-            connection = connect(self.url, application_name=self.application_name)
-            for statement in PLANNER.split(";"):
-                connection.execute(statement.strip())
+            connection = connect(self.url, application_name=self.application_name, settings=PLANNER)
             set_json_loads(from_json, context=connection)
             self._connection = connection
         return self._connection

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from psycopg import Connection
+from psycopg import Connection, IsolationLevel
 
 from incentive_fleet.ledger.connection import mapped_errors
 
@@ -28,8 +28,12 @@ def snapshot(connection: Connection[Any], *, whole_tables: bool = False) -> Iter
     `whole_tables` plans and waits for reading everything, else for a few look-ups. The connection must be outside a
     transaction. Raises DatabaseUnavailable or DatabaseContention; a retry helps.
     """
-    with mapped_errors(), connection.transaction():
-        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        if whole_tables:
-            connection.execute(FOR_WHOLE_TABLES)
-        yield
+    connection.isolation_level, connection.read_only = IsolationLevel.REPEATABLE_READ, True
+    try:
+        with mapped_errors(), connection.transaction():
+            if whole_tables:
+                connection.execute(FOR_WHOLE_TABLES)
+            yield
+    finally:
+        if not connection.closed:
+            connection.isolation_level = connection.read_only = None

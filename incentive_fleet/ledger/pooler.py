@@ -1,0 +1,86 @@
+"""Works behind a pooler that gives the server's session to somebody else after each transaction, as PgBouncer does.
+
+Nothing that outlives a transaction is relied on there: each transaction takes the role and the settings for itself
+alone, so that nothing leaks to the next client of that session; a single statement is a transaction too; and no statement is
+prepared by name. A direct connection is psycopg's own in all of this and pays nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Self
+
+import psycopg
+from psycopg import errors as pg
+from psycopg.pq import PipelineStatus, TransactionStatus
+
+from incentive_fleet.errors import SettingsError
+
+TAKE = "SELECT set_config(name, value, %s) FROM unnest(%s::text[], %s::text[]) AS s (name, value)"
+
+
+class LedgerConnection(psycopg.Connection[Any]):
+    """psycopg's connection, and what each of its transactions takes for itself: nothing, unless it is pooled."""
+
+    each_transaction: Mapping[str, str] | None = None
+
+    @contextmanager
+    def transaction(
+        self, savepoint_name: str | None = None, force_rollback: bool = False
+    ) -> Iterator[psycopg.Transaction]:
+        """As psycopg's, and behind a pooler the outermost one takes the settings first."""
+        takes = self.each_transaction is not None and self.info.transaction_status == TransactionStatus.IDLE
+        with super().transaction(savepoint_name, force_rollback) as transaction:
+            if takes:
+                take_settings(self)
+            yield transaction
+
+
+class _SingleStatements(psycopg.Cursor[Any]):
+    """Behind a pooler, a statement outside of a transaction is one, with the settings of all others."""
+
+    def execute(self, query: Any, params: Any = None, **options: Any) -> Self:
+        info = self.connection.info
+        if info.transaction_status != TransactionStatus.IDLE or info.pipeline_status != PipelineStatus.OFF:
+            return super().execute(query, params, **options)
+        with self.connection.transaction():
+            return super().execute(query, params, **options)
+
+
+def is_pooled(connection: psycopg.Connection[Any]) -> bool:
+    """Whether the process that answers is another one than greeted us: something stands between, and shares sessions.
+
+    A proxy that hands bytes on hands on the greeting of the server; a pooler has to greet by itself, for it has not
+    chosen a server yet.
+    """
+    row = connection.execute("SELECT pg_backend_pid()", prepare=False).fetchone()
+    return row is not None and row[0] != connection.info.backend_pid
+
+
+def take_for_session(connection: LedgerConnection, settings: Mapping[str, str]) -> None:
+    """Give a direct connection its settings, until it is closed."""
+    connection.execute(TAKE, (False, list(settings), list(settings.values())), prepare=False)
+
+
+def take_for_each_transaction(connection: LedgerConnection, settings: Mapping[str, str]) -> None:
+    """Give each transaction of a pooled connection these settings, and try one. Raises SettingsError without transactions."""
+    connection.each_transaction = settings
+    connection.cursor_factory = _SingleStatements
+    connection.prepare_threshold = None
+    try:
+        with connection.transaction():
+            pass
+    except pg.ProtocolViolation as error:
+        where = f"{connection.info.host or 'the server'}:{connection.info.port}"
+        raise SettingsError(
+            f"The pooler at {where} (PgBouncer or one like it) takes no transaction: {error.diag.message_primary}. "
+            "Set its pool_mode to transaction or session, or connect to Postgres itself."
+        ) from None
+
+
+def take_settings(connection: psycopg.Connection[Any]) -> None:
+    """Take what a pooled connection's transactions take; for whoever writes BEGIN by hand, in the same round trip."""
+    settings = connection.each_transaction if isinstance(connection, LedgerConnection) else None
+    if settings:
+        connection.execute(TAKE, (True, list(settings), list(settings.values())))

@@ -1,0 +1,56 @@
+"""Postgres addresses: what their options ask for, and which are refused before libpq repeats them."""
+
+from __future__ import annotations
+
+import pytest
+
+from incentive_fleet.errors import SettingsError
+from incentive_fleet.ledger.address import parameters_of, settings_in, without_settings
+
+
+@pytest.mark.parametrize(
+    ("options", "settings", "rest"),
+    [
+        ("", {}, ""),
+        ("-c lock_timeout=7s", {"lock_timeout": "7s"}, ""),
+        ("-clock_timeout=7s --statement-timeout=5min", {"lock_timeout": "7s", "statement_timeout": "5min"}, ""),
+        ("-c Work_Mem=1MB -c work_mem=2MB", {"work_mem": "2MB"}, ""),
+        (r"-c search_path=a,\ b", {"search_path": "a, b"}, ""),
+        (r"--my.tag=a\\b=c", {"my.tag": r"a\b=c"}, ""),
+        ("endpoint=ep-quiet-7 -c jit=off", {"jit": "off"}, "endpoint=ep-quiet-7"),
+        ("project=x", {}, "project=x"),
+    ],
+)
+def test_options_are_read_as_a_server_reads_them(options: str, settings: dict[str, str], rest: str) -> None:
+    assert settings_in(options) == settings
+    assert without_settings(options) == rest
+
+
+def test_pgoptions_count_where_the_address_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGOPTIONS", "-c lock_timeout=7s")
+    assert parameters_of("postgresql://h/d")["options"] == "-c lock_timeout=7s"
+    assert parameters_of("postgresql://h/d?options=-c%20jit%3Doff")["options"] == "-c jit=off"
+
+
+def test_several_hosts_stay_as_they_are() -> None:
+    found = parameters_of("postgresql://u:p@h1:1,h2:2/d?target_session_attrs=read-write")
+    assert (found["host"], found["port"], found["target_session_attrs"]) == ("h1,h2", "1,2", "read-write")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:CANARY@h/d?pasword=CANARY",
+        "postgresql://u:CANARY@h/d?CANARY",
+        "host=h pasword=CANARY",
+        "host=h password=CAN ARY=CANARY",
+        "host=h password='CANARY",
+        "postgresql:u:CANARY@h/d?x=y",
+        "host=h1,h2 port=1,2,3 password=CANARY",
+        "postgresql://u:CANARY@h1:1,h2:2/d?host=h3",
+    ],
+)
+def test_what_libpq_cannot_read_is_not_repeated(url: str) -> None:
+    with pytest.raises(SettingsError, match="INCENTIVES_DATABASE_URL cannot be read: ") as caught:
+        parameters_of(url)
+    assert "CANARY" not in str(caught.value)
