@@ -5,7 +5,9 @@ With --format json, standard output is one JSON document and nothing else; logs 
 
 from __future__ import annotations
 
+import getpass
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,12 +19,12 @@ import click
 
 from incentive_fleet.cli.printing import Failed
 from incentive_fleet.literal import literal
-from incentive_fleet.settings import Settings
 
 if TYPE_CHECKING:
     import psycopg
 
     from incentive_fleet.ledger.session import Session
+    from incentive_fleet.settings import Settings
 
 format_option = click.option(
     "--format",
@@ -37,7 +39,17 @@ existing_file = click.Path(exists=True, dir_okay=False, readable=True, path_type
 
 def settings() -> Settings:
     """The settings of this process. Raises SettingsError."""
+    from incentive_fleet.settings import Settings
+
     return Settings.from_environment(os.environ)
+
+
+def login_name() -> str:
+    """Who runs this command, for audit trails: the login's name, or its number where it has none, as in a container."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid-{os.getuid()}"
 
 
 @contextmanager
@@ -66,6 +78,35 @@ def fail(message: str, code: int = 1, *, more: Sequence[str] = ()) -> NoReturn:
     raise Failed(message, code, more)
 
 
+class Group(click.Group):
+    """Lists its commands each with its whole first sentence; click would cut it and drop its full stop."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, self.summary_of(ctx, name)) for name in self.list_commands(ctx)])
+
+    def summary_of(self, ctx: click.Context, name: str) -> str:
+        """One sentence about a command."""
+        command = self.get_command(ctx, name)
+        text = " ".join((command.help or "").split()) if command is not None else ""
+        sentence = re.match(r".+?[.](?= |$)", text)
+        return sentence[0] if sentence else text
+
+
+class Utf8Text(click.ParamType[str]):
+    """A text that Postgres can be asked for: what the shell gave as bytes that are not UTF-8 is refused by name."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        text = str(value)
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError:
+            self.fail(f"{text!r} is not UTF-8", param, ctx)
+        return text
+
+
 class Moment(click.ParamType[datetime]):
     """An RFC 3339 time with an offset."""
 
@@ -84,6 +125,7 @@ class Moment(click.ParamType[datetime]):
 
 
 MOMENT = Moment()
+TEXT = Utf8Text()
 
 
 @contextmanager

@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from incentive_fleet.cli.command_line import Group
+
 # name -> (module, attribute, one line of help). The help stands here so that listing needs no import.
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "anomalies": ("anomalies", "anomalies", "Orders that a person should look at; resolve them with a reason."),
@@ -34,7 +36,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
 }
 
 
-class LazyGroup(click.Group):
+class LazyGroup(Group):
     """Knows its commands by name and imports one only to run it."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -48,9 +50,8 @@ class LazyGroup(click.Group):
         assert isinstance(command, click.Command)
         return command
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, COMMANDS[name][2]) for name in self.list_commands(ctx)])
+    def summary_of(self, ctx: click.Context, name: str) -> str:
+        return COMMANDS[name][2]
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import base64
 import gzip
-import json
 import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from incentive_fleet.brokers.contract import Ack, DeadLetter, Delivery, Outcome, Retry
 from incentive_fleet.consumers.consumer import Pause
 from incentive_fleet.consumers.core import UNEXPECTED, Core
 from incentive_fleet.errors import TransientError
 from incentive_fleet.events.document import BODY_BYTES_MAX
+from incentive_fleet.literal import literal_json
+from incentive_fleet.text_files import past_mark
 
 PAUSES_MAX = 20  # in a row, 30 s each at the most; then it gives up, and running it again goes on where it was
 
@@ -48,7 +49,7 @@ def backfill(
     summary = BackfillSummary()
     part = rejects_path.with_name(rejects_path.name + ".part") if rejects_path else None
     with path.open("rb") as raw, open(part or os.devnull, "w", encoding="utf-8") as rejects:
-        for batch in _batches(raw, path.suffix == ".gz", path.name, batch_size):
+        for batch in _batches(raw, path, batch_size):
             for delivery, outcome in _process(core, batch):
                 _note(summary, rejects, delivery, outcome)
             summary.events += len(batch)
@@ -86,11 +87,11 @@ def _note(summary: BackfillSummary, rejects: IO[str], delivery: Delivery, outcom
         record["body"] = delivery.body.decode()
     except UnicodeDecodeError:
         record["body_base64"] = base64.b64encode(delivery.body).decode()
-    rejects.write(json.dumps(record, ensure_ascii=False) + "\n")
+    rejects.write(literal_json(record) + "\n")
 
 
-def _batches(raw: IO[bytes], is_gzip: bool, name: str, size: int) -> Iterator[list[Delivery]]:
-    lines: IO[bytes] = gzip.GzipFile(fileobj=raw) if is_gzip else raw  # type: ignore[assignment]
+def _batches(raw: IO[bytes], path: Path, size: int) -> Iterator[list[Delivery]]:
+    lines = past_mark(cast(IO[bytes], gzip.GzipFile(fileobj=raw)) if path.suffix == ".gz" else raw, path)
     batch: list[Delivery] = []
     number = 0
     while line := lines.readline(BODY_BYTES_MAX + 2):
@@ -98,7 +99,7 @@ def _batches(raw: IO[bytes], is_gzip: bool, name: str, size: int) -> Iterator[li
         while not line.endswith(b"\n") and lines.readline(BODY_BYTES_MAX):
             pass  # the rest of a line that is too long for an event: what was kept is already more than that
         if line.strip():
-            batch.append(Delivery(line.rstrip(b"\r\n"), name, "file", "", 1, receipt=number))
+            batch.append(Delivery(line.rstrip(b"\r\n"), path.name, "file", "", 1, receipt=number))
         if len(batch) == size:
             yield batch
             batch = []

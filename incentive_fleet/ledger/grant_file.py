@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import re
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from incentive_fleet.events.currencies import MINOR_DIGITS
 from incentive_fleet.events.models import NO_CONTROL_PATTERN, TEXT_LENGTH_MAX
 from incentive_fleet.events.times import parse_time
 from incentive_fleet.ledger.grants import Grant
+from incentive_fleet.text_files import UNREADABLE, open_text
 
 COLUMNS = ("key", "customer_id", "currency", "amount", "campaign_id", "expires_at")
 _TEXT = re.compile(NO_CONTROL_PATTERN)
@@ -32,18 +32,20 @@ class Row:
 
 def read_grants(path: Path) -> Iterator[Row]:
     """Rows of a .csv or .csv.gz file in its order. Raises Refused (bad-file) when it is not such a file."""
-    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as raw:
-        reader = csv.DictReader(io.TextIOWrapper(raw, encoding="utf-8-sig", newline=""), strict=True)
-        try:
+    line = 0
+    try:
+        with open_text(path) as raw:
+            reader = csv.DictReader(io.TextIOWrapper(raw, encoding="utf-8", newline=""), strict=True)
             missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
             if missing:
                 raise Refused("bad-file", f"the first line lacks the columns {', '.join(missing)}")
             for values in reader:
-                yield Row(reader.line_num, _row(values))
-        except UnicodeDecodeError as error:
-            raise Refused("bad-file", f"line {reader.line_num + 1}: not UTF-8: {error.reason}") from None
-        except (csv.Error, OSError, EOFError) as error:
-            raise Refused("bad-file", f"line {reader.line_num + 1}: {error}") from None
+                line = reader.line_num
+                yield Row(line, _row(values))
+    except UnicodeDecodeError as error:
+        raise Refused("bad-file", f"behind line {line}: not UTF-8: {error.reason}") from None
+    except (csv.Error, *UNREADABLE) as error:
+        raise Refused("bad-file", f"behind line {line}: {error}") from None
 
 
 def _row(values: dict[str | None, str | None]) -> Grant | Refused:

@@ -6,19 +6,18 @@ first found would cost memory with the file, and because the file may have chang
 
 from __future__ import annotations
 
-import gzip
 import time
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, cast
+from typing import IO
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from incentive_fleet.brokers.publishing import Failure, Message, Publisher, message_of
 from incentive_fleet.errors import BrokerUnavailable, Malformed, Refused
 from incentive_fleet.events.codec import decode
+from incentive_fleet.text_files import UNREADABLE, open_text
 
 CHUNK = 2_000  # messages given to the publisher at a time
 CHUNKS_A_SECOND = 10  # with a rate: small enough to be even, large enough to be batched
@@ -148,7 +147,7 @@ def _chunks(path: Path, raw: bool, size: int) -> Iterator[Chunk]:
 def read_messages(path: Path, *, raw: bool = False) -> Iterator[tuple[int, Message | BadLine]]:
     """Each line that holds anything, with its number, decoded unless `raw`; raises Refused when the file is broken."""
     try:
-        with _open(path) as file:
+        with open_text(path) as file:
             for number, line in _lines(file):
                 yield (
                     number,
@@ -156,12 +155,8 @@ def read_messages(path: Path, *, raw: bool = False) -> Iterator[tuple[int, Messa
                     if line is None
                     else _message(number, line, raw),
                 )
-    except (OSError, EOFError, zlib.error) as error:  # gzip.BadGzipFile is an OSError
+    except UNREADABLE as error:
         raise Refused("unreadable-file", f"{path}: {error}") from error
-
-
-def _open(path: Path) -> IO[bytes]:
-    return cast(IO[bytes], gzip.open(path, "rb")) if path.suffix == ".gz" else path.open("rb")
 
 
 def _lines(file: IO[bytes]) -> Iterator[tuple[int, bytes | None]]:

@@ -8,11 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
+from incentive_fleet.cli.command_line import Group
 from incentive_fleet.cli.main import COMMANDS
 from incentive_fleet.embedded import sample_shop
-from tests.command import incentives
+from tests.command import every_command, incentives
 
 SHOP = sample_shop.Shop(40, seed=3, refunds=0.3)
 
@@ -229,3 +231,38 @@ def test_statements_are_for_people_and_for_machines(stocked: dict[str, str], eve
     assert wallet["wallets"][0]["currency"] == "EUR"
     assert "placing" in incentives("order", "s-000000", env=stocked).out
     assert incentives("wallet", "nobody", env=stocked).code == 1
+
+
+def test_help_is_sentences_and_none_is_cut() -> None:
+    for path, command, context in every_command():
+        text = " ".join((command.help or "").split())
+        assert text.endswith("."), path
+        for parameter in command.params:
+            if isinstance(parameter, click.Option):
+                assert (parameter.help or "").endswith("."), f"{path} {parameter.opts}"
+        if isinstance(command, Group):
+            shown = " ".join(command.get_help(context).split("Commands:")[1].split())
+            for name in command.list_commands(context):
+                sentence = command.summary_of(context, name)
+                assert sentence.endswith("."), f"{path} {name}"
+                assert f"{name} {sentence}" in shown
+            assert "..." not in shown
+
+
+def test_every_command_that_prints_a_result_has_json() -> None:
+    for path, command, _ in every_command():
+        forms = [parameter for parameter in command.params if "--format" in parameter.opts]
+        assert isinstance(command, Group) == isinstance(command, click.Group), path
+        if not isinstance(command, click.Group):
+            assert forms, path
+            assert isinstance(forms[0].type, click.Choice)
+            assert set(forms[0].type.choices) == ({"hledger"} if path == ("ledger", "export") else {"text", "json"})
+
+
+def test_no_text_of_a_person_is_taken_unchecked() -> None:
+    for path, command, _ in every_command():
+        for parameter in command.params:
+            assert not isinstance(parameter.type, click.types.StringParamType), f"{path} {parameter.name}"
+    ran = incentives("wallet", "c\udcff")
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.endswith("Error: Invalid value for 'CUSTOMER': 'c\\udcff' is not UTF-8\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -76,6 +77,33 @@ def test_filters(desk: Desk, filters: list[str], found: list[int]) -> None:
     document = dlq(desk, "list", *filters, "--format", "json").document
     assert sorted(letter["id"] for letter in document["dead_letters"]) == found
     assert document["total"] == len(found)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "named"),
+    [
+        ("--reason", "nonsense", {"unknown-currency", "delivery-limit", "not-utf8"}),
+        ("--queue", "nonsense", {"incentives.order-placed", "incentives-order-placed-dlq", "refunds"}),
+        ("--type", "order-placed.v9", {"order-placed.v1", "delivery-completed.v1"}),
+        ("--status", "nonsense", {"discarded"}),
+    ],
+)
+@pytest.mark.parametrize("command", [["list"], ["discard", "--because", "x"]])
+def test_a_filter_that_names_nothing_known_says_what_there_is(
+    desk: Desk, command: list[str], option: str, value: str, named: set[str]
+) -> None:
+    stock(desk)
+    ran = dlq(desk, *command, "--reason-code" if option == "--reason" else option, value)
+    assert (ran.code, ran.out) == (2, "")
+    assert repr(value) in ran.err
+    assert named <= set(re.split(r"[\s',.]*\s[\s',]*|'", ran.err))
+
+
+def test_a_reason_that_only_a_letter_has_is_known(desk: Desk) -> None:
+    desk.keep(arrival(BAD, name="1", headers={"fleet-reason": "reason-of-a-later-release"}), at=datetime.now(UTC))
+    found = dlq(desk, "list", "--reason", "reason-of-a-later-release", "--format", "json").document
+    assert found["total"] == 1
+    assert dlq(desk, "list", "--reason", "gross-too-large", "--format", "json").document["total"] == 0
 
 
 def test_a_refund_is_found_by_its_order_s_customer(desk: Desk) -> None:

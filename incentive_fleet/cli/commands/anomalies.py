@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import getpass
-import os
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
 
-from incentive_fleet.cli.command_line import format_option, open_reader, settings
+from incentive_fleet.cli.command_line import TEXT, Group, format_option, login_name, open_reader, settings
 from incentive_fleet.cli.layout import Column
 from incentive_fleet.cli.printing import emit, say, say_table
 
@@ -17,9 +15,9 @@ if TYPE_CHECKING:
     from incentive_fleet.ledger.anomalies import AnomalyRecord
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=Group, invoke_without_command=True)
 @click.option("--all", "include_resolved", is_flag=True, help="Resolved ones too.")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True)
+@click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True, help="Rows at the most.")
 @format_option
 @click.pass_context
 def anomalies(ctx: click.Context, /, include_resolved: bool, limit: int, output: str) -> None:
@@ -48,11 +46,13 @@ def _show(records: list[AnomalyRecord]) -> None:
 
 
 @anomalies.command()
-@click.argument("order_id")
-@click.argument("reason_code")
-@click.argument("subject")
-@click.option("--reason", required=True, help="What came of it; kept with the anomaly.")
-@click.option("--actor", envvar="INCENTIVES_ACTOR", help="Who resolves it; the operating system's user, if not given.")
+@click.argument("order_id", type=TEXT)
+@click.argument("reason_code", type=TEXT)
+@click.argument("subject", type=TEXT)
+@click.option("--reason", type=TEXT, required=True, help="What came of it; kept with the anomaly.")
+@click.option(
+    "--actor", type=TEXT, envvar="INCENTIVES_ACTOR", help="Who resolves it; the operating system's user, if not given."
+)
 @format_option
 def resolve(order_id: str, reason_code: str, subject: str, reason: str, actor: str | None, output: str) -> None:
     """Resolve an anomaly: ORDER_ID REASON_CODE SUBJECT as `incentives anomalies` lists them."""
@@ -60,13 +60,6 @@ def resolve(order_id: str, reason_code: str, subject: str, reason: str, actor: s
 
     with open_reader(settings(), "anomalies resolve") as connection:
         record = resolve_anomaly(
-            connection, order_id, reason_code, subject, actor or _user(), reason, datetime.now(UTC)
+            connection, order_id, reason_code, subject, actor or login_name(), reason, datetime.now(UTC)
         )
     emit(record, output, lambda: say(f"{order_id}: {reason_code} {subject} is resolved."))
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container may run as a user without a name
-        return f"uid-{os.getuid()}"

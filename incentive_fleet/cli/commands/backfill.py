@@ -23,6 +23,7 @@ def backfill_command(file: Path, rejects: Path | None, strict: bool, output: str
     """Apply the events of FILE.jsonl[.gz] in its order, through the same core, without a broker. Safe to repeat."""
     from incentive_fleet.consumers.backfill import backfill
     from incentive_fleet.consumers.core import Core
+    from incentive_fleet.text_files import UNREADABLE
 
     if rejects is not None and not rejects.parent.is_dir():
         fail(f"--rejects is {str(rejects)!r}: its folder does not exist", code=2)
@@ -37,7 +38,7 @@ def backfill_command(file: Path, rejects: Path | None, strict: bool, output: str
 
         try:
             summary = backfill(core, file, batch_size=values.batch_size, rejects_path=rejects, progress=show)
-        except (OSError, EOFError) as error:
+        except UNREADABLE as error:
             fail(f"{file}: cannot be read: {error}; what came before is applied, and backfilling again is safe")
     seconds = time.perf_counter() - started
     document = {

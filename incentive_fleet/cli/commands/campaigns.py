@@ -7,12 +7,12 @@ from typing import Any
 
 import click
 
-from incentive_fleet.cli.command_line import existing_file, fail, format_option, open_reader, settings
+from incentive_fleet.cli.command_line import Group, existing_file, fail, format_option, open_reader, settings
 from incentive_fleet.cli.layout import Column
 from incentive_fleet.cli.printing import emit, say, say_table
 
 
-@click.group()
+@click.group(cls=Group)
 def campaigns() -> None:
     """Load and list campaign terms."""
 
@@ -24,13 +24,14 @@ def load(file: Path, output: str) -> None:
     """Load FILE.toml, all or nothing. Campaigns that it does not name stay as they are. Safe to repeat."""
     from incentive_fleet.incentives.campaign_file import CampaignFileError, parse_campaigns
     from incentive_fleet.ledger.terms import load_campaigns
+    from incentive_fleet.text_files import UNREADABLE, read_text
 
     try:
-        parsed = parse_campaigns(file.read_text(encoding="utf-8"))
+        parsed = parse_campaigns(read_text(file))
         with open_reader(settings(), "campaigns load") as connection:
             summary = load_campaigns(connection, parsed)
-    except UnicodeDecodeError as error:
-        fail(f"{file}: not UTF-8 at byte {error.start}; nothing was loaded")
+    except UNREADABLE as error:
+        fail(f"{file}: cannot be read: {error}; nothing was loaded")
     except CampaignFileError as error:
         fail(f"{file}: nothing was loaded", more=[f"  {problem}" for problem in error.problems])
     emit(

@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--orders", type=click.IntRange(20, 5_000), default=300, show_default=True)
-@click.option("--seed", type=int, default=1, show_default=True)
+@click.option(
+    "--orders", type=click.IntRange(20, 5_000), default=300, show_default=True, help="Orders of the made-up shop."
+)
+@click.option("--seed", type=int, default=1, show_default=True, help="Another shop for another number.")
 @format_option
 def demo(orders: int, seed: int, output: str) -> None:
     """See all of it work on embedded parts, in under a minute. Leaves nothing running."""

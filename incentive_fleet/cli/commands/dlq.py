@@ -9,16 +9,22 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from incentive_fleet.cli.command_line import fail, format_option, open_reader, open_session, settings
+from incentive_fleet.cli.command_line import Group, fail, format_option, open_reader, open_session, settings
 from incentive_fleet.cli.commands.dlq_acts import discard, edit, replay, restore
-from incentive_fleet.cli.commands.dlq_options import filter_options, filters_of, id_argument, limit_option
+from incentive_fleet.cli.commands.dlq_options import (
+    filter_options,
+    filters_of,
+    id_argument,
+    limit_option,
+    refuse_unknown,
+)
 from incentive_fleet.cli.printing import emit, say
 
 if TYPE_CHECKING:
     from incentive_fleet.consumers.worker import Source
 
 
-@click.group()
+@click.group(cls=Group)
 def dlq() -> None:
     """Dead letters: list, rehearse, edit, replay, discard.
 
@@ -27,7 +33,14 @@ def dlq() -> None:
 
 
 @dlq.command()
-@click.option("--from", "source", type=click.Choice(["sqs", "rabbitmq", "all"]), default="all", show_default=True)
+@click.option(
+    "--from",
+    "source",
+    type=click.Choice(["sqs", "rabbitmq", "all"]),
+    default="all",
+    show_default=True,
+    help="Which broker.",
+)
 @click.option(
     "--until-idle",
     type=click.FloatRange(0.1, 86_400),
@@ -66,9 +79,10 @@ def list_command(group: bool, limit: int, output: str, **given: Any) -> None:
     from incentive_fleet.cli import dead_letters as dead_letter_text
     from incentive_fleet.dead_letters import documents, store
 
-    now = datetime.now(UTC)
+    now, values = datetime.now(UTC), settings()
     wanted = filters_of(given, now)
-    with open_reader(settings(), "dlq list") as connection:
+    with open_reader(values, "dlq list") as connection:
+        refuse_unknown(connection, wanted, values)
         total = store.count_letters(connection, wanted)
         if group:
             groups = store.group_letters(connection, wanted, limit=limit)

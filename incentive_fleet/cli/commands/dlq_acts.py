@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from incentive_fleet.cli.command_line import fail, format_option, open_reader, open_session, progress_bar, settings
+from incentive_fleet.cli.command_line import (
+    TEXT,
+    fail,
+    format_option,
+    open_reader,
+    open_session,
+    progress_bar,
+    settings,
+)
 from incentive_fleet.cli.commands.dlq_options import (
     actor_option,
     by_whom,
@@ -28,12 +36,17 @@ if TYPE_CHECKING:
 @click.command()
 @id_argument
 @click.option(
-    "--set", "sets", multiple=True, metavar="PATH=VALUE", help="data.currency=GBP; JSON if it parses, else text."
+    "--set",
+    "sets",
+    type=TEXT,
+    multiple=True,
+    metavar="PATH=VALUE",
+    help="data.currency=GBP; JSON if it parses, else text.",
 )
-@click.option("--unset", "unsets", multiple=True, metavar="PATH", help="Take a field out.")
+@click.option("--unset", "unsets", type=TEXT, multiple=True, metavar="PATH", help="Take a field out.")
 @click.option("--original", is_flag=True, help="Undo every edit.")
 @actor_option
-@click.option("--reason", "--because", "reason", default="", help="Why, for the audit trail.")
+@click.option("--reason", "--because", "reason", type=TEXT, default="", help="Why, for the audit trail.")
 @format_option
 def edit(
     number: int,
@@ -112,7 +125,7 @@ def _refuse_invalid(letter: Letter, body: bytes) -> None:
 @click.option("--force", is_flag=True, help="Also what failed twice with this very body.")
 @click.option("--rate", type=click.FloatRange(0.01, 100_000), default=None, help="Messages a second at the most.")
 @actor_option
-@click.option("--because", default="", help="Why, for the audit trail.")
+@click.option("--because", type=TEXT, default="", help="Why, for the audit trail.")
 @yes_option
 @format_option
 def replay(
@@ -169,7 +182,7 @@ def _dry_run(selected: list[int], output: str) -> None:
 @ids_argument
 @filter_options("--reason-code")
 @click.option("--all", "everything", is_flag=True, help="Every open dead letter.")
-@click.option("--reason", "--because", "reason", required=True, help="Why, for whoever asks later.")
+@click.option("--reason", "--because", "reason", type=TEXT, required=True, help="Why, for whoever asks later.")
 @actor_option
 @yes_option
 @format_option
@@ -191,7 +204,7 @@ def discard(
 @ids_argument
 @filter_options("--reason-code")
 @click.option("--all", "everything", is_flag=True, help="Every discarded dead letter.")
-@click.option("--reason", "--because", "reason", default="", help="Why, for the audit trail.")
+@click.option("--reason", "--because", "reason", type=TEXT, default="", help="Why, for the audit trail.")
 @actor_option
 @yes_option
 @format_option

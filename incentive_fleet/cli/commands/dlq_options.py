@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -11,12 +10,14 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from incentive_fleet.cli.command_line import fail, open_reader
+from incentive_fleet.cli.command_line import TEXT, fail, login_name, open_reader
 from incentive_fleet.cli.layout import shortened
 from incentive_fleet.cli.printing import ask, tell
 from incentive_fleet.settings import Settings
 
 if TYPE_CHECKING:
+    from psycopg import Connection
+
     from incentive_fleet.dead_letters.acts import By
     from incentive_fleet.dead_letters.letter import Letter
     from incentive_fleet.dead_letters.store import Filters
@@ -30,6 +31,7 @@ UNFINISHED: Final = "unfinished"  # open, or claimed by a replay
 
 actor_option = click.option(
     "--actor",
+    type=TEXT,
     envvar="INCENTIVES_ACTOR",
     default=None,
     help="Who acts, for the audit trail; by default the login's name.",
@@ -37,7 +39,9 @@ actor_option = click.option(
 yes_option = click.option("--yes", is_flag=True, help="Do not ask before touching more than one.")
 ids_argument = click.argument("ids", nargs=-1, type=click.IntRange(1, 2**63 - 1), metavar="ID...")
 id_argument = click.argument("number", type=click.IntRange(1, 2**63 - 1), metavar="ID")
-limit_option = click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
+limit_option = click.option(
+    "--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="Rows at the most."
+)
 
 
 class Age(click.ParamType[timedelta]):
@@ -61,16 +65,24 @@ def filter_options(*code_names: str) -> Callable[[Command], Command]:
     """The filters; `code_names` is what the one for reason codes is called where --reason means something else."""
     options = [
         click.option(
-            *(code_names or ("--reason", "--reason-code")), "code", metavar="CODE", help="Reason code, as listed."
+            *(code_names or ("--reason", "--reason-code")),
+            "code",
+            type=TEXT,
+            metavar="CODE",
+            help="Reason code, as listed.",
         ),
-        click.option("--type", "type_", metavar="TYPE", help="The event's type."),
-        click.option("--order", metavar="ORDER", help="The order's id."),
-        click.option("--customer", metavar="CUSTOMER", help="The customer's id, also of the order's other events."),
-        click.option("--queue", metavar="QUEUE", help="The source queue or the dead-letter queue."),
-        click.option("--cause", metavar="CAUSE", help="A group of `list --group`."),
+        click.option("--type", "type_", type=TEXT, metavar="TYPE", help="The event's type."),
+        click.option("--order", type=TEXT, metavar="ORDER", help="The order's id."),
+        click.option(
+            "--customer", type=TEXT, metavar="CUSTOMER", help="The customer's id, also of the order's other events."
+        ),
+        click.option("--queue", type=TEXT, metavar="QUEUE", help="The source queue or the dead-letter queue."),
+        click.option("--cause", type=TEXT, metavar="CAUSE", help="A group of `list --group`."),
         click.option("--older-than", type=Age(), help="Last seen longer ago: 90s, 15m, 2h, 3d, 1w."),
         click.option("--newer-than", type=Age(), help="Last seen less long ago."),
-        click.option("--text", metavar="TEXT", help="Found in the detail or the body; ASCII case is ignored."),
+        click.option(
+            "--text", type=TEXT, metavar="TEXT", help="Found in the detail or the body; ASCII case is ignored."
+        ),
         click.option(
             "--status",
             type=click.Choice(["open", "replaying", "replayed", "discarded", UNFINISHED, "any"]),
@@ -108,10 +120,20 @@ def filters_of(given: dict[str, Any], now: datetime, default_status: str = UNFIN
     )
 
 
+def refuse_unknown(connection: Connection[Any], wanted: Filters, values: Settings) -> None:
+    """End with exit code 2 where a filter names a reason code, queue or type that is nobody's, and say which there are."""
+    from incentive_fleet.dead_letters.known import unknown_filters
+
+    words = {"reason": "reason code", "type": "event type", "queue": "queue"}
+    for unknown in unknown_filters(connection, wanted, values):
+        word = words[unknown.name]
+        fail(f"The {word} {unknown.value!r} is not known; known are:", 2, more=[f"  {name}" for name in unknown.known])
+
+
 def by_whom(actor: str | None, reason: str = "") -> By:
     from incentive_fleet.dead_letters.acts import By
 
-    return By(actor if actor is not None else getpass.getuser(), datetime.now(UTC), reason)
+    return By(actor if actor is not None else login_name(), datetime.now(UTC), reason)
 
 
 def select(
@@ -128,8 +150,10 @@ def select(
     filtered = any(given[name] is not None for name in FILTERS)
     if bool(ids) + filtered + everything != 1:
         raise click.UsageError("say which: either IDs, or filters, or --all")
+    wanted = filters_of(given, now, default_status)
     with open_reader(values, "dlq") as connection:
-        selected = sorted(set(ids)) or store.select_ids(connection, filters_of(given, now, default_status))
+        refuse_unknown(connection, wanted, values)
+        selected = sorted(set(ids)) or store.select_ids(connection, wanted)
         return selected, store.get_letters(connection, selected[:SAMPLE])
 
 

@@ -12,6 +12,8 @@ import click
 
 from incentive_fleet.cli.command_line import (
     MOMENT,
+    TEXT,
+    Group,
     existing_file,
     fail,
     format_option,
@@ -31,7 +33,7 @@ SHOWN_MAX = 20  # refusals named on a terminal; JSON has them all
 at_option = click.option("--at", type=MOMENT, help="When it happened; now, if not given.")
 
 
-@click.group()
+@click.group(cls=Group)
 def grants() -> None:
     """Hand out credit in bulk."""
 
@@ -88,13 +90,13 @@ def _batches(rows: Iterator[Row]) -> Iterator[list[Row]]:
         yield batch
 
 
-@click.group(invoke_without_command=True)
-@click.option("--key", help="Idempotency key: the same key and grant again has no effect.")
-@click.option("--customer-id")
-@click.option("--currency", help="ISO 4217 code.")
-@click.option("--amount", help="Minor units.")
-@click.option("--campaign-id", help="A campaign of kind grant.")
-@click.option("--expires-at", default="", help="RFC 3339 time; never, if not given.")
+@click.group(cls=Group, invoke_without_command=True)
+@click.option("--key", type=TEXT, help="Idempotency key: the same key and grant again has no effect.")
+@click.option("--customer-id", type=TEXT, help="Who gets the credit.")
+@click.option("--currency", type=TEXT, help="ISO 4217 code.")
+@click.option("--amount", type=TEXT, help="Minor units.")
+@click.option("--campaign-id", type=TEXT, help="A campaign of kind grant.")
+@click.option("--expires-at", type=TEXT, default="", help="RFC 3339 time; never, if not given.")
 @at_option
 @format_option
 @click.pass_context
@@ -117,8 +119,8 @@ def grant(ctx: click.Context, /, at: datetime | None, output: str, **texts: str 
 
 
 @grant.command()
-@click.argument("key")
-@click.option("--reason", required=True, help="Why; it is kept with the grant.")
+@click.argument("key", type=TEXT)
+@click.option("--reason", type=TEXT, required=True, help="Why; it is kept with the grant.")
 @at_option
 @format_option
 def reverse(key: str, reason: str, at: datetime | None, output: str) -> None:

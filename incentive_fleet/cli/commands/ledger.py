@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from incentive_fleet.cli.command_line import MOMENT, format_option, open_reader, settings
+from incentive_fleet.cli.command_line import MOMENT, Group, format_option, open_reader, settings
 from incentive_fleet.cli.layout import Column
 from incentive_fleet.cli.printing import emit, say, say_raw, say_table
 
@@ -15,14 +15,20 @@ if TYPE_CHECKING:
     from incentive_fleet.ledger.verify import Report
 
 
-@click.group()
+@click.group(cls=Group)
 def ledger() -> None:
     """Balances, verification and export."""
 
 
 @ledger.command()
 @click.option("--as-of", type=MOMENT, help="Only what lies before this time; all, if not given.")
-@click.option("--by", type=click.Choice(["booked", "happened"]), default="booked", show_default=True)
+@click.option(
+    "--by",
+    type=click.Choice(["booked", "happened"]),
+    default="booked",
+    show_default=True,
+    help="Which of a transfer's two times counts.",
+)
 @format_option
 def balances(as_of: datetime | None, by: str, output: str) -> None:
     """Every account that is not zero, positive on its normal side, in minor units."""
@@ -76,7 +82,14 @@ def _show(report: Report) -> None:
 
 
 @ledger.command()
-@click.option("--format", "form", type=click.Choice(["hledger"]), default="hledger", show_default=True)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["hledger"]),
+    default="hledger",
+    show_default=True,
+    help="The journal's program.",
+)
 def export(form: str) -> None:
     """Print the ledger as a journal that `hledger check` accepts and whose balances equal ours."""
     from incentive_fleet.ledger.export import export_hledger

@@ -13,7 +13,7 @@ from incentive_fleet.cli.printing import emit, say, tell
 
 @click.command()
 @click.argument("file", type=existing_file)
-@click.option("--to", "destination", type=click.Choice(["sns", "rabbitmq"]), required=True)
+@click.option("--to", "destination", type=click.Choice(["sns", "rabbitmq"]), required=True, help="Which broker.")
 @click.option(
     "--rate", type=click.FloatRange(0.1, 1_000_000), help="Events per second; as fast as it goes, if not given."
 )

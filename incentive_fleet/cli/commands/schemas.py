@@ -6,15 +6,19 @@ from pathlib import Path
 
 import click
 
-from incentive_fleet.cli.command_line import format_option
+from incentive_fleet.cli.command_line import Group, format_option
 from incentive_fleet.cli.printing import emit, say_each
 
 folder_option = click.option(
-    "--out", type=click.Path(file_okay=False, path_type=Path), default=Path("docs/events"), show_default=True
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("docs/events"),
+    show_default=True,
+    help="The folder of the documents.",
 )
 
 
-@click.group()
+@click.group(cls=Group)
 def schemas() -> None:
     """JSON Schemas and the AsyncAPI document of the events."""
 

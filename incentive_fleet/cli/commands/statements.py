@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from incentive_fleet.cli.command_line import fail, format_option, open_reader, settings
+from incentive_fleet.cli.command_line import TEXT, fail, format_option, open_reader, settings
 from incentive_fleet.cli.layout import Column
 from incentive_fleet.cli.printing import emit, say, say_table
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("customer_id", metavar="CUSTOMER")
+@click.argument("customer_id", type=TEXT, metavar="CUSTOMER")
 @click.option(
     "--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="Transfers shown a currency."
 )
@@ -73,7 +73,7 @@ def _show_transfers(lines: WalletLines) -> None:
 
 
 @click.command()
-@click.argument("order_id", metavar="ORDER")
+@click.argument("order_id", type=TEXT, metavar="ORDER")
 @format_option
 def order(order_id: str, output: str) -> None:
     """Every fact, decision, refusal and transfer of an order: why is this balance what it is."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import click
 
-from incentive_fleet.cli.command_line import format_option, settings
+from incentive_fleet.cli.command_line import Group, format_option, settings
 from incentive_fleet.cli.printing import emit, say_each
 
 
-@click.group()
+@click.group(cls=Group)
 def topology() -> None:
     """Topics, queues and exchanges."""
 

@@ -14,9 +14,18 @@ if TYPE_CHECKING:
     from incentive_fleet.ledger.waiting import WaitingFact
 
 
+HOURS_MAX = 876_000  # a hundred years
+
+
 @click.command()
-@click.option("--older-than-hours", type=click.FloatRange(0), default=0.0, show_default=True)
-@click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True)
+@click.option(
+    "--older-than-hours",
+    type=click.FloatRange(0, HOURS_MAX),
+    default=0.0,
+    show_default=True,
+    help="Only what has waited so long.",
+)
+@click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True, help="Rows at the most.")
 @format_option
 def waiting(older_than_hours: float, limit: int, output: str) -> None:
     """Refunds and deliveries whose order never came, the longest waiting first."""

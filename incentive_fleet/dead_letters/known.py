@@ -1,0 +1,56 @@
+"""What a filter can name: reason codes, queues and types of this release, and those of the letters that are there.
+
+A filter that names nothing known is a slip of the pen, not an empty list. It never writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from psycopg import Connection
+
+from incentive_fleet.brokers import topology
+from incentive_fleet.consumers.core import CONFLICT, UNEXPECTED
+from incentive_fleet.dead_letters.arrivals import BROKER_REDRIVE, DELIVERY_LIMIT, UNEXPLAINED
+from incentive_fleet.dead_letters.store import Filters
+from incentive_fleet.events.reasons import Reason
+from incentive_fleet.ledger.connection import mapped_errors
+from incentive_fleet.settings import Settings
+
+REASONS: Final = frozenset({*Reason, CONFLICT, UNEXPECTED, BROKER_REDRIVE, DELIVERY_LIMIT, UNEXPLAINED})
+TYPES: Final = frozenset(type_ for type_, _ in topology.SOURCES)
+NAMED_MAX: Final = 100  # of what letters hold: a sender can make up as many as it likes
+
+READ: Final = {
+    "reason": "SELECT DISTINCT reason FROM dead_letters ORDER BY 1",
+    "type": "SELECT DISTINCT event_type FROM dead_letters WHERE event_type IS NOT NULL ORDER BY 1",
+    "queue": "SELECT source_queue FROM dead_letters UNION SELECT dead_letter_queue FROM dead_letters ORDER BY 1",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """A filter that can find nothing: which, what it was given, and some of what it might have meant, sorted."""
+
+    name: str  # "reason", "type" or "queue"
+    value: str
+    known: tuple[str, ...]
+
+
+def unknown_filters(connection: Connection[Any], wanted: Filters, settings: Settings) -> Iterator[Unknown]:
+    """The filters whose value is neither this release's nor any letter's. Raises TransientError."""
+    queues = [*topology.sqs_queues(settings), *topology.rabbitmq_queues(settings)]
+    ours: dict[str, Collection[str]] = {
+        "reason": REASONS,
+        "type": TYPES,
+        "queue": {name for group in queues for name in (group.source, group.dead_letters)},
+    }
+    for name, value in (("reason", wanted.reason), ("type", wanted.type), ("queue", wanted.queue)):
+        if value is None or value in ours[name]:
+            continue
+        with mapped_errors():
+            met = [str(row[0]) for row in connection.execute(READ[name].encode()).fetchall()]
+        if value not in met:
+            yield Unknown(name, value, tuple(sorted({*map(str, ours[name]), *met[:NAMED_MAX]})))
