@@ -69,6 +69,10 @@ class Progress:
             outcomes,
         )
 
+    def claimed(self, line: int) -> int:
+        """The gross value of a line that facts claim back, which may exceed what it was worth."""
+        return max(self.undelivered[line], self.refunded_undelivered[line]) + self.returned[line]
+
     def reversed_value(self, gross: list[int]) -> list[int]:
         """R of each line (SPEC 6): the gross value that is no longer standing."""
         if self.fully_refunded:
@@ -141,6 +145,5 @@ def note_delivery(progress: Progress, decision: Decision, delivery: DeliveryComp
 
 
 def _note_excess(progress: Progress, decision: Decision, line: int, anomalies: dict[Anomaly, None]) -> None:
-    claimed = max(progress.undelivered[line], progress.refunded_undelivered[line]) + progress.returned[line]
-    if claimed > decision.gross[line]:
+    if progress.claimed(line) > decision.gross[line]:
         anomalies[Anomaly("exceeds-gross", decision.line_ids[line])] = None

@@ -18,28 +18,53 @@ from incentive_fleet.ledger.connection import mapped_errors
 ROWS_MAX = 10_000  # of one listing
 NOTE_LENGTH_MAX = 2_000  # code points
 
-READ_OPEN = """
-    SELECT order_id, reason, subject, noticed_at, resolved_at, resolved_by, resolution FROM anomalies
+# What `anomaly_record` takes, of a row of `anomalies`.
+COLUMNS = """
+    anomalies.order_id, anomalies.reason, anomalies.subject, anomalies.noticed_at, anomalies.resolved_at,
+    anomalies.resolved_by, anomalies.resolution,
+    ARRAY(
+        SELECT json_build_array(kept.noticed_at, kept.resolved_at, kept.resolved_by, kept.resolution)
+        FROM anomaly_resolutions AS kept
+        WHERE kept.order_id = anomalies.order_id AND kept.reason = anomalies.reason AND kept.subject = anomalies.subject
+          AND kept.noticed_at < anomalies.noticed_at
+        ORDER BY kept.resolved_at
+    )
+"""
+READ_OPEN = f"""
+    SELECT {COLUMNS} FROM anomalies
     WHERE resolved_at IS NULL ORDER BY noticed_at, order_id, reason, subject LIMIT %s
 """
-READ_ALL = """
-    SELECT order_id, reason, subject, noticed_at, resolved_at, resolved_by, resolution FROM anomalies
+READ_ALL = f"""
+    SELECT {COLUMNS} FROM anomalies
     ORDER BY noticed_at, order_id, reason, subject LIMIT %s
 """
-RESOLVE = """
+RESOLVE = f"""
     UPDATE anomalies SET resolved_at = %s, resolved_by = %s, resolution = %s
     WHERE order_id = %s AND reason = %s AND subject = %s AND resolved_at IS NULL
-    RETURNING order_id, reason, subject, noticed_at, resolved_at, resolved_by, resolution
+    RETURNING {COLUMNS}
 """
-READ_ONE = """
-    SELECT order_id, reason, subject, noticed_at, resolved_at, resolved_by, resolution FROM anomalies
+READ_ONE = f"""
+    SELECT {COLUMNS} FROM anomalies
     WHERE order_id = %s AND reason = %s AND subject = %s
 """
 
 
 @dataclass(frozen=True, slots=True)
+class Resolution:
+    """What somebody said of an anomaly before it was exceeded further. Times are RFC 3339 in UTC."""
+
+    noticed_at: str
+    resolved_at: str
+    resolved_by: str
+    resolution: str
+
+
+@dataclass(frozen=True, slots=True)
 class AnomalyRecord:
-    """One oddity of an order; the last three are None while it is open. Times are RFC 3339 in UTC."""
+    """One oddity of an order; `resolved_at`, `resolved_by` and `resolution` are None while it is open.
+
+    Times are RFC 3339 in UTC. One that is open again was noticed when it was exceeded further.
+    """
 
     order_id: str
     reason: str  # 'exceeds-gross', 'unknown-line', 'wrong-currency'
@@ -48,6 +73,7 @@ class AnomalyRecord:
     resolved_at: str | None
     resolved_by: str | None
     resolution: str | None
+    earlier: list[Resolution]
 
 
 def list_anomalies(
@@ -91,8 +117,8 @@ def resolve_anomaly(
 
 
 def anomaly_record(row: tuple[Any, ...]) -> AnomalyRecord:
-    """The record of a row with the columns order_id to resolution."""
-    order_id, reason, subject, noticed_at, resolved_at, resolved_by, resolution = row
+    """The record of a row with the `COLUMNS`."""
+    order_id, reason, subject, noticed_at, resolved_at, resolved_by, resolution, earlier = row
     return AnomalyRecord(
         order_id,
         reason,
@@ -101,4 +127,12 @@ def anomaly_record(row: tuple[Any, ...]) -> AnomalyRecord:
         format_time(resolved_at) if resolved_at else None,
         resolved_by,
         resolution,
+        [
+            Resolution(_utc(noticed), _utc(resolved), who, said)
+            for noticed, resolved, who, said in earlier  # times as Postgres writes them into JSON
+        ],
     )
+
+
+def _utc(text: str) -> str:
+    return format_time(datetime.fromisoformat(text))

@@ -301,6 +301,52 @@ HAVING min(outbox.sequence) <> 1 OR max(outbox.sequence) <> count(*) OR count(DI
 SELECT destination, outbox_id FROM outbox_unpublished
 WHERE NOT EXISTS (SELECT FROM outbox WHERE outbox.outbox_id = outbox_unpublished.outbox_id);
 
+-- check: publications
+-- Every outcome that was due at a destination is marked there as unpublished, or part of a publication.
+WITH destined AS (
+    SELECT destination, gone FROM destinations, LATERAL (
+        SELECT unnest(
+            coalesce((SELECT range_agg(outbox_ids) FROM outbox_due WHERE destination = ANY (outbox_due.destinations)), '{}')
+            - coalesce((SELECT range_agg(outbox_ids) FROM publications AS p WHERE p.destination = destinations.destination), '{}')
+            - coalesce((SELECT range_agg(int8range(outbox_id, outbox_id, '[]')) FROM outbox_unpublished AS u
+                        WHERE u.destination = destinations.destination), '{}')
+        ) AS gone
+    ) AS vanished
+)
+SELECT destination, outbox_id, order_id, fact
+FROM destined JOIN outbox ON outbox_id >= lower(gone) AND outbox_id < upper(gone);
+
+-- check: publication-sizes
+-- A publication holds as many outcomes as it says.
+SELECT publication_id, destination, outcomes, sum(upper(ids) - lower(ids)) AS held
+FROM publications, unnest(outbox_ids) AS ids
+GROUP BY publication_id HAVING sum(upper(ids) - lower(ids)) <> outcomes;
+
+-- check: anomalies
+-- A line is listed as exceeded exactly when more of it is claimed back than it was worth, and with how much.
+SELECT order_id, subject, asked.claimed, noted.claimed AS noted
+FROM (
+    SELECT order_id, line_id AS subject, gross::numeric AS gross,
+           greatest(undelivered::numeric, refunded::numeric) + returned::numeric AS claimed
+    FROM orders JOIN decisions USING (order_id), LATERAL ROWS FROM (
+        json_array_elements_text(decision -> 'line_ids'), json_array_elements_text(decision -> 'gross'),
+        json_array_elements_text(progress -> 0), json_array_elements_text(progress -> 1), json_array_elements_text(progress -> 2)
+    ) AS line (line_id, gross, undelivered, refunded, returned)
+    WHERE progress IS NOT NULL AND progress::text !~ '^\[\[[0,]*\],\[[0,]*\],\[[0,]*\],'
+      AND greatest(undelivered::numeric, refunded::numeric) + returned::numeric > gross::numeric
+) AS asked
+FULL JOIN (SELECT order_id, subject, claimed FROM anomalies WHERE reason = 'exceeds-gross') AS noted USING (order_id, subject)
+WHERE least(asked.claimed, 9223372036854775807) IS DISTINCT FROM noted.claimed;
+
+-- check: anomaly-resolutions
+-- What was said when an anomaly was resolved is kept.
+SELECT order_id, reason, subject, resolved_at FROM anomalies
+WHERE resolved_at IS NOT NULL AND NOT EXISTS (
+    SELECT FROM anomaly_resolutions AS kept
+    WHERE kept.order_id = anomalies.order_id AND kept.reason = anomalies.reason AND kept.subject = anomalies.subject
+      AND kept.resolved_at = anomalies.resolved_at AND kept.resolution = anomalies.resolution
+);
+
 -- check: terms
 -- The version of the terms that a decision names is kept.
 SELECT order_id, used.campaign_id, used.version

@@ -13,6 +13,7 @@ from incentive_fleet.events.times import format_time
 from incentive_fleet.incentives.decision import Decision
 from incentive_fleet.incentives.posting import order_account
 from incentive_fleet.incentives.progress import Progress, reversed_of
+from incentive_fleet.ledger.anomalies import COLUMNS as ANOMALY_COLUMNS
 from incentive_fleet.ledger.anomalies import AnomalyRecord, anomaly_record
 from incentive_fleet.ledger.snapshot import snapshot
 
@@ -45,8 +46,8 @@ READ_LOTS = """
     SELECT lot_no, campaign_id, amount, remaining, expires_at, cause, created_at, reissued_from FROM lots
     WHERE customer_id = %s AND currency = %s AND order_id = %s ORDER BY lot_no
 """
-READ_ANOMALIES = """
-    SELECT order_id, reason, subject, noticed_at, resolved_at, resolved_by, resolution FROM anomalies
+READ_ANOMALIES = f"""
+    SELECT {ANOMALY_COLUMNS} FROM anomalies
     WHERE order_id = %s ORDER BY reason, subject
 """
 READ_OUTCOMES = """

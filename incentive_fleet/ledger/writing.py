@@ -18,6 +18,8 @@ from incentive_fleet.incentives.wallet import Lot, Wallet
 from incentive_fleet.ledger.columns import NULL, Table, packed_columns, unpacked
 from incentive_fleet.ledger.working_set import Fact, WorkingSet
 
+UNMEASURED = 0  # of an anomaly that no gross is compared with
+BIGINT_MAX = 2**63 - 1  # what several entries of refunds claim together can be more
 TEXTS, INTS, BIGINTS, TIMES = unpacked(), unpacked("int"), unpacked("bigint"), unpacked("timestamptz")
 FACTS = Table.of(
     "facts",
@@ -62,9 +64,16 @@ DELETE_WAITING = f"""
     DELETE FROM waiting USING unnest({TEXTS}, {TEXTS}) AS k (order_id, fact)
     WHERE waiting.order_id = ANY (ARRAY[k.order_id]) AND waiting.fact = k.fact
 """
+# One that was resolved is open again when more is claimed than its resolution knew of; an unknown line has no measure, so
+# there every further claim is more.
 INSERT_ANOMALIES = f"""
-    INSERT INTO anomalies (order_id, reason, subject) SELECT * FROM unnest({TEXTS}, {TEXTS}, {TEXTS})
-    ON CONFLICT DO NOTHING
+    INSERT INTO anomalies AS known (order_id, reason, subject, claimed)
+    SELECT order_id, reason, subject, nullif(claimed, {UNMEASURED})
+    FROM unnest({TEXTS}, {TEXTS}, {TEXTS}, {BIGINTS}) AS k (order_id, reason, subject, claimed)
+    ON CONFLICT (order_id, reason, subject) DO UPDATE
+    SET claimed = excluded.claimed, resolved_at = NULL, resolved_by = NULL, resolution = NULL,
+        noticed_at = CASE WHEN known.resolved_at IS NULL THEN known.noticed_at ELSE now() END
+    WHERE excluded.claimed > known.claimed OR (excluded.claimed IS NULL AND known.resolved_at IS NOT NULL)
 """
 
 
@@ -100,7 +109,7 @@ def batch_changes(working: WorkingSet) -> Iterator[Change]:
     yield transfer_changes(writes.postings)
     yield REDEMPTIONS, ["\t".join(map(str, row)) for row in writes.redemptions]
     yield RELEASE_REDEMPTIONS, writes.released
-    yield INSERT_ANOMALIES, sorted(writes.anomalies)
+    yield INSERT_ANOMALIES, [_anomaly_row(working, *anomaly) for anomaly in sorted(writes.anomalies)]
     yield (
         UPDATE_ORDERS,
         [(order_id, o.progress.to_json()) for order_id, o in working.orders.items() if o.changed and o.progress],
@@ -125,6 +134,14 @@ def wallet_changes(wallets: Iterable[Wallet]) -> Iterator[Change]:
 def transfer_changes(postings: Iterable[Posting]) -> Change:
     """Transfers; balances follow by the trigger."""
     return TRANSFERS, [_transfer_row(posting) for posting in postings]
+
+
+def _anomaly_row(working: WorkingSet, order_id: str, reason: str, subject: str) -> tuple[object, ...]:
+    order = working.orders[order_id]
+    claimed = UNMEASURED
+    if reason == "exceeds-gross" and order.decision and order.progress:
+        claimed = min(order.progress.claimed(order.decision.line_ids.index(subject)), BIGINT_MAX)
+    return order_id, reason, subject, claimed
 
 
 def _fact_row(fact: Fact, event: Event) -> str:

@@ -1,4 +1,5 @@
-"""Publishes our outbox: picks outcomes by their unpublished mark, removes the mark when the broker has confirmed.
+"""Publishes our outbox: picks outcomes by their unpublished mark, records the publication in place of the mark when the
+broker has confirmed.
 
 It never remembers how far it got: identity values commit out of order, and a cursor would step over the late ones. A
 crash between the confirm and the commit publishes again with the same CloudEvent id, so receivers see each outcome at
@@ -26,7 +27,14 @@ PICK = """
 """
 # A statement of its own: joined to the marks, stale statistics made a merge join walk every outcome ever published.
 READ = "SELECT outbox_id, body FROM outbox WHERE outbox_id = ANY (%s) ORDER BY outbox_id"
-CONFIRMED = "DELETE FROM outbox_unpublished WHERE destination = %s AND outbox_id = ANY (%s)"
+# The marks go and the publication comes in one statement: neither is ever seen without the other.
+CONFIRMED = """
+    WITH confirmed AS (
+        DELETE FROM outbox_unpublished WHERE destination = %s AND outbox_id = ANY (%s) RETURNING destination, outbox_id
+    )
+    INSERT INTO publications (destination, outcomes, outbox_ids)
+    SELECT destination, count(*), range_agg(int8range(outbox_id, outbox_id, '[]')) FROM confirmed GROUP BY destination
+"""
 # Counts what other relays hold locked as well: it is not published before they commit.
 ANY_LEFT = "SELECT EXISTS (SELECT FROM outbox_unpublished WHERE destination = %s AND outbox_id <> ALL (%s))"
 UNPUBLISHED = "SELECT destination, count(*)::bigint FROM outbox_unpublished GROUP BY destination ORDER BY destination"

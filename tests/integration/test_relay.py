@@ -102,6 +102,28 @@ def test_an_outcome_is_published_in_order_and_its_mark_removed(
     assert arrived() == ["a", "b", "c"]
 
 
+def published(database: psycopg.Connection[tuple[object, ...]]) -> list[tuple[object, ...]]:
+    return database.execute("SELECT destination, outcomes, outbox_ids::text FROM publications ORDER BY 1, 2").fetchall()
+
+
+def test_a_batch_leaves_one_publication_that_tells_what_was_confirmed(
+    database_url: str, database: Any, publisher: RabbitMqPublisher
+) -> None:
+    """What a broker refused lies between the ranges; what is still marked is not among them."""
+    write(database, *"ab")
+    write(database, "refused", type_="nobody.v1")
+    write(database, *"cd")
+    (first,) = database.execute("SELECT min(outbox_id) FROM outbox").fetchone()
+    with closing(connect(database_url)) as connection:
+        done = relay_round(connection, "rabbitmq", publisher, 4)
+        assert (done.published, [refusal.outbox_id for refusal in done.refusals]) == (3, [first + 2])
+        assert published(database) == [("rabbitmq", 3, f"{{[{first},{first + 2}),[{first + 3},{first + 4})}}")]
+        again = relay_round(connection, "rabbitmq", publisher, 4, set_aside=[first + 2])
+        assert again.published == 1
+        assert relay_round(connection, "rabbitmq", publisher, 4).published == 0  # refused again
+        assert len(published(database)) == 2
+
+
 def test_an_outcome_that_commits_late_is_not_stepped_over(
     database_url: str, database: Any, publisher: RabbitMqPublisher, arrived: Callable[[], list[str]]
 ) -> None:

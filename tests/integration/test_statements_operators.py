@@ -8,10 +8,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from incentive_fleet.errors import Refused
-from incentive_fleet.ledger.anomalies import list_anomalies, resolve_anomaly
+from incentive_fleet.ledger.anomalies import Resolution, list_anomalies, resolve_anomaly
 from incentive_fleet.ledger.session import Session
+from incentive_fleet.ledger.verify import verify
 from incentive_fleet.ledger.waiting import list_waiting
-from tests.domain import NOON, back, delivered, placed, refunded, text
+from tests.domain import NOON, back, day, delivered, placed, refunded, text
 from tests.small_world import TERMS, apply, load, rows
 
 
@@ -98,3 +99,46 @@ def test_a_resolved_anomaly_stays_resolved_when_its_fact_comes_again(session: Se
     resolve_anomaly(session.connection, "o", "unknown-line", "z", "eve", "known", NOON)
     apply(session, refund)
     assert list_anomalies(session.connection) == []
+
+
+def test_an_anomaly_that_is_exceeded_further_is_open_again_and_keeps_what_was_said(session: Session) -> None:
+    connection = session.connection
+    apply(session, placed("o"), refunded("r1", back("a", quantity=2), order="o"))
+    [first] = list_anomalies(connection)
+    resolve_anomaly(connection, "o", "exceeds-gross", "a", "eve", "paid twice by mistake", NOON)
+    apply(session, refunded("r2", back("a", quantity=1), order="o"))
+    [again] = list_anomalies(connection)
+    assert (again.reason, again.subject, again.resolved_at, again.resolution) == ("exceeds-gross", "a", None, None)
+    assert again.noticed_at > first.noticed_at
+    assert again.earlier == [Resolution(first.noticed_at, text(NOON), "eve", "paid twice by mistake")]
+    resolve_anomaly(connection, "o", "exceeds-gross", "a", "bob", "and once more", day(2))
+    apply(session, refunded("r3", back("a", amount=1), order="o"))
+    [third] = list_anomalies(connection)
+    assert [(one.resolved_by, one.resolution) for one in third.earlier] == [
+        ("eve", "paid twice by mistake"),
+        ("bob", "and once more"),
+    ]
+    assert verify(connection).sound
+
+
+def test_a_further_claim_on_an_unknown_line_opens_it_again(session: Session) -> None:
+    apply(session, placed("o"), refunded("r1", back("z"), order="o"))
+    resolve_anomaly(session.connection, "o", "unknown-line", "z", "eve", "known", NOON)
+    apply(session, refunded("r2", back("z"), order="o"))
+    assert [one.earlier[0].resolution for one in list_anomalies(session.connection)] == ["known"]
+
+
+def test_a_fact_that_claims_no_more_of_the_line_leaves_it_resolved(session: Session) -> None:
+    """Units that a delivery did not bring and a refund then gives back as undelivered are claimed once."""
+    apply(session, placed("o"), delivered("o", missing={"a": 2}))
+    resolve_anomaly(session.connection, "o", "exceeds-gross", "a", "eve", "known", NOON)
+    apply(session, refunded("r1", back("a", quantity=1, reason="undelivered"), order="o"))
+    assert list_anomalies(session.connection) == []
+    assert verify(session.connection).sound
+
+
+def test_claims_that_no_bigint_holds_are_capped(session: Session) -> None:
+    huge = [back("a", amount=10**15) for _ in range(10_000)]
+    apply(session, placed("o"), refunded("r1", *huge, order="o"))
+    assert [one.subject for one in list_anomalies(session.connection)] == ["a"]
+    assert verify(session.connection).sound

@@ -224,7 +224,43 @@ CORRUPTIONS: dict[str, tuple[tuple[str, ...], set[str]]] = {
     ),
     "a fact without an outcome": (
         ("DELETE FROM outbox_unpublished", "DELETE FROM outbox WHERE order_id = 'full' AND sequence = 3"),
-        {"facts", "outcomes"},
+        {"facts", "outcomes", "publications"},
+    ),
+    "a mark that the application's role took away": (
+        (
+            "SET ROLE incentives_app",
+            "DELETE FROM outbox_unpublished WHERE destination = 'sns' AND outbox_id ="
+            " (SELECT min(outbox_id) FROM outbox)",
+        ),
+        {"publications"},
+    ),
+    "a publication thrown away": (
+        (
+            "INSERT INTO publications (destination, outcomes, outbox_ids) SELECT destination, count(*),"
+            " range_agg(int8range(outbox_id, outbox_id, '[]')) FROM outbox_unpublished GROUP BY destination",
+            "DELETE FROM outbox_unpublished",
+            "DELETE FROM publications WHERE destination = 'sns'",
+        ),
+        {"publications"},
+    ),
+    "a publication that says more than it holds": (
+        (
+            "INSERT INTO publications (destination, outcomes, outbox_ids) VALUES ('sns', 3, '{[1,2]}')",
+            "DELETE FROM outbox_unpublished WHERE destination = 'sns' AND outbox_id <= 2",
+        ),
+        {"publication-sizes"},
+    ),
+    "an excess that nobody noticed": (
+        ("DELETE FROM anomalies WHERE reason = 'exceeds-gross'",),
+        {"anomalies"},
+    ),
+    "an excess that never was": (
+        ("INSERT INTO anomalies (order_id, reason, subject, claimed) VALUES ('full', 'exceeds-gross', 'b', 5000)",),
+        {"anomalies"},
+    ),
+    "a resolution forgotten": (
+        ("UPDATE anomalies SET resolved_at = now(), resolved_by = 'eve', resolution = 'known'",),  # no trigger keeps it
+        {"anomaly-resolutions"},
     ),
     "an outcome of another fact": (
         ("UPDATE outbox SET fact = 'refund:none' WHERE order_id = 'full' AND sequence = 3",),
@@ -265,6 +301,23 @@ def test_a_lie_is_found_by_exactly_the_checks_that_can_tell(played_url: str, wha
     for check in report.checks:
         assert len(check.first) == min(check.faults, 3)
     json.dumps(dataclasses.asdict(report))
+
+
+def test_a_vanished_outcome_is_named_with_its_destination(played_url: str) -> None:
+    corrupt(played_url, "DELETE FROM outbox_unpublished WHERE destination = 'rabbitmq'")
+    [check] = [check for check in _verify(played_url, sample=2).checks if check.faults]
+    assert check.faults == len(rows(played_url, "SELECT FROM outbox"))
+    assert {row["destination"] for row in check.first} == {"rabbitmq"}
+    assert all(row["order_id"] and row["fact"] and row["outbox_id"] for row in check.first)
+
+
+def test_a_shop_that_gives_up_a_broker_owes_it_nothing(played_url: str) -> None:
+    corrupt(
+        played_url,
+        "DELETE FROM destinations WHERE destination = 'sns'",
+        "DELETE FROM outbox_unpublished WHERE destination = 'sns'",
+    )
+    assert _verify(played_url).sound
 
 
 def test_every_check_has_a_lie_that_it_finds() -> None:

@@ -36,13 +36,22 @@ def _show(records: list[AnomalyRecord]) -> None:
     rows = [
         (
             *(one.order_id, one.reason, one.subject, one.noticed_at),
-            f"{one.resolved_at} by {one.resolved_by}: {one.resolution}" if one.resolved_at else None,
+            _resolved(one),
         )
         for one in records
     ]
     say_table(columns, rows)
     if not records:
         say("None is open.")
+
+
+def _resolved(one: AnomalyRecord) -> str | None:
+    if one.resolved_at:
+        return f"{one.resolved_at} by {one.resolved_by}: {one.resolution}"
+    if one.earlier:
+        last = one.earlier[-1]
+        return f"open again; {last.resolved_at} by {last.resolved_by}: {last.resolution}"
+    return None
 
 
 @anomalies.command()

@@ -71,7 +71,8 @@ CREATE TABLE anomalies (
     order_id    text NOT NULL,
     reason      text NOT NULL,
     subject     text NOT NULL,  -- the line, or the fact where the whole fact is odd
-    noticed_at  timestamptz NOT NULL DEFAULT now(),
+    claimed     bigint,         -- minor units of the line's gross that facts claim back, where its gross is exceeded
+    noticed_at  timestamptz NOT NULL DEFAULT now(),  -- since when it is open, or was until it was resolved
     resolved_at timestamptz,
     resolved_by text,
     resolution  text,
@@ -79,6 +80,18 @@ CREATE TABLE anomalies (
     CHECK ((resolved_at IS NULL) = (resolution IS NULL))
 );
 CREATE INDEX anomalies_open ON anomalies (noticed_at) WHERE resolved_at IS NULL;
+
+-- Every resolution there ever was: an anomaly that is exceeded further is open again, and what was said of it before stays.
+CREATE TABLE anomaly_resolutions (
+    order_id    text NOT NULL,
+    reason      text NOT NULL,
+    subject     text NOT NULL,
+    noticed_at  timestamptz NOT NULL,
+    resolved_at timestamptz NOT NULL,
+    resolved_by text NOT NULL,
+    resolution  text NOT NULL
+);
+CREATE INDEX anomaly_resolutions_of ON anomaly_resolutions (order_id, reason, subject);
 
 -- ── Money ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 -- A transfer is one row, so it cannot be unbalanced. The kind fixes which way it runs (SPEC 3).
@@ -237,6 +250,22 @@ CREATE TABLE outbox_unpublished (
     destination text   NOT NULL,
     outbox_id   bigint NOT NULL,
     PRIMARY KEY (destination, outbox_id)
+);
+
+-- Where outcomes were to go when they were written: a row a statement, by the trigger. What is due at a destination has an
+-- unpublished mark or is part of a publication, and verification compares the three.
+CREATE TABLE outbox_due (
+    destinations text[]         NOT NULL,
+    outbox_ids   int8multirange NOT NULL
+);
+
+-- What a broker has confirmed: a row a batch, written with the removal of the marks. Never edited.
+CREATE TABLE publications (
+    publication_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    destination    text           NOT NULL,
+    outcomes       int            NOT NULL CHECK (outcomes > 0),
+    outbox_ids     int8multirange NOT NULL CHECK (NOT isempty(outbox_ids)),  -- what was refused lies between its ranges
+    published_at   timestamptz    NOT NULL DEFAULT now()
 );
 
 -- Unexpected errors of messages that cannot carry a count themselves (SQS).
@@ -409,10 +438,24 @@ CREATE FUNCTION mark_unpublished() RETURNS trigger LANGUAGE plpgsql SECURITY DEF
 BEGIN
     INSERT INTO outbox_unpublished (destination, outbox_id)
     SELECT destination, outbox_id FROM added CROSS JOIN destinations ORDER BY destination, outbox_id;
+    INSERT INTO outbox_due (destinations, outbox_ids)
+    SELECT due.destinations, range_agg(int8range(outbox_id, outbox_id, '[]'))
+    FROM added CROSS JOIN (SELECT array_agg(destination) AS destinations FROM destinations HAVING count(*) > 0) AS due
+    GROUP BY due.destinations;
     RETURN NULL;
 END $$;
 CREATE TRIGGER mark AFTER INSERT ON outbox REFERENCING NEW TABLE AS added
     FOR EACH STATEMENT EXECUTE FUNCTION mark_unpublished();
+
+-- A resolution is kept as it was given, whatever becomes of the anomaly.
+CREATE FUNCTION keep_resolution() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+BEGIN
+    INSERT INTO anomaly_resolutions (order_id, reason, subject, noticed_at, resolved_at, resolved_by, resolution)
+    VALUES (NEW.order_id, NEW.reason, NEW.subject, NEW.noticed_at, NEW.resolved_at, NEW.resolved_by, NEW.resolution);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER keep_resolution AFTER UPDATE OF resolved_at ON anomalies FOR EACH ROW
+    WHEN (NEW.resolved_at IS NOT NULL) EXECUTE FUNCTION keep_resolution();
 
 -- ── The application's role ───────────────────────────────────────────────────────────────────────────────────────────
 -- It owns nothing, so it can disable no trigger and drop no constraint. Roles belong to the whole server: another
@@ -443,7 +486,8 @@ GRANT UPDATE (revision) ON campaign_revision TO incentives_app;
 GRANT UPDATE (progress) ON orders TO incentives_app;
 GRANT UPDATE (remaining, expired) ON lots TO incentives_app;
 GRANT UPDATE (released_at) ON redemptions TO incentives_app;
-GRANT UPDATE (resolved_at, resolved_by, resolution) ON anomalies TO incentives_app;
+GRANT UPDATE (claimed, noticed_at, resolved_at, resolved_by, resolution) ON anomalies TO incentives_app;
+GRANT INSERT (destination, outcomes, outbox_ids) ON publications TO incentives_app;
 GRANT UPDATE (reversed_at, reversal_reason, reversed_minor) ON grants TO incentives_app;
 GRANT UPDATE (destination) ON outbox_unpublished TO incentives_app;  -- SKIP LOCKED takes a row lock
 GRANT DELETE ON waiting, outbox_unpublished, attempts TO incentives_app;
