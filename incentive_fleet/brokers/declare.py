@@ -54,6 +54,13 @@ def check(settings: Settings) -> Report:
     )
 
 
+def check_policies(settings: Settings) -> Report:
+    """What the policies of RabbitMQ's operator can take from our queues. Raises SettingsError and BrokerUnavailable."""
+    from incentive_fleet.brokers.rabbitmq import topology as topology_rabbitmq
+
+    return topology_rabbitmq.check_policies(settings)
+
+
 def _need_a_broker(settings: Settings) -> None:
     if settings.aws_region is None and settings.rabbitmq_url is None:
         raise SettingsError(NOTHING_CONFIGURED)

@@ -26,6 +26,10 @@ NEVER_DROPPED: Final = 1_000_000  # RabbitMQ 4 drops from a quorum queue at 20 d
 RETENTION_S: Final = 1_209_600  # 14 days, the longest that SQS keeps a message
 SQS_MESSAGE_BYTES: Final = 1_048_576  # SQS's largest message, attributes included (256 KiB until August 2025)
 PARKED_BYTES: Final = 1 << 30  # of outcomes that nobody has bound a queue for
+# Without it every leader sits on the node that declared the queues.
+SPREAD: Final = {"x-queue-leader-locator": "balanced"}
+# RabbitMQ 4.3 keeps a minute what the consumers of a dead node held; earlier ones give it back at once and do not ask.
+DISCONNECTED_MS: Final = 5_000
 
 Broker = Literal["aws", "rabbitmq"]
 Argument = str | int
@@ -52,6 +56,8 @@ class Exchange:
 class Queue:
     name: str
     arguments: Mapping[str, Argument]
+    # Taken where the queue is created. One from before may lack them and is used as it is: no argument can be added.
+    at_creation: Mapping[str, Argument] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,11 +176,17 @@ def rabbitmq(settings: Settings) -> RabbitmqTopology:
 def _queues_of(group: QueueNames, dead_letters: str) -> tuple[Queue, ...]:
     source = _at_least_once(dead_letters, group.source) | {"x-delivery-limit": BACKSTOP_DELIVERIES}
     dead: dict[str, Argument] = {"x-queue-type": "quorum", "x-delivery-limit": NEVER_DROPPED}
+    consumed: dict[str, Argument] = {**SPREAD, "x-consumer-disconnected-timeout": DISCONNECTED_MS}
     retries = (
-        Queue(name, _at_least_once("", group.source) | {"x-message-ttl": round(delay * 1_000)})
+        Queue(name, _at_least_once("", group.source) | {"x-message-ttl": round(delay * 1_000)}, SPREAD)
         for delay, name in group.retries
     )
-    return (Queue(group.source, source), Queue(group.dead_letters, dead), *retries)
+    return (
+        Queue(group.source, source, consumed),
+        # Should somebody's policy bound its length, it refuses the newest, which then stays where it is, and drops none.
+        Queue(group.dead_letters, dead, consumed | {"x-overflow": "reject-publish"}),
+        *retries,
+    )
 
 
 def _at_least_once(exchange: str, routing_key: str) -> dict[str, Argument]:
@@ -200,6 +212,7 @@ def _parking(name: str) -> Queue:
             "x-max-length-bytes": PARKED_BYTES,
             "x-overflow": "drop-head",
         },
+        SPREAD,
     )
 
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import http.client
 import json
+import sys
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import boto3
 import pika
+import pika.exceptions
 import pytest
 
 from incentive_fleet import names
@@ -16,6 +23,9 @@ from incentive_fleet.brokers.rabbitmq import topology as topology_rabbitmq
 from incentive_fleet.brokers.topology import Drift
 from incentive_fleet.errors import BrokerUnavailable, SettingsError
 from incentive_fleet.settings import Settings
+from tests.chaos.ground import said, start
+
+CONSUME_ONCE = [sys.executable, "-m", "incentive_fleet.cli.main", "consume", "--from", "rabbitmq", "--until-idle", "1"]
 
 
 @pytest.fixture
@@ -136,6 +146,97 @@ def test_without_the_management_api_check_says_what_it_could_not_see(on_rabbitmq
     assert any("AWS_REGION" in line for line in report.unseen)
     declare.apply(blind)
     assert declare.check(blind).drift == ()
+
+
+def test_a_queue_of_an_earlier_release_is_used_as_it_is(on_rabbitmq: Settings, channel: Any) -> None:
+    """It lacks what is only taken at creation; some of it, or all."""
+    plan = topology.rabbitmq(on_rabbitmq)
+    for number, queue in enumerate(plan.queues):
+        some = dict(list(queue.at_creation.items())[:number]) if number < len(queue.at_creation) else {}
+        channel.queue_declare(queue.name, durable=True, arguments={**queue.arguments, **some})
+    created = {change.name for change in declare.apply(on_rabbitmq)}
+    assert created == {exchange.name for exchange in plan.exchanges}
+    assert declare.apply(on_rabbitmq) == []
+    assert declare.check(on_rabbitmq).drift == ()
+
+
+@contextmanager
+def policy(settings: Settings, kind: str, definition: dict[str, object], **more: object) -> Iterator[None]:
+    """A policy of the broker's operator for everything of this prefix, for as long as the body runs."""
+    assert settings.rabbitmq_management_url is not None
+    url = urlsplit(settings.rabbitmq_management_url)
+    path = f"/api/{kind}/%2F/{settings.prefix}"
+    body = {"pattern": f"^{settings.prefix}\\.", "definition": definition, "apply-to": "queues", **more}
+    login = {"Authorization": f"Basic {base64.b64encode(b'guest:guest').decode()}"}
+
+    def ask(method: str, document: object = None) -> None:
+        connection = http.client.HTTPConnection(url.hostname or "", url.port, timeout=10)
+        with closing(connection):
+            connection.request(method, path, json.dumps(document), login | {"Content-Type": "application/json"})
+            assert connection.getresponse().status in {201, 204}
+
+    ask("PUT", body)
+    try:
+        yield
+    finally:
+        ask("DELETE")
+
+
+def test_what_a_policy_takes_is_drift_at_once_and_gone_with_it(on_rabbitmq: Settings) -> None:
+    declare.apply(on_rabbitmq)
+    source = f"{on_rabbitmq.prefix}.order-placed"
+    housekeeping: dict[str, object] = {"message-ttl": 60_000, "max-length": 5, "overflow": "drop-head"}
+    with policy(on_rabbitmq, "policies", housekeeping), policy(on_rabbitmq, "operator-policies", {"max-length": 3}):
+        drift = declare.check(on_rabbitmq).drift
+        by = f"policy {on_rabbitmq.prefix!r}"
+        assert [line for line in drift if line.name == source] == [
+            Drift("rabbitmq", source, "message-ttl", f"60000 by {by}", "(absent)"),
+            Drift("rabbitmq", source, "max-length", f"3 by {by} and operator {by}", "(absent)"),
+            Drift("rabbitmq", source, "overflow", f"drop-head by {by}", "reject-publish"),
+        ]
+        assert {line.name for line in drift} == {queue.name for queue in topology.rabbitmq(on_rabbitmq).queues}
+        assert declare.check_policies(on_rabbitmq).drift == drift
+    assert declare.check(on_rabbitmq).drift == ()
+    with policy(on_rabbitmq, "policies", {"alternate-exchange": "amq.fanout"}, **{"apply-to": "exchanges"}):
+        assert f"{on_rabbitmq.prefix}.dead-letters" in {line.name for line in declare.check(on_rabbitmq).drift}
+
+
+def offer(channel: Any, queue: str, body: bytes) -> bool:
+    try:
+        channel.basic_publish("", queue, body, pika.BasicProperties(delivery_mode=2))
+    except pika.exceptions.NackError:
+        return False
+    return True
+
+
+def test_a_full_dead_letter_queue_refuses_and_the_message_stays(on_rabbitmq: Settings, channel: Any) -> None:
+    """A length that a policy bounds drops none of the dead letters that are there."""
+    declare.apply(on_rabbitmq)
+    dead = f"{on_rabbitmq.prefix}.order-placed.dlq"
+    channel.confirm_delivery()
+    with policy(on_rabbitmq, "policies", {"max-length": 2}):
+        taken = 0
+        while offer(channel, dead, str(taken).encode()):
+            taken += 1
+            assert taken < 200, "a quorum queue takes some more before it refuses, but not so many"
+        assert channel.queue_declare(dead, passive=True).method.message_count == taken
+        assert channel.basic_get(dead, auto_ack=True)[2] == b"0"
+
+
+def test_consuming_warns_at_its_start_of_what_policies_take(
+    on_rabbitmq: Settings, database_url: str, tmp_path: Path
+) -> None:
+    declare.apply(on_rabbitmq)
+    settings = on_rabbitmq.model_copy(update={"database_url": database_url})
+    seen, blind = tmp_path / "seen", tmp_path / "blind"
+    with policy(on_rabbitmq, "policies", {"expires": 3_600_000}):
+        assert start(CONSUME_ONCE, settings, seen).wait(60) == 0
+    [warning] = said(seen, "policies of the broker can take messages")
+    assert warning["level"] == "warning"
+    assert f"{on_rabbitmq.prefix}.order-placed: expires is 3600000 by policy" in warning["policies"][0]
+    assert start(CONSUME_ONCE, settings.model_copy(update={"rabbitmq_management_url": None}), blind).wait(60) == 0
+    [told] = said(blind, "policies of the broker not looked at")
+    assert "INCENTIVES_RABBITMQ_MANAGEMENT_URL" in told["error"]
 
 
 def test_an_outcome_that_nobody_bound_a_queue_for_is_parked(on_rabbitmq: Settings, channel: Any) -> None:

@@ -11,15 +11,22 @@ import json
 import urllib.error
 import urllib.parse
 import urllib.request
-from typing import Final
+from http import HTTPStatus
+from typing import Any, Final
 
 from incentive_fleet.brokers.rabbitmq import address
+from incentive_fleet.brokers.rabbitmq.policies import Policies, Policy
 from incentive_fleet.errors import BrokerUnavailable, SettingsError
 from incentive_fleet.settings import Settings
 
 TIMEOUT_S: Final = 10
+REFUSED: Final = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 
-Record = dict[str, object]
+Record = dict[str, Any]
+
+
+class NotAllowed(BrokerUnavailable):
+    """The login may not read this; a person must grant it a tag. The rest of the API may still answer."""
 
 
 class Management:
@@ -45,6 +52,11 @@ class Management:
             try:
                 with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
                     records: list[Record] = json.load(response)
+            except urllib.error.HTTPError as error:
+                if error.code in REFUSED:
+                    raise NotAllowed(f"RabbitMQ management API at {base}: {error!r}") from error
+                failed.append(f"RabbitMQ management API at {base}: {error!r}")
+                continue
             except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
                 failed.append(f"RabbitMQ management API at {base}: {error!r}")
                 continue
@@ -59,6 +71,13 @@ class Management:
         """Every queue by name; raises BrokerUnavailable."""
         return {str(record["name"]): record for record in self._read(f"queues/{self._vhost}")}
 
+    def policies(self) -> Policies:
+        """Every policy of the virtual host; raises BrokerUnavailable, and NotAllowed for a login without the tag."""
+        return Policies(
+            [_policy(record, operator=False) for record in self._read(f"policies/{self._vhost}")],
+            [_policy(record, operator=True) for record in self._read(f"operator-policies/{self._vhost}")],
+        )
+
     def bindings(self) -> set[tuple[str, str, str]]:
         """(exchange, queue, routing key) of every binding to a queue; raises BrokerUnavailable."""
         return {
@@ -66,3 +85,14 @@ class Management:
             for record in self._read(f"bindings/{self._vhost}")
             if record["destination_type"] == "queue"
         }
+
+
+def _policy(record: Record, *, operator: bool) -> Policy:
+    return Policy(
+        str(record["name"]),
+        str(record["pattern"]),
+        str(record.get("apply-to", "all")),
+        record["definition"],
+        int(record.get("priority", 0)),
+        operator,
+    )

@@ -6,25 +6,40 @@ read only over the management plugin's HTTP API.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import combinations
 
 import pika
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import ChannelClosedByBroker
 
 from incentive_fleet.brokers.rabbitmq.client import connection
-from incentive_fleet.brokers.rabbitmq.management import Management
-from incentive_fleet.brokers.topology import Change, Drift, Exchange, Queue, RabbitmqTopology, Report, rabbitmq
+from incentive_fleet.brokers.rabbitmq.management import Management, NotAllowed
+from incentive_fleet.brokers.topology import (
+    Argument,
+    Change,
+    Drift,
+    Exchange,
+    Queue,
+    RabbitmqTopology,
+    Report,
+    rabbitmq,
+)
 from incentive_fleet.settings import Settings
 
 Act = Callable[[BlockingChannel], None]
 
 NOT_FOUND, PRECONDITION_FAILED = 404, 406  # AMQP 0-9-1 reply codes
 UNSEEN = (
-    "RabbitMQ: arguments and bindings were not compared, for AMQP cannot read them; "
+    "RabbitMQ: arguments, bindings and the policies of the broker's operator were not compared, for AMQP cannot read them; "
     "set INCENTIVES_RABBITMQ_MANAGEMENT_URL to have them checked."
 )
+POLICIES_UNSEEN = (
+    "RabbitMQ: policies were not compared, for the login of the management API may not read them; "
+    "the tag monitoring or policymaker lets it."
+)
+PATTERN_UNSEEN = "RabbitMQ: the policy {!r} was not compared, for its pattern cannot be followed outside of RabbitMQ."
 
 
 def _attempt(opened: pika.BlockingConnection, act: Act, code: int) -> str | None:
@@ -48,24 +63,44 @@ def apply(settings: Settings) -> list[Change]:
     plan = rabbitmq(settings)
     changes: list[Change] = []
     with connection(settings) as opened:
-        for name, look, declare in _declarations(plan):
+        for name, look, ways in _declarations(plan):
             if _attempt(opened, look, NOT_FOUND) is not None:
                 changes.append(Change("rabbitmq", name, "created"))
-            refusal = _attempt(opened, declare, PRECONDITION_FAILED)
-            if refusal is not None:
-                changes.append(Change("rabbitmq", name, "refused", refusal))
+            refusals = _refusals(opened, ways)
+            if refusals:
+                changes.append(Change("rabbitmq", name, "refused", "; or ".join(refusals)))
         channel = opened.channel()
         for binding in plan.bindings:
             channel.queue_bind(binding.queue, binding.exchange, binding.routing_key)
     return changes
 
 
-def _declarations(plan: RabbitmqTopology) -> Iterator[tuple[str, Act, Act]]:
-    """Each thing's name, how to look whether it exists, and how to declare it."""
+def _refusals(opened: pika.BlockingConnection, ways: Sequence[Act]) -> list[str]:
+    """Empty as soon as one way was taken; else the broker's words for the first and for the last."""
+    refusals: list[str] = []
+    for act in ways:
+        refusal = _attempt(opened, act, PRECONDITION_FAILED)
+        if refusal is None:
+            return []
+        refusals.append(refusal)
+    return list(dict.fromkeys([refusals[0], refusals[-1]]))
+
+
+def _declarations(plan: RabbitmqTopology) -> Iterator[tuple[str, Act, Sequence[Act]]]:
+    """Each thing's name, how to look whether it exists, and the ways to declare it, of which the first is taken that fits."""
     for exchange in plan.exchanges:
-        yield exchange.name, partial(_look_for_exchange, exchange), partial(_declare_exchange, exchange)
+        yield exchange.name, partial(_look_for_exchange, exchange), [partial(_declare_exchange, exchange)]
     for queue in plan.queues:
-        yield queue.name, partial(_look_for_queue, queue), partial(_declare_queue, queue)
+        ways = [partial(_declare_queue, queue.name, arguments) for arguments in _ways(queue)]
+        yield queue.name, partial(_look_for_queue, queue), ways
+
+
+def _ways(queue: Queue) -> Iterator[dict[str, Argument]]:
+    """What the queue may have been declared with: all there is, or by an earlier release without some of `at_creation`."""
+    extra = list(queue.at_creation.items())
+    for count in range(len(extra), -1, -1):
+        for some in combinations(extra, count):
+            yield {**queue.arguments, **dict(some)}
 
 
 def _look_for_exchange(exchange: Exchange, channel: BlockingChannel) -> None:
@@ -80,8 +115,8 @@ def _look_for_queue(queue: Queue, channel: BlockingChannel) -> None:
     channel.queue_declare(queue.name, passive=True)
 
 
-def _declare_queue(queue: Queue, channel: BlockingChannel) -> None:
-    channel.queue_declare(queue.name, durable=True, arguments=dict(queue.arguments))
+def _declare_queue(name: str, arguments: dict[str, Argument], channel: BlockingChannel) -> None:
+    channel.queue_declare(name, durable=True, arguments=arguments)
 
 
 def check(settings: Settings) -> Report:
@@ -95,7 +130,33 @@ def check(settings: Settings) -> Report:
                 if _attempt(opened, look, NOT_FOUND) is not None
             ]
         return Report(tuple(drift), (UNSEEN,))
-    return Report(tuple(_compare(plan, Management(settings))), ())
+    management = Management(settings)
+    effective = _policies(plan, management)
+    return Report((*_compare(plan, management), *effective.drift), effective.unseen)
+
+
+def check_policies(settings: Settings) -> Report:
+    """What policies can take from our queues and exchanges, as `check` says it; raises BrokerUnavailable."""
+    if settings.rabbitmq_management_url is None:
+        return Report((), (UNSEEN,))
+    return _policies(rabbitmq(settings), Management(settings))
+
+
+def _policies(plan: RabbitmqTopology, management: Management) -> Report:
+    try:
+        policies = management.policies()
+    except NotAllowed:
+        return Report((), (POLICIES_UNSEEN,))
+    taken = [(one.name, found) for one in plan.exchanges for found in policies.on_exchange(one.name, one.arguments)]
+    taken += [
+        (one.name, found)
+        for one in plan.queues
+        for found in policies.on_queue(one.name, {**one.at_creation, **one.arguments})
+    ]
+    return Report(
+        tuple(_drift(name, found.attribute, str(found), str(found.wanted)) for name, found in taken),
+        tuple(PATTERN_UNSEEN.format(name) for name in sorted(policies.unreadable)),
+    )
 
 
 def _compare(plan: RabbitmqTopology, management: Management) -> Iterator[Drift]:
@@ -104,7 +165,9 @@ def _compare(plan: RabbitmqTopology, management: Management) -> Iterator[Drift]:
         wanted = {"type": exchange.type, "durable": True}
         yield from _compare_one(exchange.name, exchange.arguments, wanted, exchanges.get(exchange.name))
     for queue in plan.queues:
-        yield from _compare_one(queue.name, queue.arguments, {"durable": True}, queues.get(queue.name))
+        actual = queues.get(queue.name)
+        had = {key: value for key, value in queue.at_creation.items() if actual and key in actual.get("arguments", {})}
+        yield from _compare_one(queue.name, {**queue.arguments, **had}, {"durable": True}, actual)
     bound = management.bindings()
     for binding in plan.bindings:
         if (binding.exchange, binding.queue, binding.routing_key) not in bound:

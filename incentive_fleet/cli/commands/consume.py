@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import signal
+import threading
 import time
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
@@ -11,11 +13,16 @@ import click
 
 from incentive_fleet.cli.command_line import format_option, progress_bar, settings
 from incentive_fleet.cli.printing import emit, say
+from incentive_fleet.errors import TransientError
 
 if TYPE_CHECKING:
     from incentive_fleet.consumers.supervisor import Fleet
     from incentive_fleet.consumers.worker import Source
+    from incentive_fleet.settings import Settings
 
+log = logging.getLogger(__name__)
+
+TOLD = 20  # lines of one warning
 COLLECT_S = 1.0  # the dead-letter queues are empty when nothing came from them for so long
 
 
@@ -48,6 +55,9 @@ def consume(source: str, processes: int, until_idle: float | None, collect: bool
     if "rabbitmq" in sources:
         read_addresses(values)  # a mistake is one sentence now, rather than in each worker
     log_json()
+    if "rabbitmq" in sources:
+        # Beside the start, for an API that is away must not hold up consuming.
+        threading.Thread(target=_tell_policies, args=(values,), name="policies", daemon=True).start()
     fleet = Fleet(sources, processes, values, until_idle)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: fleet.stop())
@@ -66,6 +76,23 @@ def consume(source: str, processes: int, until_idle: float | None, collect: bool
     )
     if not healthy:
         raise SystemExit(1)
+
+
+def _tell_policies(values: Settings) -> None:
+    """Log what the broker's policies can take from our queues, or that it could not be looked at."""
+    from incentive_fleet.brokers.declare import check_policies
+
+    try:
+        report = check_policies(values)
+    except TransientError as error:
+        log.warning("policies of the broker not looked at", extra={"error": str(error)})
+        return
+    for sentence in report.unseen:
+        log.info("policies of the broker not looked at", extra={"error": sentence})
+    if report.drift:
+        told = [f"{drift.name}: {drift.attribute} is {drift.actual}" for drift in report.drift]
+        more = [f"and {len(told) - TOLD} more"] if len(told) > TOLD else []
+        log.warning("policies of the broker can take messages", extra={"policies": [*told[:TOLD], *more]})
 
 
 def _line(fleet: Fleet, seconds: float) -> str:
