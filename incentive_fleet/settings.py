@@ -91,6 +91,11 @@ class Settings(BaseModel):
             raise SettingsError("INCENTIVES_DATABASE_URL is not set: it names the Postgres database, postgresql://...")
         return self.database_url
 
+    def need_owner_urls(self) -> tuple[str, str | None]:
+        """The owner's database and, where that is another address, the application's; raises SettingsError when unset."""
+        application = self.need_database_url()
+        return (self.admin_database_url, application) if self.admin_database_url else (application, None)
+
     def need_rabbitmq_url(self) -> str:
         """The RabbitMQ broker; raises SettingsError when unset."""
         if not self.rabbitmq_url:

@@ -81,7 +81,7 @@ def play(parts: Parts, settings: Settings, orders: int, seed: int, tell: Tell) -
     tell(f"{orders} orders, {len(bodies)} events; the schema and the topology are applied")
     declare.apply(settings)
     database_url = settings.need_database_url()
-    _prepare(database_url, shop)
+    _prepare(settings.need_owner_urls(), shop)
     destinations = [one for one in DESTINATIONS if one == "sns" or parts.rabbitmq is not None]
     counts, published = _publish_and_consume(settings, shop, bodies, destinations, tell)
     tell("publishing the outcomes from the outbox")
@@ -107,9 +107,10 @@ def play(parts: Parts, settings: Settings, orders: int, seed: int, tell: Tell) -
         )
 
 
-def _prepare(database_url: str, shop: sample_shop.Shop) -> None:
-    upgrade(database_url)
-    with closing(Session(database_url)) as session:
+def _prepare(urls: tuple[str, str | None], shop: sample_shop.Shop) -> None:
+    owner, application = urls
+    upgrade(owner, application)
+    with closing(Session(application or owner)) as session:
         load_campaigns(session.connection, parse_campaigns(sample_shop.CAMPAIGNS))
         rows = [Grant(*row, expires_at=None) for row in sample_shop.grants(shop)]
         for result in grant(session, rows, datetime.now(UTC)):
@@ -219,8 +220,8 @@ def _calm_balances(parts: Parts, shop: sample_shop.Shop, bodies: list[bytes]) ->
 
     with psycopg.connect(parts.postgres.url(), autocommit=True) as admin:
         admin.execute("CREATE DATABASE calm")
-    url = parts.postgres.url("calm")
-    _prepare(url, shop)
+    url = parts.postgres.application_url("calm")
+    _prepare((parts.postgres.url("calm"), url), shop)
     with closing(Session(url)) as session:
         events = [decode(body) for body in bodies]
         for start in range(0, len(events), EVENTS_MAX):

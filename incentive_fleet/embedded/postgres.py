@@ -34,6 +34,8 @@ from incentive_fleet.embedded.process import (
 from incentive_fleet.errors import SettingsError
 
 DATABASE = "incentives"
+OWNER = "postgres"
+LOGIN = "incentives"  # the application's; what it may do, `db upgrade` grants
 SOCKET_NAME = "/.s.PGSQL.5432"
 SOCKET_PATH_BYTES = 107  # sockaddr_un.sun_path of Linux, less the closing zero
 READY_S = 60  # crash recovery included
@@ -70,8 +72,15 @@ class Postgres:
         self._sockets = _socket_folder(self.folder)
 
     def url(self, database: str = DATABASE) -> str:
-        """The address of a database as its owner, for psycopg and for SQLAlchemy's psycopg dialect alike."""
-        return f"postgresql://postgres@/{quote(database)}?host={quote(str(self._sockets))}"
+        """The address of a database as its owner."""
+        return self._url(OWNER, database)
+
+    def application_url(self, database: str = DATABASE) -> str:
+        """The address of a database as the application, which owns nothing."""
+        return self._url(LOGIN, database)
+
+    def _url(self, login: str, database: str) -> str:
+        return f"postgresql://{login}@/{quote(database)}?host={quote(str(self._sockets))}"
 
     def start(self) -> None:
         """Start the server, making its data folder and database first where missing; nothing if it runs already.
@@ -123,6 +132,8 @@ class Postgres:
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
             if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (DATABASE,)).fetchone():
                 connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
+            if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (LOGIN,)).fetchone():
+                connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(LOGIN)))
 
     def _make_folders(self, for_another_user: bool) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -41,7 +41,10 @@ class Parts:
 
     def environment(self) -> dict[str, str]:
         """The settings by which the command line and any program finds the running parts."""
-        values = {"INCENTIVES_DATABASE_URL": self.postgres.url()}
+        values = {
+            "INCENTIVES_DATABASE_URL": self.postgres.application_url(),
+            "INCENTIVES_ADMIN_DATABASE_URL": self.postgres.url(),
+        }
         if self.rabbitmq is not None:
             values["INCENTIVES_RABBITMQ_URL"] = self.rabbitmq.url
             values["INCENTIVES_RABBITMQ_MANAGEMENT_URL"] = self.rabbitmq.management_url

@@ -2,36 +2,49 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import psycopg
 from alembic import command, op
 from alembic.config import Config
-from psycopg import sql
 from sqlalchemy import NullPool, create_engine, text
 from sqlalchemy.exc import OperationalError
 
 from incentive_fleet.errors import DatabaseUnavailable
-from incentive_fleet.ledger.connection import APPLICATION_ROLE
+from incentive_fleet.ledger.address import Parameters, parameters_of
+from incentive_fleet.ledger.connection import open_connection
+from incentive_fleet.ledger.logins import application_login, let_in
+from incentive_fleet.ledger.pooler import refuse_statement_pooling
+from incentive_fleet.ledger.preconditions import check_encoding, check_place
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 UPGRADE_LOCK = 0x1CE_0001  # one upgrade at a time in a database
 
 
-def upgrade(admin_url: str, application_user: str | None = None) -> str:
+def upgrade(admin_url: str, application_url: str | None = None) -> str:
     """Apply every pending migration in one transaction and return the revision reached. Idempotent.
 
-    `application_user` is the login that the consumers use, where it is another one than the owner's: it is let into
-    the application's role. Raises DatabaseUnavailable when Postgres cannot be reached; a retry helps then.
+    `application_url` is the consumers' where it is another one than the owner's: its login is let into the application's
+    role. Raises DatabaseUnavailable when Postgres cannot be reached (a retry helps then), and SettingsError when the two
+    lead to different databases or the database is not fit for a ledger.
     """
-    engine = create_engine(_sqlalchemy_url(admin_url), poolclass=NullPool)
+    owner = parameters_of(admin_url, "INCENTIVES_ADMIN_DATABASE_URL" if application_url else "INCENTIVES_DATABASE_URL")
+    application = parameters_of(application_url) if application_url else None
+    engine = create_engine("postgresql+psycopg://", creator=partial(_open_as_owner, owner), poolclass=NullPool)
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     try:
         with engine.begin() as connection:
+            raw = connection.connection.driver_connection
+            assert isinstance(raw, psycopg.Connection)
+            check_place(raw)
+            login = application_login(raw, application) if application else None
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": UPGRADE_LOCK})
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
-            _let_in(connection.connection.driver_connection, application_user)
+            let_in(raw, login)
             return str(connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one())
     except OperationalError as error:
         raise DatabaseUnavailable(str(error.orig).strip()) from error
@@ -39,25 +52,22 @@ def upgrade(admin_url: str, application_user: str | None = None) -> str:
         engine.dispose()
 
 
+def _open_as_owner(parameters: Parameters) -> psycopg.Connection[Any]:
+    """psycopg opens it, and not SQLAlchemy, which reads no address with several hosts."""
+    connection = open_connection(parameters, "incentives db upgrade")
+    try:
+        refuse_statement_pooling(connection)
+        check_encoding(connection)
+        connection.prepare_threshold = None
+        connection.autocommit = False
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
 def run_sql_beside(revision_file: str) -> None:
     """Execute the .sql file that stands beside a revision's .py file."""
     script = Path(revision_file).with_suffix(".sql").read_text(encoding="utf-8")
     raw = op.get_bind().connection.driver_connection
     raw.execute(script)  # type: ignore[union-attr]
-
-
-def _let_in(raw: object, application_user: str | None) -> None:
-    user = sql.Identifier(application_user) if application_user else sql.SQL("CURRENT_USER")
-    grant = sql.SQL("GRANT {} TO {}").format(sql.Identifier(APPLICATION_ROLE), user)
-    with raw.cursor() as cursor:  # type: ignore[attr-defined]
-        cursor.execute("SELECT rolsuper FROM pg_roles WHERE rolname = coalesce(%s, current_user)", (application_user,))
-        row = cursor.fetchone()
-        if row and not row[0]:  # a superuser may take any role already
-            cursor.execute(grant)
-
-
-def _sqlalchemy_url(url: str) -> str:
-    for scheme in ("postgresql://", "postgres://"):
-        if url.startswith(scheme):
-            return "postgresql+psycopg://" + url.removeprefix(scheme)
-    return url

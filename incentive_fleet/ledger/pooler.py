@@ -65,9 +65,16 @@ def take_for_session(connection: LedgerConnection, settings: Mapping[str, str]) 
 
 def take_for_each_transaction(connection: LedgerConnection, settings: Mapping[str, str]) -> None:
     """Give each transaction of a pooled connection these settings, and try one. Raises SettingsError without transactions."""
+    refuse_statement_pooling(connection)
     connection.each_transaction = settings
     connection.cursor_factory = _SingleStatements
     connection.prepare_threshold = None
+    with connection.transaction():
+        pass
+
+
+def refuse_statement_pooling(connection: LedgerConnection) -> None:
+    """Raises SettingsError where a pooler takes no transaction. The connection, in autocommit, is outside of one."""
     try:
         with connection.transaction():
             pass

@@ -70,6 +70,10 @@ def _check_that_they_serve(values: dict[str, str]) -> None:
     with psycopg.connect(values["INCENTIVES_DATABASE_URL"]) as connection:
         row = connection.execute("SELECT current_database(), current_setting('fsync')").fetchone()
         assert row == ("incentives", "on")
+        row = connection.execute("SELECT session_user, rolsuper FROM pg_roles WHERE rolname = session_user").fetchone()
+        assert row == ("incentives", False)
+    with psycopg.connect(values["INCENTIVES_ADMIN_DATABASE_URL"]) as connection:
+        assert connection.execute("SELECT session_user, current_database()").fetchone() == ("postgres", "incentives")
     broker = pika.BlockingConnection(pika.URLParameters(values["INCENTIVES_RABBITMQ_URL"]))
     broker.channel().queue_declare("probe", durable=True, arguments={"x-queue-type": "quorum"})
     broker.close()

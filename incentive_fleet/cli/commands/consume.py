@@ -47,6 +47,7 @@ def consume(source: str, processes: int, until_idle: float | None, collect: bool
     from incentive_fleet.consumers.health import serve_health
     from incentive_fleet.consumers.supervisor import Fleet
     from incentive_fleet.dead_letters.collector import collecting
+    from incentive_fleet.ledger.logins import say_if_owner
     from incentive_fleet.logs import log_json
 
     values = settings()
@@ -58,6 +59,7 @@ def consume(source: str, processes: int, until_idle: float | None, collect: bool
     if "rabbitmq" in sources:
         # Beside the start, for an API that is away must not hold up consuming.
         threading.Thread(target=_tell_policies, args=(values,), name="policies", daemon=True).start()
+    say_if_owner(values.need_database_url())
     fleet = Fleet(sources, processes, values, until_idle)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: fleet.stop())

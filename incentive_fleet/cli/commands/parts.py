@@ -33,7 +33,7 @@ def up_command(state: Path, output: str) -> None:
     environment = up(state, tell=tell)
     os.environ.update(environment)  # boto3 reads its credentials there
     values = settings()
-    upgrade(values.need_database_url())
+    upgrade(*values.need_owner_urls())
     declare.apply(values)
     lines = [f"export {name}={shlex.quote(value)}" for name, value in environment.items()]
     emit(environment, output, lambda: say_each(lines))

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 def relay(until_idle: float | None, output: str) -> None:
     """Publish outcomes from the outbox to every configured broker, at least once. SIGTERM ends it between two batches."""
     from incentive_fleet.brokers.registry import configured, open_outcomes
+    from incentive_fleet.ledger.logins import say_if_owner
     from incentive_fleet.logs import log_json
     from incentive_fleet.producers.relay_loop import run_relay
 
@@ -38,6 +39,7 @@ def relay(until_idle: float | None, output: str) -> None:
     if not destinations:
         fail("Neither AWS_REGION nor INCENTIVES_RABBITMQ_URL is set: there is nowhere to publish to.", code=2)
     log_json()
+    say_if_owner(values.need_database_url())
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
