@@ -25,6 +25,10 @@ ADDRESSES = {
 ENDPOINTS_OF_BOTO3 = ("AWS_ENDPOINT_URL_SQS", "AWS_ENDPOINT_URL_SNS")  # it reads them by itself
 NOT_OURS = {"aws_region": "AWS_REGION", "aws_endpoint_url": "AWS_ENDPOINT_URL"}  # settings with a name of AWS's own
 
+AWS_MANAGED_KEYS = (
+    "alias/aws/"  # what AWS's own keys are called; their policies let no other service in, and never change
+)
+
 Seconds = Annotated[float, Field(gt=0, le=43_200)]  # 12 h: the longest visibility timeout that SQS grants
 
 
@@ -48,6 +52,7 @@ class Settings(BaseModel):
     )  # unacknowledged deliveries a RabbitMQ channel holds; 16 bits on the wire
     sqs_pollers: int = Field(4, ge=1, le=32)  # receiving threads a process
     sqs_visibility_s: int = Field(30, ge=1, le=43_200)
+    kms_key_id: str | None = Field(None, pattern=r"^[A-Za-z0-9:/_-]{1,256}$")  # id, ARN or alias; queues and topics
     retry_delays_s: tuple[Seconds, ...] = Field((5, 30, 120, 600), min_length=1, max_length=10)  # unexpected errors
     pause_max_s: float = Field(30, gt=0, le=600)  # longest back-off while a broker is away; towards a database 2 s
     drain_s: float = Field(25, gt=0, le=600)  # SIGTERM to exit; Kubernetes and ECS kill after 30 s
@@ -59,6 +64,13 @@ class Settings(BaseModel):
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+
+    @field_validator("kms_key_id")
+    @classmethod
+    def _usable(cls, key: str | None) -> str | None:
+        if key is not None and key.rpartition(":")[2].startswith(AWS_MANAGED_KEYS):
+            raise ValueError("AWS's own key lets no topic deliver to a queue; name a key of yours")
+        return key
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:

@@ -92,6 +92,7 @@ class AwsTopology:
     subscriptions: tuple[Subscription, ...]
     source_attributes: Mapping[str, str]  # of the subscribed queues; redrive and access policy need ARNs and come after
     dead_letter_attributes: Mapping[str, str]
+    kms_key_id: str | None  # of all queues and topics; without it queues have SQS's own encryption
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,4 +237,5 @@ def aws(settings: Settings) -> AwsTopology:
         ),
         source_attributes=kept | {"VisibilityTimeout": str(settings.sqs_visibility_s)},
         dead_letter_attributes=kept,
+        kms_key_id=settings.kms_key_id,
     )

@@ -93,6 +93,165 @@ def test_what_differs_on_aws_is_named_and_set_right(on_aws: Settings) -> None:
     sns.close()
 
 
+@pytest.fixture
+def sqs(on_aws: Settings) -> Iterator[Any]:
+    client = boto3.session.Session(region_name="eu-central-1").client("sqs", endpoint_url=on_aws.aws_endpoint_url)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def sns(on_aws: Settings) -> Iterator[Any]:
+    client = boto3.session.Session(region_name="eu-central-1").client("sns", endpoint_url=on_aws.aws_endpoint_url)
+    yield client
+    client.close()
+
+
+def attributes(sqs: Any, name: str) -> dict[str, str]:
+    url = sqs.get_queue_url(QueueName=name)["QueueUrl"]
+    return dict(sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"])
+
+
+def set_queue(sqs: Any, name: str, **values: str) -> None:
+    sqs.set_queue_attributes(QueueUrl=sqs.get_queue_url(QueueName=name)["QueueUrl"], Attributes=values)
+
+
+def theirs(resource: str) -> dict[str, Any]:
+    """A security team's statement."""
+    return {
+        "Sid": "OrgPerimeter",
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": "sqs:ReceiveMessage" if ":sqs:" in resource else "sns:Publish",
+        "Resource": resource,
+        "Condition": {"StringNotEquals": {"aws:PrincipalOrgID": "o-a1b2c3d4e5"}},
+    }
+
+
+def test_every_queue_and_topic_refuses_plain_transport(on_aws: Settings, sqs: Any, sns: Any) -> None:
+    declare.apply(on_aws)
+    queues = [name for group in topology.sqs_queues(on_aws) for name in (group.source, group.dead_letters)]
+    policies = [(found["QueueArn"], found["Policy"]) for found in (attributes(sqs, name) for name in queues)]
+    for name in topology.aws(on_aws).topics:
+        arn = sns.create_topic(Name=name)["TopicArn"]
+        policies.append((arn, sns.get_topic_attributes(TopicArn=arn)["Attributes"]["Policy"]))
+    assert len(policies) == 8
+    for arn, policy in policies:
+        [deny] = [one for one in json.loads(policy)["Statement"] if one["Effect"] == "Deny"]
+        assert (deny["Resource"], deny["Principal"]) == (arn, "*")
+        assert deny["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+        assert deny["Action"] == ("sqs:*" if ":sqs:" in arn else "sns:Publish")
+
+
+@pytest.mark.parametrize("kind", ["order-refunded", "order-refunded-dlq"])
+def test_statements_of_others_in_a_queues_policy_stay(on_aws: Settings, sqs: Any, kind: str) -> None:
+    """Whether ours are there, were taken away or were changed; and one statement may stand without a list."""
+    declare.apply(on_aws)
+    name = f"{on_aws.prefix}-{kind}"
+    arn = attributes(sqs, name)["QueueArn"]
+    ours = json.loads(attributes(sqs, name)["Policy"])["Statement"]
+    first, *others = ours
+    alone = {"Version": "2008-10-17", "Id": "perimeter", "Statement": theirs(arn)}
+    set_queue(sqs, name, Policy=json.dumps(alone))
+    assert {(line.name, line.attribute) for line in declare.check(on_aws).drift} == {
+        (name, f"Policy {one['Sid']}") for one in ours
+    }
+    [change] = declare.apply(on_aws)
+    assert (change.name, change.action) == (name, "updated")
+    assert json.loads(attributes(sqs, name)["Policy"]) == alone | {"Statement": [theirs(arn), *ours]}
+    weak = json.dumps(alone | {"Statement": [first | {"Effect": "Allow", "Principal": "*"}, theirs(arn), *others]})
+    set_queue(sqs, name, Policy=weak)
+    [line] = declare.check(on_aws).drift
+    assert (line.name, line.attribute) == (name, f"Policy {first['Sid']}")
+    declare.apply(on_aws)
+    assert json.loads(attributes(sqs, name)["Policy"])["Statement"] == [first, theirs(arn), *others]
+    assert declare.check(on_aws).drift == ()
+
+
+def test_statements_of_others_in_a_topics_policy_stay(on_aws: Settings, sns: Any) -> None:
+    declare.apply(on_aws)
+    arn = sns.create_topic(Name=names.outcomes_topic(on_aws.prefix))["TopicArn"]
+    before = json.loads(sns.get_topic_attributes(TopicArn=arn)["Attributes"]["Policy"])
+    kept = [one for one in before["Statement"] if one["Sid"] != "IncentivesRefusePlainTransport"]
+    assert kept, "SNS's own statement, by which the account may use its topic, must have survived"
+    foreign = before | {"Statement": [*kept, theirs(arn)]}
+    sns.set_topic_attributes(TopicArn=arn, AttributeName="Policy", AttributeValue=json.dumps(foreign))
+    assert [line.attribute for line in declare.check(on_aws).drift] == ["Policy IncentivesRefusePlainTransport"]
+    declare.apply(on_aws)
+    after = json.loads(sns.get_topic_attributes(TopicArn=arn)["Attributes"]["Policy"])
+    assert after["Statement"][:-1] == foreign["Statement"]
+    assert declare.check(on_aws).drift == ()
+
+
+def test_queues_are_encrypted_and_say_when_they_are_not(on_aws: Settings, sqs: Any) -> None:
+    declare.apply(on_aws)
+    name = f"{on_aws.prefix}-delivery-completed-dlq"
+    assert attributes(sqs, name)["SqsManagedSseEnabled"] == "true"
+    set_queue(sqs, name, SqsManagedSseEnabled="false")
+    [line] = declare.check(on_aws).drift
+    assert (line.name, line.attribute, line.actual, line.wanted) == (name, "SqsManagedSseEnabled", "false", "true")
+    assert [change.action for change in declare.apply(on_aws)] == ["updated"]
+    assert declare.check(on_aws).drift == ()
+
+
+def test_a_key_of_the_settings_encrypts_queues_and_topics(on_aws: Settings, sqs: Any, sns: Any) -> None:
+    declare.apply(on_aws)
+    keyed = on_aws.model_copy(update={"kms_key_id": "alias/incentives"})
+    found = [(line.attribute, line.actual, line.wanted) for line in declare.check(keyed).drift]
+    assert found == [("KmsMasterKeyId", "(absent)", "alias/incentives")] * 8
+    assert [change.action for change in declare.apply(keyed)] == ["updated"] * 8
+    assert declare.check(keyed).drift == ()
+    assert attributes(sqs, f"{on_aws.prefix}-order-placed")["KmsMasterKeyId"] == "alias/incentives"
+    arn = sns.create_topic(Name=names.events_topic(on_aws.prefix))["TopicArn"]
+    assert sns.get_topic_attributes(TopicArn=arn)["Attributes"]["KmsMasterKeyId"] == "alias/incentives"
+    by_arn = keyed.model_copy(update={"kms_key_id": "arn:aws:kms:eu-central-1:000000000000:alias/incentives"})
+    assert declare.check(by_arn).drift == (), "an alias and its ARN are one key"
+    assert declare.check(on_aws).drift == (), "without a setting, a key that is there is as good"
+    assert declare.apply(on_aws) == []
+
+
+def test_a_key_that_somebody_else_chose_is_told_and_never_replaced(on_aws: Settings, sqs: Any, sns: Any) -> None:
+    declare.apply(on_aws)
+    name = f"{on_aws.prefix}-order-refunded"
+    set_queue(sqs, name, KmsMasterKeyId="alias/security-team", VisibilityTimeout="7")
+    arn = sns.create_topic(Name=names.events_topic(on_aws.prefix))["TopicArn"]
+    sns.set_topic_attributes(TopicArn=arn, AttributeName="KmsMasterKeyId", AttributeValue="alias/security-team")
+    keyed = on_aws.model_copy(update={"kms_key_id": "alias/incentives"})
+    changes = declare.apply(keyed)
+    refused = {change.name: change.detail for change in changes if change.action == "refused"}
+    assert set(refused) == {name, names.events_topic(on_aws.prefix)}
+    assert "KmsMasterKeyId is alias/security-team, should be alias/incentives" in refused[name]
+    assert attributes(sqs, name)["KmsMasterKeyId"] == "alias/security-team"
+    assert attributes(sqs, name)["VisibilityTimeout"] == "30", "all else is set right"
+    assert {(line.name, line.attribute) for line in declare.check(keyed).drift} == {
+        (one, "KmsMasterKeyId") for one in refused
+    }
+
+
+def test_a_key_that_lets_no_topic_deliver_is_drift(on_aws: Settings, sqs: Any) -> None:
+    declare.apply(on_aws)
+    name = f"{on_aws.prefix}-order-refunded"
+    set_queue(sqs, name, KmsMasterKeyId="alias/aws/sqs")
+    [line] = declare.check(on_aws).drift
+    assert (line.name, line.attribute, line.actual) == (name, "KmsMasterKeyId", "alias/aws/sqs")
+    assert [change.action for change in declare.apply(on_aws)] == ["refused"]
+    with pytest.raises(SettingsError, match="INCENTIVES_KMS_KEY_ID"):
+        Settings.from_environment({"INCENTIVES_KMS_KEY_ID": "alias/aws/sqs"})
+
+
+def test_events_still_reach_the_queues(on_aws: Settings, sqs: Any, sns: Any) -> None:
+    declare.apply(on_aws)
+    arn = sns.create_topic(Name=names.events_topic(on_aws.prefix))["TopicArn"]
+    sns.publish(
+        TopicArn=arn,
+        Message="event",
+        MessageAttributes={"type": {"DataType": "String", "StringValue": "order-refunded.v1"}},
+    )
+    url = sqs.get_queue_url(QueueName=f"{on_aws.prefix}-order-refunded")["QueueUrl"]
+    received = sqs.receive_message(QueueUrl=url, WaitTimeSeconds=10)["Messages"]
+    assert [message["Body"] for message in received] == ["event"]
+
+
 def test_a_queue_and_a_subscription_that_are_gone_come_back(on_aws: Settings) -> None:
     declare.apply(on_aws)
     sqs = boto3.session.Session(region_name="eu-central-1").client("sqs", endpoint_url=on_aws.aws_endpoint_url)
