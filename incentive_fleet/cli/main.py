@@ -5,11 +5,14 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from incentive_fleet.cli.command_line import Group
+
+if TYPE_CHECKING:
+    from incentive_fleet.errors import TransientError
 
 # name -> (module, attribute, one line of help). The help stands here so that listing needs no import.
 COMMANDS: dict[str, tuple[str, str, str]] = {
@@ -66,8 +69,8 @@ def cli() -> None:
 
 def main() -> Any:
     """Run the command line and end the process with its exit code; errors become one sentence on standard error."""
+    from incentive_fleet import errors
     from incentive_fleet.cli import printing
-    from incentive_fleet.errors import FleetError, SettingsError
 
     printing.prepare_streams()
     try:
@@ -77,13 +80,41 @@ def main() -> Any:
     except click.ClickException as error:
         printing.tell_failure(error)
         code = error.exit_code
-    except FleetError as error:
+    except errors.TransientError as error:
+        # A driver's words may have several lines; they are one sentence here.
+        printing.tell_error(" ".join(line.strip() for line in str(error).split("\n")), _whereabouts(error))
+        code = 1
+    except errors.FleetError as error:
         printing.tell_error(str(error))
-        code = 2 if isinstance(error, SettingsError) else 1
+        code = 2 if isinstance(error, errors.SettingsError) else 1
     except BrokenPipeError:  # the reader of our output has had enough, like `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _whereabouts(error: TransientError) -> list[str]:
+    """The settings by which the part was to be reached, and where they lead: hosts and ports, never a login."""
+    from incentive_fleet.addresses import described
+    from incentive_fleet.cli.command_line import settings
+    from incentive_fleet.errors import BrokerUnavailable, DatabaseUnavailable
+
+    values = settings()
+    addresses: dict[str, str | None] = {}
+    if isinstance(error, DatabaseUnavailable):
+        addresses = {
+            "INCENTIVES_DATABASE_URL": values.database_url,
+            "INCENTIVES_ADMIN_DATABASE_URL": values.admin_database_url,
+        }
+    elif isinstance(error, BrokerUnavailable):
+        addresses = {
+            "INCENTIVES_RABBITMQ_URL": values.rabbitmq_url,
+            "INCENTIVES_RABBITMQ_MANAGEMENT_URL": values.rabbitmq_management_url,
+            "AWS_ENDPOINT_URL": values.aws_endpoint_url,
+        }
+    told = [f"{setting} leads to {described(address)}." for setting, address in addresses.items() if address]
+    region = values.aws_region if isinstance(error, BrokerUnavailable) and not values.aws_endpoint_url else None
+    return [*told, f"AWS_REGION is {region}."] if region else told
 
 
 if __name__ == "__main__":

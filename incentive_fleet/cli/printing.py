@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
 from types import TracebackType
+from typing import TextIO
 
 import click
 
@@ -45,18 +46,17 @@ def prepare_streams() -> None:
 def say(*parts: Part, folded: bool = False) -> None:
     """One line on standard output; `folded` at blanks where it is wider than the screen, which no id should be."""
     whole, *rest = fold("".join(map(_text, parts)), screen_width()) if folded else [""]
-    if not rest:
-        click.echo("".join(map(_styled, parts)))
-        return
-    lead = parts[0]
-    click.echo(
-        "\n".join([_styled(lead) + whole[len(_text(lead)) :] if whole.startswith(_text(lead)) else whole, *rest])
-    )
+    if rest:
+        lead = _text(parts[0])
+        first = _styled(parts[0], sys.stdout) + whole[len(lead) :] if whole.startswith(lead) else whole
+        _write("\n".join([first, *rest, ""]), sys.stdout)
+    else:
+        _write("".join(_styled(part, sys.stdout) for part in parts) + "\n", sys.stdout)
 
 
 def tell(*parts: Part) -> None:
     """One line on standard error: what goes on, never a result."""
-    click.echo("".join(map(_styled, parts)), err=True)
+    _write("".join(_styled(part, sys.stderr) for part in parts) + "\n", sys.stderr)
 
 
 def say_each(lines: Iterable[str]) -> None:
@@ -81,12 +81,12 @@ def say_table(columns: Iterable[str | Column], rows: Iterable[Iterable[object]],
     if title:
         say((title, "bold"))
     if lines:
-        click.echo("\n".join(lines))
+        _write("\n".join([*lines, ""]), sys.stdout)
 
 
 def say_raw(text: str) -> None:
     """A text of ours that is made for another program and holds nothing from outside unescaped, such as a journal."""
-    click.echo(text, nl=False)
+    _write(text, sys.stdout)
 
 
 def ask(question: str, *, default: bool) -> bool:
@@ -100,7 +100,7 @@ def emit(document: object, output: str, render: Callable[[], object]) -> None:
         render()
         return
     is_utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
-    click.echo(literal_json(document, default=plain, indent=2, ascii_only=not is_utf8))
+    _write(literal_json(document, default=plain, indent=2, ascii_only=not is_utf8) + "\n", sys.stdout)
 
 
 def plain(value: object) -> object:
@@ -156,8 +156,13 @@ def _text(part: Part) -> str:
     return literal(part if isinstance(part, str) else part[0])
 
 
-def _styled(part: Part) -> str:
+def _styled(part: Part, stream: TextIO) -> str:
     text, style = _text(part), "" if isinstance(part, str) else part[1]
-    if not style or os.environ.get("NO_COLOR"):  # https://no-color.org
+    if not style or not stream.isatty() or os.environ.get("NO_COLOR"):  # https://no-color.org
         return text
     return click.style(text, bold=True) if style == "bold" else click.style(text, fg=style)
+
+
+def _write(text: str, stream: TextIO) -> None:
+    stream.write(text)
+    stream.flush()  # both streams in order, and a reader that has gone is noticed here

@@ -38,14 +38,14 @@ def read_grants(path: Path) -> Iterator[Row]:
             reader = csv.DictReader(io.TextIOWrapper(raw, encoding="utf-8", newline=""), strict=True)
             missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
             if missing:
-                raise Refused("bad-file", f"the first line lacks the columns {', '.join(missing)}")
+                raise Refused("bad-file", f"{path}: the first line lacks the columns {', '.join(missing)}")
             for values in reader:
                 line = reader.line_num
                 yield Row(line, _row(values))
     except UnicodeDecodeError as error:
-        raise Refused("bad-file", f"behind line {line}: not UTF-8: {error.reason}") from None
+        raise Refused("bad-file", f"{path}: behind line {line}: not UTF-8: {error.reason}") from None
     except (csv.Error, *UNREADABLE) as error:
-        raise Refused("bad-file", f"behind line {line}: {error}") from None
+        raise Refused("bad-file", f"{path}: behind line {line}: {error}") from None
 
 
 def _row(values: dict[str | None, str | None]) -> Grant | Refused:

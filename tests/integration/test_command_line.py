@@ -266,3 +266,35 @@ def test_no_text_of_a_person_is_taken_unchecked() -> None:
     ran = incentives("wallet", "c\udcff")
     assert (ran.code, ran.out) == (2, "")
     assert ran.err.endswith("Error: Invalid value for 'CUSTOMER': 'c\\udcff' is not UTF-8\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "settings", "named"),
+    [
+        (
+            ["waiting"],
+            {"INCENTIVES_DATABASE_URL": "postgresql://u:geheim@127.0.0.1:1,127.0.0.1:2/db"},
+            "INCENTIVES_DATABASE_URL leads to postgresql://127.0.0.1:1,127.0.0.1:2/db.",
+        ),
+        (
+            ["topology", "check"],
+            {"INCENTIVES_RABBITMQ_URL": "amqp://u:geheim@127.0.0.1:1/%2F"},
+            "INCENTIVES_RABBITMQ_URL leads to amqp://127.0.0.1:1/%2F.",
+        ),
+        (
+            ["topology", "check"],
+            {"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_REGION": "eu-central-1"},
+            "AWS_ENDPOINT_URL leads to http://127.0.0.1:1.",
+        ),
+    ],
+)
+def test_a_part_that_is_away_is_named_by_its_setting_and_never_with_its_password(
+    arguments: list[str], settings: dict[str, str], named: str
+) -> None:
+    unset = {"INCENTIVES_RABBITMQ_URL": "", "AWS_REGION": "", "AWS_DEFAULT_REGION": "", "AWS_ENDPOINT_URL": ""}
+    keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "geheim"}
+    ran = incentives(*arguments, env=unset | keys | settings)
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err.startswith("Error: ")
+    assert named in ran.err.splitlines()
+    assert "geheim" not in ran.err
