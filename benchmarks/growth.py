@@ -42,7 +42,7 @@ TARGET, STATEMENT_TARGET_MS = 0.85, 10.0
 # Table, columns that carry an id, and the others.
 REPEATED = (
     ("wallets", ("customer_id",), ("currency", "balance", "pending", "debt", "last_lot_no")),
-    ("orders", ("order_id",), ("progress",)),
+    ("orders", ("order_id",), ("totals",)),
     ("facts", ("order_id", "event_id", "fact", "data"), ("source", "digest", "traceparent", "happened_at")),
     ("decisions", ("order_id", "customer_id"), ("currency", "decision")),
     ("redemptions", ("customer_id", "order_id"), ("campaign_id", "discount", "redeemed_at", "released_at")),

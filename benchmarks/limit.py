@@ -20,7 +20,7 @@ Row = tuple[Any, ...]
 
 # Table, its columns as the run writes them, and what ties a row to the fact that made it.
 TABLES = (
-    ("orders", "order_id, progress::text", "order_id, 'placing'"),
+    ("orders", "order_id, totals::text", "order_id, 'placing'"),
     (
         "facts",
         "order_id, fact, source, event_id, digest, traceparent, happened_at, data::text",

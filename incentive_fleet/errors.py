@@ -4,7 +4,8 @@
     ├── TransientError            the world is not ready; the same work succeeds later; never counts against a message
     │   ├── DatabaseUnavailable
     │   ├── DatabaseContention    deadlock or serialization failure that outlived its bounded retries
-    │   └── BrokerUnavailable
+    │   ├── BrokerUnavailable
+    │   └── UnknownFormat         a later release wrote what is stored
     ├── PermanentError            the input is wrong; trying again cannot help
     │   └── Malformed             (a conflict is a verdict of the batch, not an error: see ledger/batch.py)
     ├── Refused                   a person's request that the rules do not allow; carries a reason code
@@ -34,6 +35,13 @@ class DatabaseContention(TransientError):
 
 class BrokerUnavailable(TransientError):
     """SNS, SQS or RabbitMQ cannot be reached or closed the connection."""
+
+
+class UnknownFormat(TransientError):
+    """A stored document has a format that only a later release knows. A retry helps once this one is replaced."""
+
+    def __init__(self, what: str, found: object, known: int) -> None:
+        super().__init__(f"the {what} has format {found}, and this release reads {known}: a later one wrote it")
 
 
 class PermanentError(FleetError):

@@ -14,16 +14,17 @@ from typing import Any
 
 from incentive_fleet.events.codec import Event, decode, encode_event
 from incentive_fleet.events.models import DeliveryCompleted, EventData, OrderPlaced, OrderRefunded
+from incentive_fleet.incentives.accounts import Kind
+from incentive_fleet.incentives.booking import Book, Cause, Posting
 from incentive_fleet.incentives.campaign_file import parse_campaigns
 from incentive_fleet.incentives.campaigns import CampaignSet
+from incentive_fleet.incentives.credit import LotTerms, expire, open_lot, take_back_grant
 from incentive_fleet.incentives.decision import Decision
-from incentive_fleet.incentives.posting import Cause, Posting, campaign_account
-from incentive_fleet.incentives.progress import Progress
-from incentive_fleet.incentives.wallet import Lot, Wallet, expire, open_lot, take_back_grant
-from incentive_fleet.ledger.batch import Verdict, classify
-from incentive_fleet.ledger.effect import take_effect
+from incentive_fleet.incentives.running_totals import RunningTotals
+from incentive_fleet.incentives.wallet import Lot, Wallet
+from incentive_fleet.ledger.batch import Identity, Verdict, classify, decide
 from incentive_fleet.ledger.locking import Identities
-from incentive_fleet.ledger.working_set import Fact, Order, WorkingSet
+from incentive_fleet.ledger.working_set import Order, WorkingSet
 
 NOON = datetime(2026, 1, 10, 12, tzinfo=UTC)
 
@@ -184,50 +185,40 @@ class World:
         until: datetime | None = None,
         reissue: int = 30,
     ) -> Lot:
-        """A grant, as ledger/grants posts it."""
-        return open_lot(
-            self.wallet(customer),
-            "grant",
-            campaign_account(campaign),
-            amount,
-            Cause(f"grant:{len(self.postings)}", day(-1), None),
-            self.postings,
-            campaign_id=campaign,
-            expires_at=until,
-            reissue_days=reissue,
-        )
+        """A grant, as ledger/grants books it."""
+        book = self._book(Cause(f"grant:{len(self.postings)}", day(-1), None), customer)
+        return open_lot(book, Kind.GRANT, amount, LotTerms(campaign, until, reissue))
 
     def take_back(self, lot: Lot, customer: str = "ann") -> int:
-        cause = Cause("grant-reversal:x", day(9), None)
-        return take_back_grant(self.wallet(customer), lot.lot_no, cause, self.postings)
+        return take_back_grant(self._book(Cause("grant-reversal:x", day(9), None), customer), lot.lot_no)
 
     def sweep(self, due: datetime) -> int:
         """An expiry run without grace; the minor units that it moved."""
-        return sum(expire(wallet, due, self.postings) for wallet in self.working.wallets.values())
+        cause = Cause("expiry", due, None)
+        return sum(expire(self._book(cause, customer), due) for customer, _ in list(self.working.wallets))
+
+    def _book(self, cause: Cause, customer: str) -> Book:
+        return Book(cause, self.wallet(customer), self.working.usage, self.postings)
 
     def take(self, *facts: EventData) -> list[Verdict]:
         """Facts as they arrive, repeats included; what became of each."""
-        verdicts = []
-        for data in facts:
-            arrived = event(data)
-            fact = Fact.of(arrived)
-            verdict = classify([(arrived, fact)], self.identities)[0]
-            if verdict is Verdict.APPLIED and not self._apply(fact):
-                verdict = Verdict.WAITING
-            verdicts.append(verdict)
-        return verdicts
+        return [self._take(event(data)) for data in facts]
 
-    def _apply(self, fact: Fact) -> bool:
-        order = self.working.orders.setdefault(fact.data.order_id, Order())
-        if isinstance(fact.data, OrderPlaced):
-            self.wallet(fact.data.customer_id)
-        took_effect = take_effect(self.working, self.campaigns, fact)
+    def _take(self, arrived: Event) -> Verdict:
+        [identity] = classify([arrived], self.identities)
+        if identity is Identity.NEW:
+            self.identities.events[arrived.source, arrived.id] = arrived.digest
+            self.identities.facts[arrived.order_id, arrived.fact] = arrived.digest
+        order = self.working.orders.setdefault(arrived.order_id, Order())
+        if isinstance(arrived.data, OrderPlaced):
+            self.wallet(arrived.data.customer_id)
+        [verdict] = decide([arrived], [identity], self.working, self.campaigns)
         if order.decision is not None:
             stored = json.loads(order.decision.to_json())
             order.decision = Decision.from_json(order.decision.customer_id, order.decision.currency, stored)
-        if order.progress is not None:
-            order.progress = Progress.from_json(json.loads(order.progress.to_json()))
-        return took_effect
+            if order.totals is not None:
+                order.totals = RunningTotals.from_json(json.loads(order.totals.to_json()), len(order.decision.line_ids))
+        return verdict
 
     def assert_sound(self) -> None:
         """What must be true after any history."""

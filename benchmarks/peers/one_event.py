@@ -20,20 +20,21 @@ from typing import Any
 import psycopg
 
 from benchmarks.peers import statements as sql
-from incentive_fleet.events.codec import Event, decode, from_canonical
-from incentive_fleet.events.models import TYPE_OF, DeliveryCompleted, OrderPlaced, OrderRefunded
+from incentive_fleet.events.codec import Event, decode, stored_event
+from incentive_fleet.events.models import OrderPlaced
 from incentive_fleet.incentives.campaigns import CampaignSet, Usage
 from incentive_fleet.incentives.decision import Decision
 from incentive_fleet.incentives.placing import normal_codes
-from incentive_fleet.incentives.progress import Progress
+from incentive_fleet.incentives.running_totals import RunningTotals
 from incentive_fleet.incentives.wallet import Lot, Wallet
-from incentive_fleet.ledger.batch import Verdict, classify
+from incentive_fleet.ledger.batch import Identity, classify
 from incentive_fleet.ledger.connection import mapped_errors, retry_contention
 from incentive_fleet.ledger.effect import take_effect
 from incentive_fleet.ledger.locking import Identities
+from incentive_fleet.ledger.rows import LotRow
 from incentive_fleet.ledger.session import Session
 from incentive_fleet.ledger.terms import read_terms
-from incentive_fleet.ledger.working_set import DELIVERY, Fact, Order, WorkingSet
+from incentive_fleet.ledger.working_set import Order, WorkingSet
 
 Row = tuple[Any, ...]
 
@@ -49,54 +50,51 @@ def apply(body: bytes) -> Event:
         session = _of_thread.session = Session(os.environ["INCENTIVES_DATABASE_URL"], application_name="peer")
     event = decode(body)
     with mapped_errors():
-        retry_contention()(_attempt, session, event, Fact.of(event))
+        retry_contention()(_attempt, session, event)
     return event
 
 
-def _attempt(session: Session, event: Event, fact: Fact) -> Verdict:
+def _attempt(session: Session, event: Event) -> None:
     connection = session.connection
     try:
-        stored, working = _lock_and_read(session, connection, event, fact)
-        verdict = classify([(event, fact)], stored)[0]
-        if verdict is not Verdict.APPLIED:
+        stored, working = _lock_and_read(session, connection, event)
+        if classify([event], stored) != [Identity.NEW]:
             connection.execute("COMMIT")
-            return verdict
-        _read_limits(connection, working, session.terms.campaigns, fact)
-        working.writes.facts.append((fact, event))
-        took_effect = take_effect(working, session.terms.campaigns, fact)
+            return
+        _read_limits(connection, working, session.terms.campaigns, event)
+        take_effect(working, session.terms.campaigns, event)
         _write(connection, working)
     except BaseException:
         if not connection.closed:
             connection.rollback()
         raise
-    return Verdict.APPLIED if took_effect else Verdict.WAITING
 
 
 def _lock_and_read(
-    session: Session, connection: psycopg.Connection[Any], event: Event, fact: Fact
+    session: Session, connection: psycopg.Connection[Any], event: Event
 ) -> tuple[Identities, WorkingSet]:
-    if isinstance(fact.data, OrderPlaced):
-        key, row, lots = _lock_for_placing(connection, event, fact, (fact.data.customer_id, fact.data.currency))
+    if isinstance(event.data, OrderPlaced):
+        key, row, lots = _lock_for_placing(connection, event, (event.data.customer_id, event.data.currency))
         order = Order()
         if row[3]:
             order.waiting = [
-                _waiting(one) for one in connection.execute(sql.READ_WAITING, (fact.data.order_id,)).fetchall()
+                _waiting(one) for one in connection.execute(sql.READ_WAITING, (event.order_id,)).fetchall()
             ]
     else:
-        row, lots = _lock_for_undoing(connection, event, fact)
+        row, lots = _lock_for_undoing(connection, event)
         key, order = (row[3], row[4]), Order()
         if row[5] is not None:
             order.decision = Decision.from_json(*key, row[5])
-            order.progress = Progress.from_json(row[6]) if row[6] else None
+            order.totals = RunningTotals.from_json(row[6], len(order.decision.line_ids)) if row[6] else None
     if row[0] != session.terms.revision:
         session.terms = read_terms(connection, row[0])
     stored = Identities(facts={}, events={})
     if row[1] is not None:
-        stored.facts[(fact.data.order_id, fact.fact)] = row[1]
+        stored.facts[(event.order_id, event.fact)] = row[1]
     if row[2] is not None:
         stored.events[(event.source, event.id)] = row[2]
     working = WorkingSet()
-    working.orders[fact.data.order_id] = order
+    working.orders[event.order_id] = order
     if key[0] is not None:
         balance, debt, last_lot_no = row[-3:]
         working.wallets[key] = Wallet(*key, balance or 0, debt or 0, last_lot_no or 0)
@@ -105,14 +103,14 @@ def _lock_and_read(
 
 
 def _lock_for_placing(
-    connection: psycopg.Connection[Any], event: Event, fact: Fact, key: tuple[str, str]
+    connection: psycopg.Connection[Any], event: Event, key: tuple[str, str]
 ) -> tuple[tuple[str, str], Row, list[Row]]:
-    order_id = fact.data.order_id
+    order_id = event.order_id
     with connection.pipeline():
         connection.execute("BEGIN")
         created = connection.execute(sql.CREATE_ORDER, (order_id,))
         locked = connection.execute(sql.LOCK_WALLET, key)
-        found = connection.execute(sql.READ_FOR_PLACING, (*_identities(event, fact), order_id, *key))
+        found = connection.execute(sql.READ_FOR_PLACING, (*_identities(event), order_id, *key))
         lots = connection.execute(sql.READ_LIVE_LOTS, key)
     if not (created.rowcount and locked.rowcount):  # the order was there already, or the wallet was not: once more
         with connection.pipeline():
@@ -122,31 +120,31 @@ def _lock_for_placing(
             connection.execute(sql.LOCK_ORDER, (order_id,))
             connection.execute(sql.CREATE_WALLET, key)
             connection.execute(sql.LOCK_WALLET, key)
-            found = connection.execute(sql.READ_FOR_PLACING, (*_identities(event, fact), order_id, *key))
+            found = connection.execute(sql.READ_FOR_PLACING, (*_identities(event), order_id, *key))
             lots = connection.execute(sql.READ_LIVE_LOTS, key)
     return key, _only(found), lots.fetchall()
 
 
-def _lock_for_undoing(connection: psycopg.Connection[Any], event: Event, fact: Fact) -> tuple[Row, list[Row]]:
-    order_id = fact.data.order_id
+def _lock_for_undoing(connection: psycopg.Connection[Any], event: Event) -> tuple[Row, list[Row]]:
+    order_id = event.order_id
     with connection.pipeline():
         connection.execute("BEGIN")
         locked = connection.execute(sql.LOCK_ORDER, (order_id,))
         connection.execute(sql.LOCK_WALLET_OF_ORDER, (order_id,))
-        found = connection.execute(sql.READ_FOR_UNDOING, (*_identities(event, fact), order_id))
+        found = connection.execute(sql.READ_FOR_UNDOING, (*_identities(event), order_id))
         lots = connection.execute(sql.READ_LOTS_OF_ORDER, (order_id,))
     if not locked.rowcount:  # it came before its placing
         with connection.pipeline():
             connection.execute(sql.CREATE_ORDER, (order_id,))
             connection.execute(sql.LOCK_ORDER, (order_id,))
             connection.execute(sql.LOCK_WALLET_OF_ORDER, (order_id,))
-            found = connection.execute(sql.READ_FOR_UNDOING, (*_identities(event, fact), order_id))
+            found = connection.execute(sql.READ_FOR_UNDOING, (*_identities(event), order_id))
             lots = connection.execute(sql.READ_LOTS_OF_ORDER, (order_id,))
     return _only(found), lots.fetchall()
 
 
-def _identities(event: Event, fact: Fact) -> tuple[str, str, str, str]:
-    return fact.data.order_id, fact.fact, event.id, event.source
+def _identities(event: Event) -> tuple[str, str, str, str]:
+    return event.order_id, event.fact, event.id, event.source
 
 
 def _only(cursor: psycopg.Cursor[Any]) -> Row:
@@ -155,15 +153,16 @@ def _only(cursor: psycopg.Cursor[Any]) -> Row:
     return tuple(row)
 
 
-def _waiting(row: Row) -> Fact:
-    fact, source, event_id, traceparent, happened_at, data = row
-    kind = TYPE_OF[DeliveryCompleted if fact == DELIVERY else OrderRefunded]
-    return Fact(fact, source, event_id, kind, traceparent, from_canonical(kind, data.encode()), happened_at)
+def _waiting(row: Row) -> Event:
+    fact, source, event_id, digest, traceparent, data = row
+    return stored_event(fact, source, event_id, digest, traceparent, data.encode())
 
 
-def _read_limits(connection: psycopg.Connection[Any], working: WorkingSet, campaigns: CampaignSet, fact: Fact) -> None:
+def _read_limits(
+    connection: psycopg.Connection[Any], working: WorkingSet, campaigns: CampaignSet, event: Event
+) -> None:
     """The campaigns in play that have a limit: locked, then read. Most shops' orders meet none."""
-    data, order = fact.data, working.orders[fact.data.order_id]
+    data, order = event.data, working.orders[event.order_id]
     if isinstance(data, OrderPlaced):
         coupons = [campaigns.by_code[code] for code in normal_codes(data.coupons) if code in campaigns.by_code]
         named = [*coupons, *campaigns.earning.get(data.currency, ()), *campaigns.making_good.get(data.currency, ())]
@@ -219,7 +218,7 @@ def _parts(working: WorkingSet) -> Iterator[Part]:
     writes = working.writes
     for wallet in working.wallets.values():
         yield from _lot_parts(wallet)
-    yield _insert(sql.INSERT_FACT, [_fact_row(fact, event) for fact, event in writes.facts])
+    yield _insert(sql.INSERT_FACT, writes.facts)
     yield _insert(
         sql.INSERT_DECISION,
         [(order_id, d.customer_id, d.currency, d.to_json()) for order_id, d in writes.decisions.items()],
@@ -231,49 +230,18 @@ def _parts(working: WorkingSet) -> Iterator[Part]:
         yield sql.RELEASE_REDEMPTION, (released_at, campaign_id, customer_id, order_id)
     yield from ((sql.INSERT_ANOMALY, anomaly) for anomaly in sorted(writes.anomalies))
     for order_id, order in working.orders.items():
-        if order.changed and order.progress:
-            yield sql.UPDATE_ORDER, (order.progress.to_json(), order_id)
-    yield _insert(sql.INSERT_OUTCOMES, [(o.order_id, o.fact, o.sequence, o.type, o.body) for o in writes.outcomes])
+        if order.changed and order.totals:
+            yield sql.UPDATE_ORDER, (order.totals.to_json(), order_id)
+    yield _insert(sql.INSERT_OUTCOMES, writes.outcomes)
     yield _insert(sql.INSERT_TRANSFERS, writes.postings)
 
 
 def _lot_parts(wallet: Wallet) -> Iterator[Part]:
     key = (wallet.customer_id, wallet.currency)
-    rows = [
-        (
-            *key,
-            lot.lot_no,
-            lot.campaign_id,
-            lot.amount,
-            lot.remaining,
-            lot.expired,
-            lot.expires_at,
-            lot.reissue_days,
-            lot.root_lot_no,
-            lot.reissued_from,
-            lot.order_id,
-            lot.cause,
-            lot.created_at,
-        )
-        for lot in wallet.new_lots
-    ]
-    yield _insert(sql.INSERT_LOTS, rows)
+    yield _insert(sql.INSERT_LOTS, [LotRow.of(wallet, lot) for lot in wallet.new_lots])
     for lot_no in sorted(wallet.touched - {lot.lot_no for lot in wallet.new_lots}):
         lot = wallet.lots[lot_no]
         yield sql.UPDATE_LOT, (lot.remaining, lot.expired, *key, lot_no)
-
-
-def _fact_row(fact: Fact, event: Event) -> Row:
-    return (
-        fact.data.order_id,
-        fact.fact,
-        event.source,
-        event.id,
-        event.digest,
-        event.traceparent,
-        fact.happened_at,
-        event.canonical.decode(),
-    )
 
 
 def _insert(head: str, rows: Sequence[Row]) -> Part:

@@ -26,12 +26,12 @@ READ_FOR_PLACING = f"""
     FROM (SELECT %s::text AS customer_id, %s::text AS currency) AS k {OF_WALLET}
 """
 READ_FOR_UNDOING = f"""
-    {REVISION_AND_DIGESTS} k.customer_id, k.currency, k.decision, k.progress, {WALLET}
+    {REVISION_AND_DIGESTS} k.customer_id, k.currency, k.decision, k.totals, {WALLET}
     FROM (SELECT %s::text AS order_id) AS e
     LEFT JOIN (SELECT * FROM decisions d JOIN orders o USING (order_id)) AS k USING (order_id) {OF_WALLET}
 """
 READ_WAITING = """
-    SELECT f.fact, f.source, f.event_id, f.traceparent, f.happened_at, f.data::text
+    SELECT f.fact, f.source, f.event_id, f.digest, f.traceparent, f.data::text
     FROM waiting w JOIN facts f USING (order_id, fact) WHERE w.order_id = %s
 """
 LOT = """lot_no, campaign_id, amount, remaining, expires_at, reissue_days, root_lot_no, reissued_from, expired,
@@ -66,5 +66,5 @@ RELEASE_REDEMPTION = """
     UPDATE redemptions SET released_at = %s WHERE campaign_id = %s AND customer_id = %s AND order_id = %s
 """
 INSERT_ANOMALY = "INSERT INTO anomalies (order_id, reason, subject) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING"
-UPDATE_ORDER = "UPDATE orders SET progress = %s WHERE order_id = %s"
+UPDATE_ORDER = "UPDATE orders SET totals = %s WHERE order_id = %s"
 INSERT_OUTCOMES = "INSERT INTO outbox (order_id, fact, sequence, type, body)"

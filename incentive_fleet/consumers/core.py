@@ -184,6 +184,6 @@ def _outcome(event: Event, verdict: Verdict) -> Outcome:
 def conflict_detail(event: Event) -> str:
     """A sentence for the person who finds the conflict."""
     return (
-        f"event {event.id!r} of {event.source!r} ({event.type}, order {event.subject!r}): its identity is taken by"
+        f"event {event.id!r} of {event.source!r} ({event.type}, order {event.order_id!r}): its identity is taken by"
         " different content"
     )

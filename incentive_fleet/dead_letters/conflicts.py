@@ -10,7 +10,6 @@ from psycopg import Connection
 
 from incentive_fleet.events.codec import Event
 from incentive_fleet.ledger.connection import mapped_errors
-from incentive_fleet.ledger.working_set import Fact
 
 TAKEN = """
     SELECT fact, source, event_id, order_id, recorded_at, data FROM facts
@@ -27,7 +26,7 @@ def differences(connection: Connection[Any], event: Event) -> list[str]:
     """
     values = {
         "order": event.data.order_id,
-        "fact": Fact.of(event).fact,
+        "fact": event.fact,
         "source": event.source,
         "id": event.id,
         "digest": event.digest,

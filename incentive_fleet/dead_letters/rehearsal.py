@@ -11,10 +11,10 @@ from incentive_fleet.dead_letters.conflicts import differences
 from incentive_fleet.dead_letters.letter import Letter
 from incentive_fleet.errors import FleetError, Malformed, Refused
 from incentive_fleet.events.codec import Event, decode
-from incentive_fleet.incentives.posting import Posting
+from incentive_fleet.events.facts import PLACING
+from incentive_fleet.incentives.booking import Posting
 from incentive_fleet.ledger.batch import EVENTS_MAX, Verdict, apply_events
 from incentive_fleet.ledger.session import Session
-from incentive_fleet.ledger.working_set import Fact
 
 REHEARSED_MAX: Final = EVENTS_MAX  # letters in one rehearsal, which is one transaction
 
@@ -79,9 +79,9 @@ def _shares(batch: list[tuple[Letter, Event]], verdicts: list[Verdict], postings
     last_of_order: dict[str, int] = {}
     for position, ((_, event), verdict) in enumerate(zip(batch, verdicts, strict=True)):
         if verdict is Verdict.APPLIED:
-            order = event.data.order_id
-            owners[order, Fact.of(event).fact] = position
-            if Fact.of(event).fact == "placing":
+            order = event.order_id
+            owners[order, event.fact] = position
+            if event.fact == PLACING:
                 last_of_order[order] = position
     for posting in postings:
         order = posting.order_id or ""
@@ -99,7 +99,7 @@ def _effect(letter: Letter, event: Event, verdict: Verdict, postings: list[Posti
         case Verdict.DUPLICATE:
             sentence = "0 transfers: already applied"
         case Verdict.WAITING:
-            sentence = f"0 transfers: would wait for its order {event.data.order_id}"
+            sentence = f"0 transfers: would wait for its order {event.order_id}"
         case Verdict.CONFLICT:
             return _refused(letter, CONFLICT, conflict_detail(event))
         case Verdict.PUT_OFF:

@@ -25,6 +25,7 @@ from pydantic import BaseModel, ValidationError
 from incentive_fleet.errors import Malformed
 from incentive_fleet.events.document import decode_text, parse_json, shown
 from incentive_fleet.events.envelope import SPECVERSION, Envelope
+from incentive_fleet.events.facts import fact_of, model_of_fact
 from incentive_fleet.events.foreign import what_it_is
 from incentive_fleet.events.models import (
     TYPE_OF,
@@ -46,15 +47,17 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 class Event(NamedTuple):
-    """A valid event. (`source`, `id`) is its identity, `digest` its content."""
+    """A valid event. (`source`, `id`) is its identity, (`order_id`, `fact`) that of what it says, `digest` its content."""
 
     source: str
     id: str
     type: str
-    time: str  # as it was written: any RFC 3339 time
-    subject: str
+    time: str  # the envelope's, as it was written: any RFC 3339 time; "" when read from the ledger, for no rule uses it
     traceparent: str | None
     data: EventData
+    order_id: str
+    fact: str  # its name within the order: 'placing', 'delivery', 'refund:<refund_id>'
+    happened_at: datetime  # in the world, as the data says
     canonical: bytes  # the validated data: defaults filled in, absent optionals left out, UTC, fixed order, UTF-8
     digest: bytes  # SHA-256 of type, line feed, canonical
 
@@ -135,6 +138,14 @@ def from_canonical(type: str, canonical: bytes) -> EventData:
     return TYPES[type].model_validate_json(canonical)
 
 
+def stored_event(fact: str, source: str, id: str, digest: bytes, traceparent: str | None, canonical: bytes) -> Event:
+    """The event that a stored fact came from. ValueError or ValidationError for what no release stored."""
+    model = model_of_fact(fact)
+    data = model.model_validate_json(canonical)
+    _, happened_at = fact_of(data)
+    return Event(source, id, TYPE_OF[model], "", traceparent, data, data.order_id, fact, happened_at, canonical, digest)
+
+
 def digest_of(type: str, canonical: bytes) -> bytes:
     """SHA-256 over the type and the canonical data; no type holds a line feed, so the two cannot run together."""
     return sha256(b"%b\n%b" % (type.encode(), canonical)).digest()
@@ -142,14 +153,17 @@ def digest_of(type: str, canonical: bytes) -> bytes:
 
 def _event(envelope: Envelope, data: EventData) -> Event:
     canonical = canonical_json(data)
+    fact, happened_at = fact_of(data)
     return Event(
         envelope.source,
         envelope.id,
         envelope.type,
         envelope.time,
-        envelope.subject,
         envelope.traceparent,
         data,
+        data.order_id,
+        fact,
+        happened_at,
         canonical,
         digest_of(envelope.type, canonical),
     )

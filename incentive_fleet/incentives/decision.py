@@ -1,10 +1,22 @@
-"""What was decided at a placing (SPEC 5): stored with the order and never changed. Reversals read this, not the terms of today."""
+"""What was decided at a placing (SPEC 5): stored with the order and never changed. Reversals read this, not the terms of today.
+
+The stored document has named members and says which format it has. A member that came later is absent from older
+documents and then has its default; tests/unit/test_stored_documents.py keeps one document of each format for ever.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any, Final
 
 from pydantic_core import to_json
+
+from incentive_fleet.errors import UnknownFormat
+from incentive_fleet.incentives.credit import Burn
+from incentive_fleet.incentives.refusals import RefusalCode
+
+FORMAT: Final = 1
 
 
 @dataclass(slots=True)
@@ -20,13 +32,13 @@ class CouponShare:
 
 @dataclass(slots=True)
 class CreditShare:
-    """Applied credit: what was asked, what was burned from which lots in which order, how it was shared."""
+    """Applied credit: what was asked, what was burned from which lots, first burned first, how it was shared."""
 
     requested: int = 0
     applied: int = 0
     shortfall: int = 0
     shares: list[int] = field(default_factory=list)
-    burned: list[tuple[int, int]] = field(default_factory=list)  # (lot_no, amount), first burned first
+    burned: list[Burn] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -48,7 +60,7 @@ class Refusal:
     code: str
     campaign_id: str | None
     version: int | None
-    reason: str
+    reason: RefusalCode
 
 
 @dataclass(slots=True)
@@ -66,41 +78,54 @@ class Decision:
     refusals: list[Refusal]
 
     def to_json(self) -> str:
-        """One compact JSON document; `from_json` reads it back."""
+        """One compact JSON document without customer and currency; `from_json` reads it back."""
         document: dict[str, object] = {
+            "format": FORMAT,
             "line_ids": self.line_ids,
             "unit_prices": self.unit_prices,
             "gross": self.gross,
         }
         if self.coupons:
-            document["coupons"] = [[c.campaign_id, c.version, c.code, c.discount, c.shares] for c in self.coupons]
-        credit = self.credit
-        if credit.requested:
-            document["credit"] = [credit.requested, credit.applied, credit.shortfall, credit.shares, credit.burned]
+            document["coupons"] = self.coupons
+        if self.credit.requested:
+            document["credit"] = self.credit
         if self.earned:
-            document["earned"] = [
-                [e.campaign_id, e.version, e.amount, e.shares, e.valid_days, e.reissue_days] for e in self.earned
-            ]
+            document["earned"] = self.earned
         if self.refusals:
-            document["refusals"] = [[r.code, r.campaign_id, r.version, r.reason] for r in self.refusals]
+            document["refusals"] = self.refusals
         return to_json(document).decode()
 
     @classmethod
-    def from_json(cls, customer_id: str, currency: str, document: dict[str, list]) -> Decision:  # type: ignore[type-arg]
-        """Read a stored decision, already parsed from JSON."""
-        credit = document.get("credit")
+    def from_json(cls, customer_id: str, currency: str, document: Mapping[str, Any]) -> Decision:
+        """Read a stored decision, already parsed from JSON. Raises UnknownFormat where a later release wrote it."""
+        if document["format"] != FORMAT:
+            raise UnknownFormat("decision", document["format"], FORMAT)
         return cls(
             customer_id=customer_id,
             currency=currency,
             line_ids=document["line_ids"],
             unit_prices=document["unit_prices"],
             gross=document["gross"],
-            coupons=[CouponShare(*row) for row in document.get("coupons", ())],
-            credit=_credit(*credit) if credit else CreditShare(),
-            earned=[EarnShare(*row) for row in document.get("earned", ())],
-            refusals=[Refusal(*row) for row in document.get("refusals", ())],
+            coupons=[_coupon(row) for row in document.get("coupons", ())],
+            credit=_credit(document["credit"]) if "credit" in document else CreditShare(),
+            earned=[_earned(row) for row in document.get("earned", ())],
+            refusals=[_refusal(row) for row in document.get("refusals", ())],
         )
 
 
-def _credit(requested: int, applied: int, shortfall: int, shares: list[int], burned: list[list[int]]) -> CreditShare:
-    return CreditShare(requested, applied, shortfall, shares, [(lot_no, amount) for lot_no, amount in burned])
+def _coupon(row: Mapping[str, Any]) -> CouponShare:
+    return CouponShare(row["campaign_id"], row["version"], row["code"], row["discount"], row["shares"])
+
+
+def _credit(row: Mapping[str, Any]) -> CreditShare:
+    burned = [Burn(one["lot_no"], one["amount"]) for one in row["burned"]]
+    return CreditShare(row["requested"], row["applied"], row["shortfall"], row["shares"], burned)
+
+
+def _earned(row: Mapping[str, Any]) -> EarnShare:
+    terms = row["valid_days"], row["reissue_days"]
+    return EarnShare(row["campaign_id"], row["version"], row["amount"], row["shares"], *terms)
+
+
+def _refusal(row: Mapping[str, Any]) -> Refusal:
+    return Refusal(row["code"], row["campaign_id"], row["version"], RefusalCode(row["reason"]))

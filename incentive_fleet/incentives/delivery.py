@@ -2,110 +2,76 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from incentive_fleet.events.models import DeliveryCompleted
-from incentive_fleet.incentives.campaigns import CampaignSet, Usage
+from incentive_fleet.incentives.accounts import Kind
+from incentive_fleet.incentives.booking import Book
+from incentive_fleet.incentives.campaigns import CampaignSet
+from incentive_fleet.incentives.credit import LotTerms, open_lot
 from incentive_fleet.incentives.decision import Decision
-from incentive_fleet.incentives.posting import Cause, Posting, campaign_account, pending_account
-from incentive_fleet.incentives.progress import Progress, Vested, reversed_of
-from incentive_fleet.incentives.wallet import Wallet, open_lot
+from incentive_fleet.incentives.refusals import RefusalCode
+from incentive_fleet.incentives.running_totals import RunningTotals, VestedEarning, reversed_of
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
+class NewCredit:
+    """Credit that a delivery brought under one campaign, in minor units; with a `refusal` it brought none."""
+
+    campaign_id: str
+    amount: int
+    expires_at: datetime | None
+    refusal: RefusalCode | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Settlement:
-    """What a delivery brought: (campaign_id, amount, expires_at) rows, and make-goods refused as (campaign_id, reason)."""
+    """What a delivery brought, each list by campaign id."""
 
-    vested: list[tuple[str, int, datetime | None]] = field(default_factory=list)
-    made_good: list[tuple[str, int, datetime | None]] = field(default_factory=list)
-    refused: list[tuple[str, str]] = field(default_factory=list)
+    vested: list[NewCredit]
+    made_good: list[NewCredit]
 
 
 def settle(
-    delivery: DeliveryCompleted,
-    decision: Decision,
-    progress: Progress,
-    cause: Cause,
-    campaigns: CampaignSet,
-    wallet: Wallet,
-    usage: Usage,
-    postings: list[Posting],
+    delivery: DeliveryCompleted, decision: Decision, totals: RunningTotals, campaigns: CampaignSet, book: Book
 ) -> Settlement:
     """Vest and make good, after the undelivered units were reversed. Marks the order as delivered."""
-    settlement = Settlement()
-    _vest(decision, progress, cause, wallet, postings, settlement)
-    progress.delivered_at = delivery.delivered_at
-    if delivery.promised_by is not None:
-        _make_good(delivery, delivery.promised_by, decision, cause, campaigns, wallet, usage, postings, settlement)
-    return settlement
+    vested = _vest(decision, totals, book)
+    totals.delivered_at = delivery.delivered_at
+    return Settlement(vested, _make_good(delivery, decision, campaigns, book))
 
 
-def _vest(
-    decision: Decision,
-    progress: Progress,
-    cause: Cause,
-    wallet: Wallet,
-    postings: list[Posting],
-    settlement: Settlement,
-) -> None:
-    gone = progress.reversed_value(decision.gross)
+def _vest(decision: Decision, totals: RunningTotals, book: Book) -> list[NewCredit]:
+    brought: list[NewCredit] = []
+    gone = totals.reversed_value(decision.gross)
     for earn in decision.earned:
         reversed_before = reversed_of(earn.shares, decision.gross, gone)
-        left = earn.amount - reversed_before
-        lot_no = 0
+        left, lot_no = earn.amount - reversed_before, 0
         if left:
-            expires_at = _after(cause.happened_at, earn.valid_days)
-            lot_no = open_lot(
-                wallet,
-                "vest",
-                pending_account(decision.customer_id),
-                left,
-                cause,
-                postings,
-                campaign_id=earn.campaign_id,
-                expires_at=expires_at,
-                reissue_days=earn.reissue_days,
-            ).lot_no
-            settlement.vested.append((earn.campaign_id, left, expires_at))
-        progress.vested.append(Vested(earn.campaign_id, lot_no, reversed_before))
+            expires_at = _after(book.cause.happened_at, earn.valid_days)
+            lot_no = open_lot(book, Kind.VEST, left, LotTerms(earn.campaign_id, expires_at, earn.reissue_days)).lot_no
+            brought.append(NewCredit(earn.campaign_id, left, expires_at))
+        totals.vested.append(VestedEarning(earn.campaign_id, lot_no, reversed_before))
+    return brought
 
 
-def _make_good(
-    delivery: DeliveryCompleted,
-    promised_by: datetime,
-    decision: Decision,
-    cause: Cause,
-    campaigns: CampaignSet,
-    wallet: Wallet,
-    usage: Usage,
-    postings: list[Posting],
-    settlement: Settlement,
-) -> None:
+def _make_good(delivery: DeliveryCompleted, decision: Decision, campaigns: CampaignSet, book: Book) -> list[NewCredit]:
+    brought: list[NewCredit] = []
+    if delivery.promised_by is None:
+        return brought
     for campaign in campaigns.making_good.get(decision.currency, ()):
-        late = delivery.delivered_at > promised_by + timedelta(minutes=campaign.grace_minutes)
-        if not late or not campaign.holds(delivery.delivered_at):
-            continue
-        amount = campaign.value_of(sum(decision.gross))
+        late = delivery.delivered_at > delivery.promised_by + timedelta(minutes=campaign.grace_minutes)
+        amount = campaign.value_of(sum(decision.gross)) if late and campaign.holds(delivery.delivered_at) else 0
         if amount == 0:
             continue
-        if not usage.affords(campaign, amount):
-            settlement.refused.append((campaign.id, "budget-exhausted"))
+        if not book.usage.affords(campaign, amount):
+            brought.append(NewCredit(campaign.id, 0, None, RefusalCode.BUDGET_EXHAUSTED))
             continue
-        usage.spend(campaign.id, amount)
         expires_at = _after(delivery.delivered_at, campaign.valid_days)
-        open_lot(
-            wallet,
-            "make_good",
-            campaign_account(campaign.id),
-            amount,
-            cause,
-            postings,
-            campaign_id=campaign.id,
-            expires_at=expires_at,
-            reissue_days=campaign.reissue_days,
-        )
-        settlement.made_good.append((campaign.id, amount, expires_at))
+        open_lot(book, Kind.MAKE_GOOD, amount, LotTerms(campaign.id, expires_at, campaign.reissue_days))
+        brought.append(NewCredit(campaign.id, amount, expires_at))
+    return brought
 
 
 def _after(moment: datetime, days: int | None) -> datetime | None:

@@ -10,9 +10,9 @@ from datetime import datetime
 from typing import Any
 
 from incentive_fleet.incentives.decision import Decision
-from incentive_fleet.incentives.delivery import Settlement
-from incentive_fleet.incentives.progress import Anomaly
-from incentive_fleet.incentives.reversal import Reversal
+from incentive_fleet.incentives.delivery import NewCredit, Settlement
+from incentive_fleet.incentives.reversal import CampaignAmount, Reversal
+from incentive_fleet.incentives.running_totals import Anomaly
 from incentive_fleet.incentives.wallet import Wallet
 
 Data = dict[str, Any]
@@ -47,40 +47,29 @@ def reversed_(reversal: Reversal, anomalies: list[Anomaly], wallet: Wallet) -> D
 
 def reissued(reversal: Reversal, settlement: Settlement, anomalies: list[Anomaly], wallet: Wallet) -> Data:
     """What a delivery reversed, vested and made good."""
-    made_good: list[Data] = [
-        {"campaign_id": campaign_id, "amount": amount, "expires_at": _text(expires_at), "refusal": None}
-        for campaign_id, amount, expires_at in settlement.made_good
-    ]
-    made_good += [
-        {"campaign_id": campaign_id, "amount": 0, "expires_at": None, "refusal": reason}
-        for campaign_id, reason in settlement.refused
-    ]
-    return (
-        _reversal(reversal, anomalies)
-        | {
-            "vested": [
-                {"campaign_id": campaign_id, "amount": amount, "expires_at": _text(expires_at)}
-                for campaign_id, amount, expires_at in settlement.vested
-            ],
-            "made_good": made_good,
-        }
-        | _standing(wallet)
-    )
+    made_good = [_new_credit(one) | {"refusal": one.refusal} for one in settlement.made_good]
+    brought = {"vested": [_new_credit(one) for one in settlement.vested], "made_good": made_good}
+    return _reversal(reversal, anomalies) | brought | _standing(wallet)
 
 
 def _reversal(reversal: Reversal, anomalies: list[Anomaly]) -> Data:
     return {
-        "coupons": [{"campaign_id": campaign_id, "amount": amount} for campaign_id, amount in reversal.coupons],
+        "coupons": _amounts(reversal.coupons),
         "credit_returned": reversal.credit_returned,
-        "earn_cancelled": [
-            {"campaign_id": campaign_id, "amount": amount} for campaign_id, amount in reversal.earn_cancelled
-        ],
+        "earn_cancelled": _amounts(reversal.earn_cancelled),
         "clawed_back": [
-            {"campaign_id": campaign_id, "amount": amount, "debt": debt}
-            for campaign_id, amount, debt in reversal.clawed_back
+            {"campaign_id": one.campaign_id, "amount": one.amount, "debt": one.debt} for one in reversal.clawed_back
         ],
         "anomalies": sorted({anomaly.reason for anomaly in anomalies}),
     }
+
+
+def _amounts(rows: list[CampaignAmount]) -> list[Data]:
+    return [{"campaign_id": one.campaign_id, "amount": one.amount} for one in rows]
+
+
+def _new_credit(one: NewCredit) -> Data:
+    return {"campaign_id": one.campaign_id, "amount": one.amount, "expires_at": _text(one.expires_at)}
 
 
 def _standing(wallet: Wallet) -> Data:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from incentive_fleet.events.models import OrderPlaced
+from incentive_fleet.events.models import Line, OrderPlaced
+from incentive_fleet.incentives.accounts import Kind
+from incentive_fleet.incentives.booking import Book
 from incentive_fleet.incentives.campaigns import Campaign, CampaignSet, Usage
+from incentive_fleet.incentives.credit import burn
 from incentive_fleet.incentives.decision import CouponShare, CreditShare, Decision, EarnShare, Refusal
 from incentive_fleet.incentives.money import share
-from incentive_fleet.incentives.posting import (
-    Cause,
-    Posting,
-    campaign_account,
-    order_account,
-    pending_account,
-    post,
-)
-from incentive_fleet.incentives.wallet import Wallet, burn
+from incentive_fleet.incentives.refusals import RefusalCode
 
 
 @dataclass(slots=True)
@@ -27,12 +23,25 @@ class Basket:
     gross: list[int]
     payable: list[int]
 
+    @classmethod
+    def of(cls, lines: Sequence[Line]) -> Basket:
+        """A basket to which nothing was applied yet."""
+        gross = [line.quantity * line.unit_price for line in lines]
+        return cls([line.category for line in lines], gross, gross)
+
     def eligible(self, campaign: Campaign) -> list[int]:
-        """The positions of the lines that the campaign covers."""
+        """The positions of the lines that the campaign covers; none where their gross misses its minimum."""
         only, never = campaign.categories, campaign.excluded_categories
-        if only:
-            return [line for line, category in enumerate(self.categories) if category in only and category not in never]
-        return [line for line, category in enumerate(self.categories) if category not in never]
+        lines = [
+            line
+            for line, category in enumerate(self.categories)
+            if category not in never and (not only or category in only)
+        ]
+        return lines if sum(self.gross[line] for line in lines) >= campaign.min_subtotal else []
+
+    def payable_of(self, lines: list[int]) -> int:
+        """What is still to pay for these lines."""
+        return sum(self.payable[line] for line in lines)
 
     def share(self, total: int, lines: list[int]) -> list[int]:
         """Share `total` over `lines` by payable, as a list over all lines."""
@@ -48,113 +57,98 @@ class Basket:
         self.payable = [payable - part for payable, part in zip(self.payable, shares, strict=True)]
 
 
+@dataclass(frozen=True, slots=True)
+class Discount:
+    """What a coupon would give: an amount in minor units, and the lines that it is shared over."""
+
+    campaign: Campaign
+    amount: int
+    lines: list[int]
+
+
 def normal_codes(codes: tuple[str, ...]) -> list[str]:
     """Coupon codes upper-cased, repeats dropped, in the order listed (SPEC 5)."""
     return list(dict.fromkeys(code.upper() for code in codes))
 
 
-def place(
-    order: OrderPlaced,
-    cause: Cause,
-    campaigns: CampaignSet,
-    wallet: Wallet,
-    usage: Usage,
-    postings: list[Posting],
-) -> Decision:
-    """Decide a placing; postings are appended, wallet and usage are the working copies that it changes."""
-    gross = [line.quantity * line.unit_price for line in order.lines]
-    basket = Basket([line.category for line in order.lines], gross, gross)
-    refusals: list[Refusal] = []
-    coupons = _apply_coupons(order, cause, campaigns, basket, usage, postings, refusals) if order.coupons else []
-    credit = _apply_credit(order, cause, basket, wallet, postings)
-    earned = _earn(order, cause, campaigns, basket, usage, postings, refusals)
+def place(order: OrderPlaced, campaigns: CampaignSet, book: Book) -> Decision:
+    """Decide a placing and book it."""
+    basket = Basket.of(order.lines)
+    coupons, refused = _apply_coupons(order, campaigns, basket, book) if order.coupons else ([], [])
+    credit = _apply_credit(order, basket, book)
+    earned, unaffordable = _earn(order, campaigns, basket, book)
     return Decision(
         customer_id=order.customer_id,
         currency=order.currency,
         line_ids=[line.line_id for line in order.lines],
         unit_prices=[line.unit_price for line in order.lines],
-        gross=gross,
+        gross=basket.gross,
         coupons=coupons,
         credit=credit,
         earned=earned,
-        refusals=refusals,
+        refusals=refused + unaffordable,
     )
 
 
 def _apply_coupons(
-    order: OrderPlaced,
-    cause: Cause,
-    campaigns: CampaignSet,
-    basket: Basket,
-    usage: Usage,
-    postings: list[Posting],
-    refusals: list[Refusal],
-) -> list[CouponShare]:
+    order: OrderPlaced, campaigns: CampaignSet, basket: Basket, book: Book
+) -> tuple[list[CouponShare], list[Refusal]]:
     accepted: list[CouponShare] = []
-    exclusive_taken = False
+    refused: list[Refusal] = []
+    taken: list[Campaign] = []
     for code in normal_codes(order.coupons):
         campaign = campaigns.by_code.get(code)
-        result = _judge_coupon(order, campaign, basket, usage, bool(accepted), exclusive_taken)
-        if isinstance(result, str) or campaign is None:
-            refusals.append(_refusal(code, campaign, str(result)))
+        found = _judge_coupon(order, campaign, taken, basket, book.usage)
+        if isinstance(found, RefusalCode):
+            refused.append(_refusal(code, campaign, found))
             continue
-        discount, lines = result
-        shares = basket.share(discount, lines)
-        basket.pay(shares)
-        usage.spend(campaign.id, discount)
-        usage.redeem(campaign.id, order.customer_id)
-        debit, credit = campaign_account(campaign.id), order_account(order.order_id)
-        postings.append(
-            post(cause, "coupon", debit, credit, discount, currency=order.currency, customer_id=order.customer_id)
-        )
-        accepted.append(CouponShare(campaign.id, campaign.version, code, discount, shares))
-        exclusive_taken = exclusive_taken or campaign.exclusive
-    return accepted
+        taken.append(found.campaign)
+        accepted.append(_accept(order, code, found, basket, book))
+    return accepted, refused
 
 
 def _judge_coupon(
-    order: OrderPlaced,
-    campaign: Campaign | None,
-    basket: Basket,
-    usage: Usage,
-    any_accepted: bool,
-    exclusive_taken: bool,
-) -> str | tuple[int, list[int]]:
-    """The discount and its lines, or the first reason that refuses the coupon."""
+    order: OrderPlaced, campaign: Campaign | None, taken: list[Campaign], basket: Basket, usage: Usage
+) -> Discount | RefusalCode:
+    """The discount, or the first reason that refuses the coupon; `taken` are the coupons accepted before it."""
     if campaign is None:
-        return "unknown-coupon"
+        return RefusalCode.UNKNOWN_COUPON
     if campaign.currency != order.currency:
-        return "wrong-currency"
+        return RefusalCode.WRONG_CURRENCY
     if not campaign.holds(order.placed_at):
-        return "not-active"
-    if any_accepted and (exclusive_taken or campaign.exclusive):
-        return "not-stackable"
+        return RefusalCode.NOT_ACTIVE
+    if taken and (campaign.exclusive or any(other.exclusive for other in taken)):
+        return RefusalCode.NOT_STACKABLE
     lines = basket.eligible(campaign)
-    if not lines or sum(basket.gross[line] for line in lines) < campaign.min_subtotal:
-        return "below-minimum"
-    payable = sum(basket.payable[line] for line in lines)
-    discount = min(campaign.value_of(payable), payable)
-    if discount == 0:
-        return "no-discount"
-    if campaign.per_customer is not None:
-        used = usage.live_by_customer.get((campaign.id, order.customer_id), 0)
-        if used >= campaign.per_customer:
-            return "customer-limit"
-    if campaign.total is not None and usage.live.get(campaign.id, 0) >= campaign.total:
-        return "total-limit"
-    if not usage.affords(campaign, discount):
-        return "budget-exhausted"
-    return discount, lines
+    if not lines:
+        return RefusalCode.BELOW_MINIMUM
+    payable = basket.payable_of(lines)
+    amount = min(campaign.value_of(payable), payable)
+    if amount == 0:
+        return RefusalCode.NO_DISCOUNT
+    if usage.at_customer_limit(campaign, order.customer_id):
+        return RefusalCode.CUSTOMER_LIMIT
+    if usage.at_total_limit(campaign):
+        return RefusalCode.TOTAL_LIMIT
+    if not usage.affords(campaign, amount):
+        return RefusalCode.BUDGET_EXHAUSTED
+    return Discount(campaign, amount, lines)
 
 
-def _apply_credit(
-    order: OrderPlaced, cause: Cause, basket: Basket, wallet: Wallet, postings: list[Posting]
-) -> CreditShare:
+def _accept(order: OrderPlaced, code: str, discount: Discount, basket: Basket, book: Book) -> CouponShare:
+    campaign, shares = discount.campaign, basket.share(discount.amount, discount.lines)
+    basket.pay(shares)
+    book.usage.redeem(campaign.id, order.customer_id)
+    book.book(Kind.COUPON, discount.amount, campaign_id=campaign.id)
+    return CouponShare(campaign.id, campaign.version, code, discount.amount, shares)
+
+
+def _apply_credit(order: OrderPlaced, basket: Basket, book: Book) -> CreditShare:
     if order.credit_requested == 0:
         return CreditShare()
     wanted = min(order.credit_requested, sum(basket.payable))
-    burned = burn(wallet, wanted, order.placed_at, cause, postings)
-    applied = sum(amount for _, amount in burned)
+    burned = burn(book, wanted, order.placed_at)
+    applied = sum(one.amount for one in burned)
     shares = share(applied, basket.payable) if applied else []
     if applied:
         basket.pay(shares)
@@ -162,45 +156,24 @@ def _apply_credit(
 
 
 def _earn(
-    order: OrderPlaced,
-    cause: Cause,
-    campaigns: CampaignSet,
-    basket: Basket,
-    usage: Usage,
-    postings: list[Posting],
-    refusals: list[Refusal],
-) -> list[EarnShare]:
+    order: OrderPlaced, campaigns: CampaignSet, basket: Basket, book: Book
+) -> tuple[list[EarnShare], list[Refusal]]:
     earned: list[EarnShare] = []
+    refused: list[Refusal] = []
     for campaign in campaigns.earning.get(order.currency, ()):
-        if not campaign.holds(order.placed_at):
-            continue
-        lines = basket.eligible(campaign)
-        if not lines or sum(basket.gross[line] for line in lines) < campaign.min_subtotal:
-            continue
-        payable = sum(basket.payable[line] for line in lines)
+        lines = basket.eligible(campaign) if campaign.holds(order.placed_at) else []
+        payable = basket.payable_of(lines)
         amount = campaign.value_of(payable) if payable else 0
         if amount == 0:
             continue
-        if not usage.affords(campaign, amount):
-            refusals.append(_refusal("", campaign, "budget-exhausted"))
+        if not book.usage.affords(campaign, amount):
+            refused.append(_refusal("", campaign, RefusalCode.BUDGET_EXHAUSTED))
             continue
-        usage.spend(campaign.id, amount)
-        debit, credit = campaign_account(campaign.id), pending_account(order.customer_id)
-        postings.append(
-            post(cause, "earn", debit, credit, amount, currency=order.currency, customer_id=order.customer_id)
-        )
-        earned.append(
-            EarnShare(
-                campaign.id,
-                campaign.version,
-                amount,
-                basket.share(amount, lines),
-                campaign.valid_days,
-                campaign.reissue_days,
-            )
-        )
-    return earned
+        book.book(Kind.EARN, amount, campaign_id=campaign.id)
+        shares, terms = basket.share(amount, lines), (campaign.valid_days, campaign.reissue_days)
+        earned.append(EarnShare(campaign.id, campaign.version, amount, shares, *terms))
+    return earned, refused
 
 
-def _refusal(code: str, campaign: Campaign | None, reason: str) -> Refusal:
+def _refusal(code: str, campaign: Campaign | None, reason: RefusalCode) -> Refusal:
     return Refusal(code, campaign.id if campaign else None, campaign.version if campaign else None, reason)

@@ -4,139 +4,118 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from incentive_fleet.incentives.campaigns import Usage
-from incentive_fleet.incentives.decision import Decision
-from incentive_fleet.incentives.posting import (
-    Cause,
-    Posting,
-    campaign_account,
-    order_account,
-    pending_account,
-    post,
-)
-from incentive_fleet.incentives.progress import Progress, reversed_of
-from incentive_fleet.incentives.wallet import Wallet, claw_back, give_back
+from incentive_fleet.incentives.accounts import Kind
+from incentive_fleet.incentives.booking import Book
+from incentive_fleet.incentives.credit import claw_back, give_back
+from incentive_fleet.incentives.decision import CouponShare, CreditShare, Decision, EarnShare
+from incentive_fleet.incentives.running_totals import RunningTotals, VestedEarning, reversed_of
+
+
+@dataclass(frozen=True, slots=True)
+class CampaignAmount:
+    """An amount that went back to its campaign, in minor units."""
+
+    campaign_id: str
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class Clawback:
+    """Vested credit taken back, in minor units: `amount` in all, of which `debt` the wallet could not cover."""
+
+    campaign_id: str
+    amount: int
+    debt: int
 
 
 @dataclass(slots=True)
 class Reversal:
-    """What one fact reversed, in minor units: (campaign_id, amount) rows, and the redemptions that it released."""
+    """What one fact reversed. `released` are the campaigns whose redemption on the order ended with it."""
 
-    coupons: list[tuple[str, int]] = field(default_factory=list)
+    coupons: list[CampaignAmount] = field(default_factory=list)
     released: list[str] = field(default_factory=list)
     credit_returned: int = 0
-    earn_cancelled: list[tuple[str, int]] = field(default_factory=list)
-    clawed_back: list[tuple[str, int, int]] = field(default_factory=list)  # (campaign_id, amount in all, of it debt)
+    earn_cancelled: list[CampaignAmount] = field(default_factory=list)
+    clawed_back: list[Clawback] = field(default_factory=list)
 
 
-def reverse(
-    decision: Decision,
-    progress: Progress,
-    before: list[int],
-    cause: Cause,
-    wallet: Wallet,
-    usage: Usage,
-    postings: list[Posting],
-) -> Reversal:
-    """Post the difference between what `before` (R of each line until now) reversed and what the progress now asks.
+@dataclass(frozen=True, slots=True)
+class Fall:
+    """What is reversed of each line: R before the fact and R after it, in minor units of gross value."""
+
+    gross: list[int]
+    before: list[int]
+    after: list[int]
+
+    def of(self, shares: list[int]) -> tuple[int, int]:
+        """How much of an incentive shared so had been reversed before, and is to be reversed in all."""
+        return reversed_of(shares, self.gross, self.before), reversed_of(shares, self.gross, self.after)
+
+
+def reverse(decision: Decision, totals: RunningTotals, before: list[int], book: Book) -> Reversal:
+    """Book the difference between what `before` (R of each line until now) reversed and what the totals ask for now.
 
     Coupons in the order they were applied, then credit, then earn by campaign id.
     """
-    reversal = Reversal()
-    gross, after = decision.gross, progress.reversed_value(decision.gross)
+    after = totals.reversed_value(decision.gross)
     if after == before:
-        return reversal
-    _reverse_coupons(decision, before, after, cause, usage, postings, reversal)
-    credit = decision.credit
-    if credit.applied:
-        done = reversed_of(credit.shares, gross, before)
-        reversal.credit_returned = reversed_of(credit.shares, gross, after) - done
-        if reversal.credit_returned:
-            give_back(wallet, credit.burned, done, reversal.credit_returned, cause, postings)
-    for position, earn in enumerate(decision.earned):
-        now = reversed_of(earn.shares, gross, after)
-        if progress.delivered_at is None:
-            _cancel(
-                decision, earn.campaign_id, now - reversed_of(earn.shares, gross, before), cause, postings, reversal
-            )
-        else:
-            _claw_back(progress, position, now, cause, wallet, postings, reversal)
-    for campaign_id, amount in reversal.earn_cancelled:
-        usage.spend(campaign_id, -amount)
-    for campaign_id, amount, _ in reversal.clawed_back:
-        usage.spend(campaign_id, -amount)
-    return reversal
+        return Reversal()
+    fall = Fall(decision.gross, before, after)
+    coupons, released = _reverse_coupons(decision.coupons, fall, book)
+    returned = _return_credit(decision.credit, fall, book)
+    if totals.delivered_at is None:
+        cancelled, clawed_back = _cancel_earnings(decision.earned, fall, book), []
+    else:
+        cancelled, clawed_back = [], _claw_back(decision.earned, totals.vested, fall, book)
+    return Reversal(coupons, released, returned, cancelled, clawed_back)
 
 
-def _reverse_coupons(
-    decision: Decision,
-    before: list[int],
-    after: list[int],
-    cause: Cause,
-    usage: Usage,
-    postings: list[Posting],
-    reversal: Reversal,
-) -> None:
-    assert cause.order_id is not None
-    for coupon in decision.coupons:
-        now = reversed_of(coupon.shares, decision.gross, after)
-        amount = now - reversed_of(coupon.shares, decision.gross, before)
-        if amount == 0:
+def _reverse_coupons(coupons: list[CouponShare], fall: Fall, book: Book) -> tuple[list[CampaignAmount], list[str]]:
+    """What falls of each coupon, and those that are released: something of them stood a moment ago, and nothing does now."""
+    fallen: list[CampaignAmount] = []
+    released: list[str] = []
+    for coupon in coupons:
+        done, now = fall.of(coupon.shares)
+        if now == done:
             continue
-        debit, credit = order_account(cause.order_id), campaign_account(coupon.campaign_id)
-        postings.append(
-            post(
-                cause,
-                "coupon_reversal",
-                debit,
-                credit,
-                amount,
-                currency=decision.currency,
-                customer_id=decision.customer_id,
-            )
-        )
-        usage.spend(coupon.campaign_id, -amount)
-        reversal.coupons.append((coupon.campaign_id, amount))
-        if now == coupon.discount:  # nothing of it stands, and something did a moment ago: released once
-            usage.redeem(coupon.campaign_id, decision.customer_id, -1)
-            reversal.released.append(coupon.campaign_id)
+        book.book(Kind.COUPON_REVERSAL, now - done, campaign_id=coupon.campaign_id)
+        fallen.append(CampaignAmount(coupon.campaign_id, now - done))
+        if now == coupon.discount:
+            book.usage.redeem(coupon.campaign_id, book.wallet.customer_id, -1)
+            released.append(coupon.campaign_id)
+    return fallen, released
 
 
-def _cancel(
-    decision: Decision, campaign_id: str, amount: int, cause: Cause, postings: list[Posting], reversal: Reversal
-) -> None:
-    if amount:
-        debit, credit = pending_account(decision.customer_id), campaign_account(campaign_id)
-        postings.append(
-            post(
-                cause,
-                "earn_cancel",
-                debit,
-                credit,
-                amount,
-                currency=decision.currency,
-                customer_id=decision.customer_id,
-            )
-        )
-        reversal.earn_cancelled.append((campaign_id, amount))
+def _return_credit(credit: CreditShare, fall: Fall, book: Book) -> int:
+    if not credit.applied:
+        return 0
+    done, now = fall.of(credit.shares)
+    if now > done:
+        give_back(book, credit.burned, done, now - done)
+    return now - done
 
 
-def _claw_back(
-    progress: Progress,
-    position: int,
-    reversed_now: int,
-    cause: Cause,
-    wallet: Wallet,
-    postings: list[Posting],
-    reversal: Reversal,
-) -> None:
+def _cancel_earnings(earned: list[EarnShare], fall: Fall, book: Book) -> list[CampaignAmount]:
+    cancelled: list[CampaignAmount] = []
+    for earn in earned:
+        done, now = fall.of(earn.shares)
+        if now > done:
+            book.book(Kind.EARN_CANCEL, now - done, campaign_id=earn.campaign_id)
+            cancelled.append(CampaignAmount(earn.campaign_id, now - done))
+    return cancelled
+
+
+def _claw_back(earned: list[EarnShare], vestings: list[VestedEarning], fall: Fall, book: Book) -> list[Clawback]:
     """SPEC 6: max(0, reversed since vesting - expired of the vested lot and its reissues) in all, never given back."""
-    vested = progress.vested[position]
-    if vested.lot_no == 0:
-        return  # all of it had been reversed before the delivery: nothing vested, nothing is left to fall
-    owed = reversed_now - vested.reversed_before - wallet.lots[vested.lot_no].expired
-    amount = owed - vested.clawed_back
-    if amount > 0:
-        vested.clawed_back += amount
-        debt = claw_back(wallet, vested.campaign_id, vested.lot_no, amount, cause, postings)
-        reversal.clawed_back.append((vested.campaign_id, amount, debt))
+    taken: list[Clawback] = []
+    for earn, vested in zip(earned, vestings, strict=True):
+        if vested.lot_no == 0:
+            continue  # all of it had been reversed before the delivery: nothing vested, nothing is left to fall
+        _, now = fall.of(earn.shares)
+        owed = now - vested.reversed_before - book.wallet.lots[vested.lot_no].expired
+        amount = owed - vested.clawed_back
+        if amount > 0:
+            vested.clawed_back += amount
+            debt = claw_back(book, vested.campaign_id, vested.lot_no, amount)
+            taken.append(Clawback(vested.campaign_id, amount, debt))
+    return taken

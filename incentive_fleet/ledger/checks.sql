@@ -127,8 +127,8 @@ SELECT order_id, coalesce(decided.applied, 0) AS applied, coalesce(undone.revers
        coalesce(standing.balance, 0) AS by_balance
 FROM (
     SELECT order_id,
-           coalesce((SELECT sum((coupon ->> 3)::bigint) FROM json_array_elements(decision -> 'coupons') AS coupon), 0)
-           + coalesce((decision -> 'credit' ->> 1)::bigint, 0) AS applied
+           coalesce((SELECT sum((coupon ->> 'discount')::bigint) FROM json_array_elements(decision -> 'coupons') AS coupon), 0)
+           + coalesce((decision -> 'credit' ->> 'applied')::bigint, 0) AS applied
     FROM decisions
 ) AS decided
 FULL JOIN (
@@ -145,13 +145,13 @@ WHERE coalesce(decided.applied, 0) - coalesce(undone.reversed, 0) <> coalesce(st
 -- Each coupon, each burned lot and each earning of a decision is one transfer of that amount, and there are no others.
 SELECT order_id, kind, of, decided.amount AS decided, booked.amount AS booked
 FROM (
-    SELECT order_id, 'coupon' AS kind, 'campaign:' || (coupon ->> 0) AS of, (coupon ->> 3)::bigint AS amount
+    SELECT order_id, 'coupon' AS kind, 'campaign:' || (coupon ->> 'campaign_id') AS of, (coupon ->> 'discount')::bigint AS amount
     FROM decisions, json_array_elements(decision -> 'coupons') AS coupon
     UNION ALL
-    SELECT order_id, 'credit', 'lot ' || (burned ->> 0), (burned ->> 1)::bigint
-    FROM decisions, json_array_elements(decision -> 'credit' -> 4) AS burned
+    SELECT order_id, 'credit', 'lot ' || (burned ->> 'lot_no'), (burned ->> 'amount')::bigint
+    FROM decisions, json_array_elements(decision -> 'credit' -> 'burned') AS burned
     UNION ALL
-    SELECT order_id, 'earn', 'campaign:' || (earned ->> 0), (earned ->> 2)::bigint
+    SELECT order_id, 'earn', 'campaign:' || (earned ->> 'campaign_id'), (earned ->> 'amount')::bigint
     FROM decisions, json_array_elements(decision -> 'earned') AS earned
 ) AS decided
 FULL JOIN (
@@ -164,16 +164,16 @@ WHERE decided.amount IS DISTINCT FROM booked.amount;
 -- The shares of a coupon, of credit or of an earning over the order's lines sum to its whole.
 SELECT order_id, part.of, part.amount, part.shared
 FROM decisions, LATERAL (
-    SELECT 'coupon ' || (coupon ->> 2) AS of, (coupon ->> 3)::bigint AS amount,
-           (SELECT sum(share::bigint) FROM json_array_elements_text(coupon -> 4) AS share) AS shared
+    SELECT 'coupon ' || (coupon ->> 'code') AS of, (coupon ->> 'discount')::bigint AS amount,
+           (SELECT sum(share::bigint) FROM json_array_elements_text(coupon -> 'shares') AS share) AS shared
     FROM json_array_elements(decision -> 'coupons') AS coupon
     UNION ALL
-    SELECT 'credit', (decision -> 'credit' ->> 1)::bigint,
-           coalesce((SELECT sum(share::bigint) FROM json_array_elements_text(decision -> 'credit' -> 3) AS share), 0)
+    SELECT 'credit', (decision -> 'credit' ->> 'applied')::bigint,
+           coalesce((SELECT sum(share::bigint) FROM json_array_elements_text(decision -> 'credit' -> 'shares') AS share), 0)
     WHERE decision -> 'credit' IS NOT NULL
     UNION ALL
-    SELECT 'earned ' || (earned ->> 0), (earned ->> 2)::bigint,
-           (SELECT sum(share::bigint) FROM json_array_elements_text(earned -> 3) AS share)
+    SELECT 'earned ' || (earned ->> 'campaign_id'), (earned ->> 'amount')::bigint,
+           (SELECT sum(share::bigint) FROM json_array_elements_text(earned -> 'shares') AS share)
     FROM json_array_elements(decision -> 'earned') AS earned
 ) AS part
 WHERE part.amount IS DISTINCT FROM part.shared;
@@ -181,46 +181,47 @@ WHERE part.amount IS DISTINCT FROM part.shared;
 -- check: reversals
 -- What was reversed, cancelled, vested and clawed back of each incentive is what the order's running totals ask for.
 WITH progressed AS (
-    SELECT order_id, decision, progress FROM orders JOIN decisions USING (order_id) WHERE progress IS NOT NULL
-), undone AS (  -- most orders are delivered and keep everything: all their totals are 0, and nothing is to be worked out
-    SELECT order_id, decision, progress FROM progressed
-    WHERE progress::text !~ '^\[\[[0,]*\],\[[0,]*\],\[[0,]*\],false,'
+    SELECT order_id, decision, totals FROM orders JOIN decisions USING (order_id) WHERE totals IS NOT NULL
+), undone AS (  -- most orders are delivered and keep everything: their totals name no line, and nothing is to be worked out
+    SELECT order_id, decision, totals FROM progressed
+    WHERE coalesce(totals -> 'undelivered', totals -> 'refunded_undelivered', totals -> 'returned',
+                   totals -> 'fully_refunded') IS NOT NULL
 ), lines AS (
     SELECT order_id, line.no, line.gross::numeric AS gross,
-           CASE WHEN (progress ->> 3)::boolean THEN line.gross::numeric
-                ELSE least(line.gross::numeric,
-                           greatest(line.undelivered::numeric, line.refunded::numeric) + line.returned::numeric)
+           CASE WHEN coalesce((totals ->> 'fully_refunded')::boolean, false) THEN line.gross::numeric
+                ELSE least(line.gross::numeric, greatest(coalesce(line.undelivered::numeric, 0),
+                           coalesce(line.refunded::numeric, 0)) + coalesce(line.returned::numeric, 0))
            END AS gone
     FROM undone, LATERAL ROWS FROM (
-        json_array_elements_text(decision -> 'gross'), json_array_elements_text(progress -> 0),
-        json_array_elements_text(progress -> 1), json_array_elements_text(progress -> 2)
+        json_array_elements_text(decision -> 'gross'), json_array_elements_text(totals -> 'undelivered'),
+        json_array_elements_text(totals -> 'refunded_undelivered'), json_array_elements_text(totals -> 'returned')
     ) WITH ORDINALITY AS line (gross, undelivered, refunded, returned, no)
 ), shares AS (
-    SELECT order_id, 'coupon_reversal' AS kind, 'campaign:' || (coupon ->> 0) AS of, share.no, share.amount::bigint AS amount
+    SELECT order_id, 'coupon_reversal' AS kind, 'campaign:' || (coupon ->> 'campaign_id') AS of, share.no, share.amount::bigint AS amount
     FROM undone, json_array_elements(decision -> 'coupons') AS coupon,
-         json_array_elements_text(coupon -> 4) WITH ORDINALITY AS share (amount, no)
+         json_array_elements_text(coupon -> 'shares') WITH ORDINALITY AS share (amount, no)
     UNION ALL
     SELECT order_id, 'credit_return', '', share.no, share.amount::bigint
-    FROM undone, json_array_elements_text(decision -> 'credit' -> 3) WITH ORDINALITY AS share (amount, no)
+    FROM undone, json_array_elements_text(decision -> 'credit' -> 'shares') WITH ORDINALITY AS share (amount, no)
     UNION ALL
-    SELECT order_id, 'earn_cancel', 'campaign:' || (earned ->> 0), share.no, share.amount::bigint
+    SELECT order_id, 'earn_cancel', 'campaign:' || (earned ->> 'campaign_id'), share.no, share.amount::bigint
     FROM undone, json_array_elements(decision -> 'earned') AS earned,
-         json_array_elements_text(earned -> 3) WITH ORDINALITY AS share (amount, no)
-    WHERE progress ->> 4 IS NULL  -- once delivered, the totals themselves say how much was cancelled
+         json_array_elements_text(earned -> 'shares') WITH ORDINALITY AS share (amount, no)
+    WHERE totals ->> 'delivered_at' IS NULL  -- once delivered, the totals themselves say how much was cancelled
 ), asked AS (
     SELECT order_id, kind, of,
            sum(CASE WHEN gone = gross THEN amount ELSE div(2 * amount::numeric * gone + gross, 2 * gross) END) AS amount
     FROM shares JOIN lines USING (order_id, no) WHERE gone > 0 AND amount > 0 GROUP BY order_id, kind, of
     UNION ALL
-    SELECT order_id, 'earn_cancel', 'campaign:' || (vested ->> 0), (vested ->> 2)::numeric
-    FROM progressed, json_array_elements(progress -> 5) AS vested
+    SELECT order_id, 'earn_cancel', 'campaign:' || (vested ->> 'campaign_id'), (vested ->> 'reversed_before')::numeric
+    FROM progressed, json_array_elements(totals -> 'vested') AS vested
     UNION ALL
-    SELECT order_id, 'clawback', 'campaign:' || (vested ->> 0), (vested ->> 3)::numeric
-    FROM progressed, json_array_elements(progress -> 5) AS vested
+    SELECT order_id, 'clawback', 'campaign:' || (vested ->> 'campaign_id'), (vested ->> 'clawed_back')::numeric
+    FROM progressed, json_array_elements(totals -> 'vested') AS vested
     UNION ALL
-    SELECT order_id, 'vest', 'lot ' || (vested ->> 1), (earned ->> 2)::numeric - (vested ->> 2)::numeric
-    FROM progressed, json_array_elements(progress -> 5) AS vested, json_array_elements(decision -> 'earned') AS earned
-    WHERE vested ->> 0 = earned ->> 0 AND (vested ->> 1)::int <> 0
+    SELECT order_id, 'vest', 'lot ' || (vested ->> 'lot_no'), (earned ->> 'amount')::numeric - (vested ->> 'reversed_before')::numeric
+    FROM progressed, json_array_elements(totals -> 'vested') AS vested, json_array_elements(decision -> 'earned') AS earned
+    WHERE vested ->> 'campaign_id' = earned ->> 'campaign_id' AND (vested ->> 'lot_no')::int <> 0
 ), booked AS (
     SELECT order_id, replace(kind, 'clawback_debt', 'clawback') AS kind,
            CASE kind WHEN 'credit_return' THEN '' WHEN 'vest' THEN 'lot ' || lot_no ELSE credit_account END AS of,
@@ -291,10 +292,10 @@ WHERE digest <> sha256(convert_to(
 -- check: outcomes
 -- The outcomes of an order are numbered 1, 2, 3 without a gap, one a fact.
 SELECT order_id, count(*) AS outcomes, min(outbox.sequence) AS first, max(outbox.sequence) AS last,
-       count(DISTINCT fact) AS facts, max((orders.progress ->> 6)::int) AS counted
+       count(DISTINCT fact) AS facts, max((orders.totals ->> 'outcomes')::int) AS counted
 FROM outbox LEFT JOIN orders USING (order_id) GROUP BY order_id
 HAVING min(outbox.sequence) <> 1 OR max(outbox.sequence) <> count(*) OR count(DISTINCT outbox.sequence) <> count(*)
-    OR count(DISTINCT fact) <> count(*) OR coalesce(max((orders.progress ->> 6)::int), 1) <> count(*);
+    OR count(DISTINCT fact) <> count(*) OR coalesce(max((orders.totals ->> 'outcomes')::int), 1) <> count(*);
 
 -- check: unpublished-marks
 -- Whatever is marked as still to be published is there.
@@ -326,14 +327,17 @@ GROUP BY publication_id HAVING sum(upper(ids) - lower(ids)) <> outcomes;
 -- A line is listed as exceeded exactly when more of it is claimed back than it was worth, and with how much.
 SELECT order_id, subject, asked.claimed, noted.claimed AS noted
 FROM (
-    SELECT order_id, line_id AS subject, gross::numeric AS gross,
-           greatest(undelivered::numeric, refunded::numeric) + returned::numeric AS claimed
+    SELECT order_id, line_id AS subject, claimed
     FROM orders JOIN decisions USING (order_id), LATERAL ROWS FROM (
         json_array_elements_text(decision -> 'line_ids'), json_array_elements_text(decision -> 'gross'),
-        json_array_elements_text(progress -> 0), json_array_elements_text(progress -> 1), json_array_elements_text(progress -> 2)
-    ) AS line (line_id, gross, undelivered, refunded, returned)
-    WHERE progress IS NOT NULL AND progress::text !~ '^\[\[[0,]*\],\[[0,]*\],\[[0,]*\],'
-      AND greatest(undelivered::numeric, refunded::numeric) + returned::numeric > gross::numeric
+        json_array_elements_text(totals -> 'undelivered'), json_array_elements_text(totals -> 'refunded_undelivered'),
+        json_array_elements_text(totals -> 'returned')
+    ) AS line (line_id, gross, undelivered, refunded, returned), LATERAL (
+        SELECT greatest(coalesce(undelivered::numeric, 0), coalesce(refunded::numeric, 0))
+               + coalesce(returned::numeric, 0) AS claimed
+    ) AS facts
+    WHERE coalesce(totals -> 'undelivered', totals -> 'refunded_undelivered', totals -> 'returned') IS NOT NULL
+      AND claimed > gross::numeric
 ) AS asked
 FULL JOIN (SELECT order_id, subject, claimed FROM anomalies WHERE reason = 'exceeds-gross') AS noted USING (order_id, subject)
 WHERE least(asked.claimed, 9223372036854775807) IS DISTINCT FROM noted.claimed;
@@ -351,12 +355,12 @@ WHERE resolved_at IS NOT NULL AND NOT EXISTS (
 -- The version of the terms that a decision names is kept.
 SELECT order_id, used.campaign_id, used.version
 FROM decisions, LATERAL (
-    SELECT coupon ->> 0 AS campaign_id, (coupon ->> 1)::int AS version FROM json_array_elements(decision -> 'coupons') AS coupon
+    SELECT coupon ->> 'campaign_id' AS campaign_id, (coupon ->> 'version')::int AS version FROM json_array_elements(decision -> 'coupons') AS coupon
     UNION ALL
-    SELECT earned ->> 0, (earned ->> 1)::int FROM json_array_elements(decision -> 'earned') AS earned
+    SELECT earned ->> 'campaign_id', (earned ->> 'version')::int FROM json_array_elements(decision -> 'earned') AS earned
     UNION ALL
-    SELECT refusal ->> 1, (refusal ->> 2)::int FROM json_array_elements(decision -> 'refusals') AS refusal
-    WHERE refusal ->> 1 IS NOT NULL
+    SELECT refusal ->> 'campaign_id', (refusal ->> 'version')::int FROM json_array_elements(decision -> 'refusals') AS refusal
+    WHERE refusal ->> 'campaign_id' IS NOT NULL
 ) AS used
 WHERE NOT EXISTS (
     SELECT FROM campaign_versions AS kept WHERE kept.campaign_id = used.campaign_id AND kept.version = used.version

@@ -1,40 +1,66 @@
 """A batch's values as single texts, columns for statements and rows for COPY: psycopg's own way is a function call a value.
 
-No text of ours holds a control character (SPEC 2), so the unit separator cannot be part of a value; one that is there all
-the same is refused before it could shift a column.
+A row is a NamedTuple whose fields are named as the table's columns, so no value can stand in another's place. No text of
+ours holds a control character (SPEC 2), so the separators cannot be part of a value; one that is there all the same is
+refused before it could shift a column.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from types import NoneType
+from typing import Annotated, Any, Final, NamedTuple, get_args, get_origin, get_type_hints
 
-SEPARATOR = "\x1f"
+SEPARATOR: Final = "\x1f"
+NULL: Final = "\x1e"
+
+Int = Annotated[int, "int"]  # where the column is no bigint
+Json = Annotated[str, "json"]
+Bytea = Annotated[str, "bytea"]  # written as \x and hexadecimal digits
+
+_SQL_TYPES: Final[dict[object, str]] = {str: "text", int: "bigint", datetime: "timestamptz"}
 
 
 def unpacked(type_: str = "text") -> str:
     """The SQL expression that turns a packed parameter back into an array of `type_`."""
-    array = "string_to_array(%s, E'\\x1f')"
-    return array if type_ == "text" else f"{array}::{type_}[]"
+    return f"string_to_array(%s, E'\\x1f', E'\\x1e')::{type_}[]"
+
+
+def unpacked_rows(row: type[NamedTuple]) -> str:
+    """The SQL of a table `k` with the row's columns, to stand after FROM or USING; `packed_rows` gives its parameters."""
+    types = sql_types(row)
+    return f"unnest({', '.join(map(unpacked, types.values()))}) AS k ({', '.join(types)})"
+
+
+def sql_types(row: type[NamedTuple]) -> dict[str, str]:
+    """The columns of a row and their SQL types, in the row's order."""
+    return {name: _sql_type(hint) for name, hint in get_type_hints(row, include_extras=True).items()}
+
+
+def _sql_type(hint: object) -> str:
+    known = [one for one in get_args(hint) if one is not NoneType] if NoneType in get_args(hint) else [hint]
+    if get_origin(known[0]) is Annotated:
+        return str(get_args(known[0])[1])
+    return _SQL_TYPES[known[0]]
 
 
 def packed(values: Sequence[object]) -> str:
     """One parameter for `unpacked`. Raises ValueError when a value holds the separator."""
-    text = SEPARATOR.join(map(str, values))
+    text = SEPARATOR.join(map(_text, values))
     if values and text.count(SEPARATOR) != len(values) - 1:
         raise ValueError(f"a value holds the control character U+001F: {text[:200]!r}")
     return text
 
 
-def packed_columns(rows: Iterable[Sequence[object]], width: int) -> list[str]:
-    """Rows as one packed parameter a column; `width` of them also when there are no rows."""
-    columns: list[Sequence[object]] = list(zip(*rows, strict=True))
-    if columns and len(columns) != width:
-        raise ValueError(f"{len(columns)} values in a row of {width}: {columns!r:.200}")
-    return [packed(column) for column in columns] if columns else [""] * width
+def packed_rows(rows: Iterable[Sequence[object]]) -> list[str]:
+    """At least one row, as one packed parameter a column."""
+    return [packed(column) for column in zip(*rows, strict=True)]
 
 
-NULL = "\x1e"  # in rows
+def _text(value: object) -> str:
+    return NULL if value is None else str(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,27 +75,23 @@ class Table:
     width: int
 
     @classmethod
-    def of(cls, name: str, columns: str) -> Table:
-        """`columns` as in CREATE TABLE: names with their types."""
-        pairs = [column.split() for column in columns.split(",")]
-        names = ", ".join(column for column, _ in pairs)
-        values = ", ".join(f"string_to_array(%s, E'\\x1f', E'\\x1e')::{type_}[]" for _, type_ in pairs)
+    def of(cls, name: str, row: type[NamedTuple]) -> Table:
+        """The table whose columns the row's fields are named after; others have defaults."""
+        names = ", ".join(sql_types(row))
         return cls(
             copy=f"COPY {name} ({names}) FROM STDIN (NULL E'\\x1e')",
-            insert=f"INSERT INTO {name} ({names}) SELECT * FROM unnest({values})",
-            width=len(pairs),
+            insert=f"INSERT INTO {name} ({names}) SELECT * FROM {unpacked_rows(row)}",
+            width=len(sql_types(row)),
         )
 
-    def copied(self, rows: Sequence[str]) -> str:
+    def copied(self, rows: Sequence[tuple[Any, ...]]) -> str:
         """What COPY reads: the rows, each its values as text with tabs between them and NULL for None.
 
         Raises ValueError when a value holds a tab or the end of a line, which would shift what follows.
         """
-        text = "\n".join(rows)
+        text = "\n".join(
+            ["\t".join([v if v.__class__ is str else NULL if v is None else str(v) for v in row]) for row in rows]
+        )
         if text.count("\t") != len(rows) * (self.width - 1) or text.count("\n") != len(rows) - 1 or "\r" in text:
             raise ValueError(f"a value holds a tab or the end of a line: {text[:200]!r}")
         return text.replace("\\", "\\\\") + "\n"
-
-    def inserted(self, rows: Sequence[str]) -> list[str]:
-        """The parameters of the INSERT for the same rows. Raises ValueError for a tab in a value."""
-        return packed_columns([row.split("\t") for row in rows], self.width)

@@ -1,128 +1,126 @@
-"""The effect of one new fact on the working set: which rules apply, and what is to be written. No I/O here."""
+"""The effect of one new event on the working set: the rules of its type, and what is to be written. No I/O here."""
 
 from __future__ import annotations
 
+from typing import assert_never
+
 from pydantic_core import to_json
 
+from incentive_fleet.events.codec import Event
 from incentive_fleet.events.models import DeliveryCompleted, OrderPlaced, OrderRefunded
 from incentive_fleet.events.outcomes import OUTCOME_SOURCE, outcome_id
-from incentive_fleet.incentives import outcomes
+from incentive_fleet.incentives import effects
+from incentive_fleet.incentives.booking import Book, Cause
 from incentive_fleet.incentives.campaigns import CampaignSet
-from incentive_fleet.incentives.delivery import settle
-from incentive_fleet.incentives.placing import place
-from incentive_fleet.incentives.posting import Cause
-from incentive_fleet.incentives.progress import Anomaly, Progress, note_delivery, note_refund
-from incentive_fleet.incentives.reversal import reverse
-from incentive_fleet.ledger.working_set import Fact, Order, OutcomeRow, WorkingSet
-
-APPLIED, REVERSED, REISSUED = "incentives-applied.v1", "incentives-reversed.v1", "incentives-reissued.v1"
+from incentive_fleet.incentives.decision import Decision
+from incentive_fleet.incentives.effects import Effect
+from incentive_fleet.incentives.running_totals import RunningTotals
+from incentive_fleet.ledger.rows import FactRow, OutcomeRow, RedemptionRow, ReleaseRow
+from incentive_fleet.ledger.working_set import Order, WorkingSet
 
 
-def take_effect(working: WorkingSet, campaigns: CampaignSet, fact: Fact) -> bool:
-    """Apply a fact that is new; returns False when it has to wait for its order's placing."""
-    order_id = fact.data.order_id
-    order = working.orders[order_id]
-    if isinstance(fact.data, OrderPlaced):
-        _place(working, campaigns, order, fact, fact.data)
-        if order.waiting:
-            _take_in(working, campaigns, order, order_id)
-        return True
-    if order.decision is None:
-        order.waiting.append(fact)
-        working.writes.waiting.add((order_id, fact.fact))
-        return False
-    _undo(working, campaigns, order, fact)
-    return True
+def take_effect(working: WorkingSet, campaigns: CampaignSet, event: Event) -> bool:
+    """Apply an event that is new; returns False when it has to wait for its order's placing."""
+    order = working.orders[event.order_id]
+    working.writes.facts.append(FactRow.of(event))
+    match event.data:
+        case OrderPlaced() as placing:
+            _place(working, campaigns, order, event, placing)
+            return True
+        case OrderRefunded() | DeliveryCompleted() as later:
+            if order.decision is None:
+                order.waiting.append(event)
+                working.writes.waits(event)
+                return False
+            _follow(working, campaigns, order.decision, event, later)
+            return True
+        case _:
+            assert_never(event.data)
 
 
-def _take_in(working: WorkingSet, campaigns: CampaignSet, order: Order, order_id: str) -> None:
-    """What waited for the placing takes effect after it."""
-    early, order.waiting = sorted(order.waiting, key=_waiting_order), []
-    for waited in early:
-        _undo(working, campaigns, order, waited)
-        key = (order_id, waited.fact)
-        if key in working.writes.waiting:
-            working.writes.waiting.discard(key)
-        else:
-            working.writes.waited.add(key)
+def _place(working: WorkingSet, campaigns: CampaignSet, order: Order, event: Event, placing: OrderPlaced) -> None:
+    """The placing, and after it what waited for it."""
+    book = _book(working, event, (placing.customer_id, placing.currency))
+    decision, effect = effects.of_placing(placing, campaigns, book)
+    order.decision = working.writes.decisions[event.order_id] = decision
+    _record(working, event, decision, effect, sequence=1)
+    waited, order.waiting = sorted(order.waiting, key=_waiting_order), []
+    for early in waited:
+        assert not isinstance(early.data, OrderPlaced), "a placing never waits"
+        _follow(working, campaigns, decision, early, early.data)
+        working.writes.waits_no_longer(early)
 
 
-def _waiting_order(fact: Fact) -> tuple[object, bool, str]:
+def _waiting_order(event: Event) -> tuple[object, bool, str]:
     """SPEC 2: by event time, ties with the delivery first, then by refund_id."""
-    return (fact.happened_at, isinstance(fact.data, OrderRefunded), fact.fact)
+    return (event.happened_at, isinstance(event.data, OrderRefunded), event.fact)
 
 
-def _place(working: WorkingSet, campaigns: CampaignSet, order: Order, fact: Fact, data: OrderPlaced) -> None:
-    writes = working.writes
-    wallet = working.wallets[(data.customer_id, data.currency)]
-    cause = Cause(fact.fact, fact.happened_at, data.order_id)
-    decision = place(data, cause, campaigns, wallet, working.usage, writes.postings)
-    order.decision = decision
-    writes.decisions[data.order_id] = decision
-    for coupon in decision.coupons:
-        writes.redemptions.append(
-            (coupon.campaign_id, data.customer_id, data.order_id, coupon.discount, fact.happened_at)
-        )
-    _publish(working, order, fact, APPLIED, 1, outcomes.applied(decision, wallet))
+def _follow(
+    working: WorkingSet,
+    campaigns: CampaignSet,
+    decision: Decision,
+    event: Event,
+    data: OrderRefunded | DeliveryCompleted,
+) -> None:
+    """A fact of a placed order."""
+    totals = _totals(working.orders[event.order_id], decision)
+    book = _book(working, event, (decision.customer_id, decision.currency))
+    match data:
+        case OrderRefunded():
+            effect = effects.of_refund(data, decision, totals, book)
+        case DeliveryCompleted():
+            effect = effects.of_delivery(data, decision, totals, campaigns, book)
+        case _:
+            assert_never(data)
+    totals.outcomes += 1
+    _record(working, event, decision, effect, sequence=totals.outcomes)
 
 
-def _undo(working: WorkingSet, campaigns: CampaignSet, order: Order, fact: Fact) -> None:
-    """A refund or a delivery of a placed order: reverse, and for a delivery settle."""
-    decision, writes = order.decision, working.writes
-    assert decision is not None
-    if order.progress is None:
-        order.progress = Progress.fresh(len(decision.line_ids))
-        order.progress.outcomes = 1  # the placing's
-    progress = order.progress
+def _totals(order: Order, decision: Decision) -> RunningTotals:
+    if order.totals is None:
+        order.totals = RunningTotals.fresh(len(decision.line_ids))
     order.changed = True
-    wallet = working.wallets[(decision.customer_id, decision.currency)]
-    order_id = fact.data.order_id
-    cause = Cause(fact.fact, fact.happened_at, order_id)
-    before = progress.reversed_value(decision.gross)
-    anomalies: list[Anomaly]
-    if isinstance(fact.data, DeliveryCompleted):
-        anomalies = note_delivery(progress, decision, fact.data)
-    else:
-        assert isinstance(fact.data, OrderRefunded)
-        anomalies = note_refund(progress, decision, fact.data, fact.fact)
-    reversal = reverse(decision, progress, before, cause, wallet, working.usage, writes.postings)
-    progress.outcomes += 1
-    if isinstance(fact.data, DeliveryCompleted):
-        settlement = settle(fact.data, decision, progress, cause, campaigns, wallet, working.usage, writes.postings)
-        data = outcomes.reissued(reversal, settlement, anomalies, wallet)
-        _publish(working, order, fact, REISSUED, progress.outcomes, data)
-    else:
-        data = outcomes.reversed_(reversal, anomalies, wallet)
-        _publish(working, order, fact, REVERSED, progress.outcomes, data)
-    for campaign_id in reversal.released:
-        writes.released.append((campaign_id, decision.customer_id, order_id, fact.happened_at))
-    for anomaly in anomalies:
+    return order.totals
+
+
+def _book(working: WorkingSet, event: Event, wallet: tuple[str, str]) -> Book:
+    cause = Cause(event.fact, event.happened_at, event.order_id)
+    return Book(cause, working.wallets[wallet], working.usage, working.writes.postings)
+
+
+def _record(working: WorkingSet, event: Event, decision: Decision, effect: Effect, *, sequence: int) -> None:
+    writes, order_id, customer_id, moment = working.writes, event.order_id, decision.customer_id, event.happened_at
+    for coupon in effect.redeemed:
+        writes.redemptions.append(RedemptionRow(coupon.campaign_id, customer_id, order_id, coupon.discount, moment))
+    for campaign_id in effect.released:
+        writes.released.append(ReleaseRow(campaign_id, customer_id, order_id, moment))
+    for anomaly in effect.anomalies:
         writes.anomalies.add((order_id, anomaly.reason, anomaly.subject))
+    body = _cloud_event(event, decision, effect, sequence)
+    writes.outcomes.append(OutcomeRow(order_id, event.fact, sequence, effect.outcome, to_json(body).decode()))
 
 
-def _publish(working: WorkingSet, order: Order, fact: Fact, kind: str, sequence: int, data: outcomes.Data) -> None:
-    """Put the outcome into the outbox. Its id is derived from its cause, so that receivers can drop repeats (SPEC 10)."""
-    decision = order.decision
-    assert decision is not None
-    order_id = fact.data.order_id
-    refund_id = fact.data.refund_id if isinstance(fact.data, OrderRefunded) else ""
-    event = {
+def _cloud_event(event: Event, decision: Decision, effect: Effect, sequence: int) -> dict[str, object]:
+    """The outcome as it is published. Its id is derived from its cause, so that receivers can drop repeats (SPEC 10)."""
+    refund_id = event.data.refund_id if isinstance(event.data, OrderRefunded) else ""
+    document: dict[str, object] = {
         "specversion": "1.0",
-        "id": outcome_id(kind, order_id, refund_id),
+        "id": outcome_id(effect.outcome, event.order_id, refund_id),
         "source": OUTCOME_SOURCE,
-        "type": kind,
-        "time": fact.happened_at.isoformat().replace("+00:00", "Z"),
-        "subject": order_id,
+        "type": effect.outcome,
+        "time": event.happened_at.isoformat().replace("+00:00", "Z"),
+        "subject": event.order_id,
         "datacontenttype": "application/json",
         "data": {
-            "order_id": order_id,
+            "order_id": event.order_id,
             "customer_id": decision.customer_id,
             "currency": decision.currency,
             "sequence": sequence,
-            "cause": {"source": fact.source, "id": fact.event_id, "type": fact.type},
+            "cause": {"source": event.source, "id": event.id, "type": event.type},
         }
-        | data,
+        | effect.data,
     }
-    if fact.traceparent is not None:
-        event["traceparent"] = fact.traceparent
-    working.writes.outcomes.append(OutcomeRow(order_id, fact.fact, sequence, kind, to_json(event).decode()))
+    if event.traceparent is not None:
+        document["traceparent"] = event.traceparent
+    return document

@@ -9,9 +9,10 @@ from typing import Any
 
 from psycopg import Connection
 
-from incentive_fleet.incentives.posting import Posting
-from incentive_fleet.incentives.wallet import Wallet, expire
-from incentive_fleet.ledger.columns import packed_columns
+from incentive_fleet.incentives.booking import Book, Cause, Posting
+from incentive_fleet.incentives.credit import expire
+from incentive_fleet.incentives.wallet import Wallet
+from incentive_fleet.ledger.columns import packed_rows
 from incentive_fleet.ledger.connection import mapped_errors, retry_contention
 from incentive_fleet.ledger.locking import READ_LOTS, WalletNeeds, add_lots, lock_terms, lock_wallets
 from incentive_fleet.ledger.session import Session
@@ -64,10 +65,10 @@ def _sweep(session: Session, keys: list[WalletKey], due: datetime) -> list[Posti
     postings: list[Posting] = []
     with connection.transaction():
         session.terms = lock_terms(connection, session.terms)
-        wallets, _ = lock_wallets(connection, WalletNeeds(sorted(keys), sorted(keys), []), (), ())
+        wallets, usage = lock_wallets(connection, WalletNeeds(sorted(keys), sorted(keys), []), (), ())
         _add_roots(connection, wallets)
         for key in sorted(wallets):
-            expire(wallets[key], due, postings)
+            expire(Book(Cause("expiry", due, None), wallets[key], usage, postings), due)
         write(connection, [*wallet_changes(wallets.values()), transfer_changes(postings)])
     return postings
 
@@ -80,4 +81,5 @@ def _add_roots(connection: Connection[Any], wallets: dict[WalletKey, Wallet]) ->
         for lot in wallet.lots.values()
         if lot.root_lot_no not in wallet.lots
     }
-    add_lots(wallets, connection.execute(READ_LOTS, ["", "", *packed_columns(sorted(missing), 3)]).fetchall())
+    if missing:
+        add_lots(wallets, connection.execute(READ_LOTS, packed_rows(sorted(missing))).fetchall())

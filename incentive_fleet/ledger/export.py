@@ -24,6 +24,7 @@ from psycopg import Connection
 
 from incentive_fleet.events.currencies import MINOR_DIGITS
 from incentive_fleet.events.times import format_time
+from incentive_fleet.incentives.accounts import ACCOUNTS, AccountClass
 from incentive_fleet.ledger.snapshot import snapshot
 
 ROWS_A_FETCH = 5_000
@@ -31,12 +32,12 @@ ENCODED_IDS_MAX = 100_000  # kept at hand, so that memory stays flat however lon
 
 # Types by which hledger arranges its reports: a promise to a customer is a liability, what is spent an expense.
 ACCOUNT_TYPES: Final = {
-    "breakage": ("R", "expired credit"),
-    "campaign": ("X", "net spend of each campaign"),
-    "debt": ("A", "credit clawed back that was already spent"),
-    "order": ("R", "incentives now standing on each order"),
-    "pending": ("L", "credit earned on orders not delivered yet"),
-    "wallet": ("L", "credit that customers can spend"),
+    AccountClass.BREAKAGE: "R",
+    AccountClass.CAMPAIGN: "X",
+    AccountClass.DEBT: "A",
+    AccountClass.ORDER: "R",
+    AccountClass.PENDING: "L",
+    AccountClass.WALLET: "L",
 }
 
 READ_CURRENCIES = "SELECT DISTINCT currency FROM transfers ORDER BY currency"
@@ -95,8 +96,8 @@ def _declarations(connection: Connection[Any]) -> Iterator[str]:
     for (kind,) in connection.execute(READ_KINDS).fetchall():
         yield f"payee {kind}\n"
     yield "\n"
-    for account, (account_type, meaning) in ACCOUNT_TYPES.items():
-        yield f"account {account}  ; {meaning}, type:{account_type}\n"
+    for account, account_type in ACCOUNT_TYPES.items():
+        yield f"account {account}  ; {ACCOUNTS[account].meaning}, type:{account_type}\n"
 
 
 def _rows(connection: Connection[Any], name: str, query: str) -> Iterator[tuple[Any, ...]]:

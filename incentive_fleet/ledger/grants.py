@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 from psycopg import Connection
 
 from incentive_fleet.errors import Refused
+from incentive_fleet.incentives.accounts import Kind
+from incentive_fleet.incentives.booking import Book, Cause, Posting
 from incentive_fleet.incentives.campaigns import CampaignSet, Usage
-from incentive_fleet.incentives.posting import Cause, Posting, campaign_account
-from incentive_fleet.incentives.wallet import Wallet, open_lot, take_back_grant
-from incentive_fleet.ledger.columns import NULL, Table
+from incentive_fleet.incentives.credit import LotTerms, open_lot, take_back_grant
+from incentive_fleet.incentives.wallet import Wallet
+from incentive_fleet.ledger.columns import Int, Table
 from incentive_fleet.ledger.connection import mapped_errors, retry_contention
 from incentive_fleet.ledger.locking import WalletNeeds, limited_among, lock_terms, lock_wallets
 from incentive_fleet.ledger.session import Session
@@ -24,11 +26,6 @@ from incentive_fleet.ledger.writing import transfer_changes, wallet_changes, wri
 GRANTS_MAX = 5_000  # of one transaction
 AMOUNT_MAX = 10**12  # minor units, as much as an order may ask for at once
 
-GRANTS = Table.of(
-    "grants",
-    "key text, customer_id text, currency text, amount bigint, campaign_id text, expires_at timestamptz, lot_no int,"
-    " granted_at timestamptz",
-)
 READ_GRANTS = """
     SELECT key, customer_id, currency, amount, campaign_id, expires_at FROM grants WHERE key = ANY(%s)
 """
@@ -44,6 +41,22 @@ class Grant:
     amount: int
     campaign_id: str
     expires_at: datetime | None
+
+
+class GrantRow(NamedTuple):
+    """A grant as it is recorded, with the lot that it brought."""
+
+    key: str
+    customer_id: str
+    currency: str
+    amount: int
+    campaign_id: str
+    expires_at: datetime | None
+    lot_no: Int
+    granted_at: datetime
+
+
+GRANTS = Table.of("grants", GrantRow)
 
 
 class Granted(Enum):
@@ -88,17 +101,9 @@ def _grant_once(session: Session, grants: Sequence[Grant], now: datetime) -> lis
         keys = sorted({(one.customer_id, one.currency) for one in valid})
         limited = limited_among(campaigns, (one.campaign_id for one in valid))
         wallets, usage = lock_wallets(connection, WalletNeeds(keys, [], []), limited, ())
-        taken = _taken_keys(connection, [one.key for one in valid])
-        postings: list[Posting] = []
-        rows: list[str] = []
-        results: list[Granted | Refused] = []
-        for one in checked:
-            if isinstance(one, Refused):
-                results.append(one)
-                continue
-            wallet = wallets[(one.customer_id, one.currency)]
-            results.append(_decide(one, taken, campaigns, usage, wallet, now, postings, rows))
-        write(connection, [*wallet_changes(wallets.values()), transfer_changes(postings), (GRANTS, rows)])
+        desk = _Desk(campaigns, usage, wallets, _taken_keys(connection, [one.key for one in valid]), now)
+        results = [one if isinstance(one, Refused) else desk.decide(one) for one in checked]
+        write(connection, [*wallet_changes(wallets.values()), transfer_changes(desk.postings), (GRANTS, desk.rows)])
     return results
 
 
@@ -119,43 +124,45 @@ def _taken_keys(connection: Connection[Any], keys: list[str]) -> dict[str, Grant
     return {row[0]: Grant(*row) for row in connection.execute(READ_GRANTS, (keys,)).fetchall()}
 
 
-def _decide(
-    one: Grant,
-    taken: dict[str, Grant],
-    campaigns: CampaignSet,
-    usage: Usage,
-    wallet: Wallet,
-    now: datetime,
-    postings: list[Posting],
-    rows: list[str],
-) -> Granted | Refused:
-    before = taken.get(one.key)
-    if before is not None:
-        if before == one:
-            return Granted.ALREADY
-        return Refused("key-taken", f"key is {one.key!r}: it was used for another grant: {_describe(before)}")
-    campaign = campaigns.by_id[one.campaign_id]
-    if not usage.affords(campaign, one.amount):
-        left = (campaign.budget or 0) - usage.spent.get(campaign.id, 0)
-        return Refused("budget-exhausted", f"amount is {one.amount}: the budget of {campaign.id} has {left} left")
-    usage.spend(campaign.id, one.amount)
-    lot = open_lot(
-        wallet,
-        "grant",
-        campaign_account(campaign.id),
-        one.amount,
-        Cause(f"grant:{one.key}", now, None),
-        postings,
-        campaign_id=campaign.id,
-        expires_at=one.expires_at,
-        reissue_days=campaign.reissue_days,
-    )
-    taken[one.key] = one
-    expires_at = NULL if one.expires_at is None else one.expires_at
-    rows.append(
-        f"{one.key}\t{one.customer_id}\t{one.currency}\t{one.amount}\t{one.campaign_id}\t{expires_at}\t{lot.lot_no}\t{now}"
-    )
-    return Granted.NEW
+@dataclass(slots=True)
+class _Desk:
+    """Decides the grants of one transaction, one after the other; each meets what those before it took."""
+
+    campaigns: CampaignSet
+    usage: Usage
+    wallets: dict[WalletKey, Wallet]
+    taken: dict[str, Grant]
+    now: datetime
+    postings: list[Posting] = field(default_factory=list)
+    rows: list[GrantRow] = field(default_factory=list)
+
+    def decide(self, one: Grant) -> Granted | Refused:
+        before = self.taken.get(one.key)
+        if before is not None:
+            if before == one:
+                return Granted.ALREADY
+            return Refused("key-taken", f"key is {one.key!r}: it was used for another grant: {_describe(before)}")
+        campaign = self.campaigns.by_id[one.campaign_id]
+        if not self.usage.affords(campaign, one.amount):
+            left = (campaign.budget or 0) - self.usage.spent.get(campaign.id, 0)
+            return Refused("budget-exhausted", f"amount is {one.amount}: the budget of {campaign.id} has {left} left")
+        wallet = self.wallets[(one.customer_id, one.currency)]
+        book = Book(Cause(f"grant:{one.key}", self.now, None), wallet, self.usage, self.postings)
+        lot = open_lot(book, Kind.GRANT, one.amount, LotTerms(campaign.id, one.expires_at, campaign.reissue_days))
+        self.taken[one.key] = one
+        self.rows.append(
+            GrantRow(
+                key=one.key,
+                customer_id=one.customer_id,
+                currency=one.currency,
+                amount=one.amount,
+                campaign_id=one.campaign_id,
+                expires_at=one.expires_at,
+                lot_no=lot.lot_no,
+                granted_at=self.now,
+            )
+        )
+        return Granted.NEW
 
 
 def reverse_grant(session: Session, key: str, reason: str, now: datetime) -> GrantReversal:
@@ -175,7 +182,7 @@ def _reverse_once(session: Session, key: str, reason: str, now: datetime) -> Gra
         if found is None:
             raise Refused("unknown-grant", f"key is {key!r}: no such grant")
         wallet_key: WalletKey = (found[0], found[1])
-        wallets, _ = lock_wallets(connection, WalletNeeds([wallet_key], [wallet_key], []), (), ())
+        wallets, usage = lock_wallets(connection, WalletNeeds([wallet_key], [wallet_key], []), (), ())
         row = connection.execute(
             "SELECT amount, lot_no, reversed_at IS NOT NULL, reversed_minor FROM grants WHERE key = %s", (key,)
         ).fetchone()
@@ -185,7 +192,8 @@ def _reverse_once(session: Session, key: str, reason: str, now: datetime) -> Gra
             return GrantReversal(key, reversed_before, amount - reversed_before, again=True)
         postings: list[Posting] = []
         wallet = wallets[wallet_key]
-        returned = take_back_grant(wallet, lot_no, Cause(f"grant-reversal:{key}", now, None), postings)
+        book = Book(Cause(f"grant-reversal:{key}", now, None), wallet, usage, postings)
+        returned = take_back_grant(book, lot_no)
         write(connection, [*wallet_changes([wallet]), transfer_changes(postings)])
         connection.execute(
             "UPDATE grants SET reversed_at = %s, reversal_reason = %s, reversed_minor = %s WHERE key = %s",

@@ -12,21 +12,21 @@ Keys come as arrays. Sub-selects with OFFSET 0 or a lock are looked up once a ke
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from psycopg import Connection, Cursor
 
-from incentive_fleet.events.codec import Event, from_canonical
-from incentive_fleet.events.models import TYPE_OF, DeliveryCompleted, OrderRefunded
+from incentive_fleet.events.codec import Event, stored_event
+from incentive_fleet.events.facts import PLACING
 from incentive_fleet.incentives.campaigns import CampaignSet, Usage
 from incentive_fleet.incentives.decision import Decision
-from incentive_fleet.incentives.progress import Progress
+from incentive_fleet.incentives.running_totals import RunningTotals
 from incentive_fleet.incentives.wallet import Lot, Wallet
-from incentive_fleet.ledger.columns import packed, packed_columns, unpacked
+from incentive_fleet.ledger.columns import packed, packed_rows, unpacked
 from incentive_fleet.ledger.pooler import take_settings
 from incentive_fleet.ledger.terms import TERMS_LOCK, Terms, read_terms
-from incentive_fleet.ledger.working_set import DELIVERY, PLACING, Fact, FactKey, Order, WalletKey
+from incentive_fleet.ledger.working_set import FactKey, Order, WalletKey
 
 Row = tuple[Any, ...]
 TEXTS, INTS = unpacked(), unpacked("int")
@@ -51,13 +51,13 @@ READ_FACTS = f"""
     ) AS f
 """
 READ_ORDERS = f"""
-    SELECT d.order_id, d.customer_id, d.currency, d.decision, o.progress
-    FROM decisions AS d, LATERAL (SELECT progress FROM orders WHERE order_id = d.order_id OFFSET 0) AS o
+    SELECT d.order_id, d.customer_id, d.currency, d.decision, o.totals
+    FROM decisions AS d, LATERAL (SELECT totals FROM orders WHERE order_id = d.order_id OFFSET 0) AS o
     WHERE d.order_id = ANY({TEXTS})
 """
 READ_WAITING = f"""
     SELECT f.* FROM waiting AS w, LATERAL (
-        SELECT order_id, fact, source, event_id, traceparent, happened_at, data::text FROM facts
+        SELECT order_id, fact, source, event_id, digest, traceparent, data::text FROM facts
         WHERE order_id = w.order_id AND fact = w.fact OFFSET 0
     ) AS f WHERE w.order_id = ANY({TEXTS})
 """
@@ -77,13 +77,13 @@ LOCK_FREE_WALLETS = _LOCK_WALLETS.format(held="SKIP LOCKED")
 LOCK_CAMPAIGNS = f"""
     SELECT campaign_id FROM campaigns WHERE campaign_id = ANY({TEXTS}) ORDER BY campaign_id FOR NO KEY UPDATE
 """
-LOT_COLUMNS = """customer_id, currency, lot_no, campaign_id, amount, remaining, expires_at, reissue_days, root_lot_no,
-    reissued_from, expired, order_id, cause, created_at"""
-READ_LOTS = f"""
+LOT_COLUMNS = ", ".join(("customer_id", "currency", *(field.name for field in fields(Lot))))
+READ_LIVE_LOTS = f"""
     SELECT l.* FROM unnest({TEXTS}, {TEXTS}) AS k (customer_id, currency), LATERAL (
         SELECT {LOT_COLUMNS} FROM lots WHERE customer_id = k.customer_id AND currency = k.currency AND live OFFSET 0
     ) AS l
-    UNION ALL
+"""
+READ_LOTS = f"""
     SELECT l.* FROM unnest({TEXTS}, {TEXTS}, {INTS}) AS k (customer_id, currency, lot_no), LATERAL (
         SELECT {LOT_COLUMNS} FROM lots
         WHERE customer_id = k.customer_id AND currency = k.currency AND lot_no = k.lot_no OFFSET 0
@@ -123,12 +123,12 @@ class WalletNeeds:
 
 
 def lock_orders(
-    connection: Connection[Any], terms: Terms, events: Sequence[tuple[Event, Fact]]
+    connection: Connection[Any], terms: Terms, events: Sequence[Event]
 ) -> tuple[Terms, Identities, dict[str, Order]]:
     """Begin the transaction, lock the batch's orders and read facts, decisions and what waits."""
-    order_ids = sorted({fact.data.order_id for _, fact in events})
-    placing = sorted({f.data.order_id for _, f in events if f.fact == PLACING})
-    undoing = sorted({f.data.order_id for _, f in events if f.fact != PLACING})
+    order_ids = sorted({event.order_id for event in events})
+    placing = sorted({event.order_id for event in events if event.fact == PLACING})
+    following = sorted({event.order_id for event in events if event.fact != PLACING})
     named = packed(order_ids)
     with connection.pipeline():
         connection.execute(BEGIN_BATCH)
@@ -137,10 +137,8 @@ def lock_orders(
         revision = connection.execute(READ_REVISION)
         connection.execute(CREATE_ORDERS, (named,))
         connection.execute(LOCK_ORDERS, (named,))
-        facts = connection.execute(
-            READ_FACTS, packed_columns([(f.data.order_id, f.fact, f.event_id, f.source) for _, f in events], 4)
-        )
-        stored = connection.execute(READ_ORDERS, (packed(undoing),)) if undoing else None
+        facts = connection.execute(READ_FACTS, packed_rows([(e.order_id, e.fact, e.id, e.source) for e in events]))
+        stored = connection.execute(READ_ORDERS, (packed(following),)) if following else None
         waiting = connection.execute(READ_WAITING, (packed(placing),)) if placing else None
     identities = _identities(facts.fetchall())
     terms = _current(connection, terms, int(_one(revision.fetchone())))
@@ -172,32 +170,31 @@ def lock_wallets(
     `limited` are the campaigns with a total or a budget, `counted` the (campaign, customer) pairs with a limit each.
     Without `wait` the wallets that another transaction holds are left out.
     """
-    customers, currencies = packed_columns(needs.wallets, 2)
+    if not needs.wallets:
+        return {}, Usage()  # whatever came waits for its placing: nothing is decided
+    keys = packed_rows(needs.wallets)
     campaign_ids = packed(sorted(limited))
     with connection.pipeline():
-        created = connection.execute(CREATE_WALLETS, (customers, currencies))
-        locked = connection.execute(LOCK_WALLETS if wait else LOCK_FREE_WALLETS, (customers, currencies))
+        created = connection.execute(CREATE_WALLETS, keys)
+        locked = connection.execute(LOCK_WALLETS if wait else LOCK_FREE_WALLETS, keys)
         if limited:
             connection.execute(LOCK_CAMPAIGNS, (campaign_ids,))
-        lots = redemptions = spent = None
-        if needs.live or needs.lots:
-            lots = connection.execute(READ_LOTS, (*packed_columns(needs.live, 2), *packed_columns(needs.lots, 3)))
-        if counted:
-            redemptions = connection.execute(READ_REDEMPTIONS, packed_columns(sorted(counted), 2))
-        if limited:
-            spent = connection.execute(READ_SPENT, (campaign_ids,))
+        live_lots = connection.execute(READ_LIVE_LOTS, packed_rows(needs.live)) if needs.live else None
+        lots = connection.execute(READ_LOTS, packed_rows(needs.lots)) if needs.lots else None
+        redemptions = connection.execute(READ_REDEMPTIONS, packed_rows(sorted(counted))) if counted else None
+        spent = connection.execute(READ_SPENT, (campaign_ids,)) if limited else None
     usage = Usage()
     for campaign_id, customer_id, count in _rows(redemptions):
         usage.live_by_customer[(campaign_id, customer_id)] = count
     for campaign_id, net_spend, live in _rows(spent):
         usage.spent[campaign_id], usage.live[campaign_id] = net_spend, live
     wallets: dict[WalletKey, Wallet] = {row[:2]: Wallet(*row) for row in (*created.fetchall(), *locked.fetchall())}
-    add_lots(wallets, _rows(lots))
+    add_lots(wallets, [*_rows(live_lots), *_rows(lots)])
     return wallets, usage
 
 
 def add_lots(wallets: dict[WalletKey, Wallet], lot_rows: list[Row]) -> None:
-    """Put the rows of READ_LOTS into their wallets' working copies; those of other wallets are left out."""
+    """Put the rows of READ_LIVE_LOTS and READ_LOTS into their wallets' working copies; those of other wallets are left out."""
     for customer_id, currency, lot_no, *rest in lot_rows:
         if wallet := wallets.get((customer_id, currency)):
             wallet.lots[lot_no] = Lot(lot_no, *rest)
@@ -217,14 +214,13 @@ def _identities(rows: list[Row]) -> Identities:
 
 def _orders(order_ids: list[str], stored: list[Row], waiting: list[Row]) -> dict[str, Order]:
     orders = {order_id: Order() for order_id in order_ids}
-    for order_id, customer_id, currency, decision, progress in stored:
+    for order_id, customer_id, currency, decision, totals in stored:
         order = orders[order_id]
         order.decision = Decision.from_json(customer_id, currency, decision)
-        order.progress = Progress.from_json(progress) if progress else None
-    for order_id, fact, source, event_id, traceparent, happened_at, data in waiting:
-        kind = TYPE_OF[DeliveryCompleted if fact == DELIVERY else OrderRefunded]
-        parsed = from_canonical(kind, data.encode())
-        orders[order_id].waiting.append(Fact(fact, source, event_id, kind, traceparent, parsed, happened_at))
+        order.totals = RunningTotals.from_json(totals, len(order.decision.line_ids)) if totals else None
+    for order_id, fact, source, event_id, digest, traceparent, data in waiting:
+        event = stored_event(fact, source, event_id, digest, traceparent, data.encode())
+        orders[order_id].waiting.append(event)
     return orders
 
 

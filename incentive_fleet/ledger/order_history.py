@@ -10,9 +10,9 @@ from psycopg import Connection
 from psycopg.rows import dict_row
 
 from incentive_fleet.events.times import format_time
+from incentive_fleet.incentives.accounts import order_account
 from incentive_fleet.incentives.decision import Decision
-from incentive_fleet.incentives.posting import order_account
-from incentive_fleet.incentives.progress import Progress, reversed_of
+from incentive_fleet.incentives.running_totals import RunningTotals, reversed_of
 from incentive_fleet.ledger.anomalies import COLUMNS as ANOMALY_COLUMNS
 from incentive_fleet.ledger.anomalies import AnomalyRecord, anomaly_record
 from incentive_fleet.ledger.snapshot import snapshot
@@ -25,7 +25,7 @@ READ_FACTS = """
     FROM facts f LEFT JOIN waiting w USING (order_id, fact) WHERE f.order_id = %s ORDER BY f.recorded_at, f.happened_at, f.fact
 """
 READ_DECISION = """
-    SELECT d.customer_id, d.currency, d.decision, o.progress, coalesce(b.balance, 0)
+    SELECT d.customer_id, d.currency, d.decision, o.totals, coalesce(b.balance, 0)
     FROM decisions d JOIN orders o USING (order_id)
     LEFT JOIN balances b ON b.account = %s AND b.currency = d.currency AND b.slot = 0 WHERE d.order_id = %s
 """
@@ -94,7 +94,7 @@ def order_history(connection: Connection[Any], order_id: str) -> OrderHistory | 
         placed = connection.execute(READ_DECISION, (order_account(order_id), order_id)).fetchone()
         if placed is None:
             return _history(order_id, facts, anomalies, outcomes)
-        customer_id, currency, document, progress, standing = placed
+        customer_id, currency, document, totals, standing = placed
         decision = Decision.from_json(customer_id, currency, document)
         coupons = [coupon.campaign_id for coupon in decision.coupons]
         return _history(
@@ -107,7 +107,7 @@ def order_history(connection: Connection[Any], order_id: str) -> OrderHistory | 
             standing=standing,
             decision=_decision(decision),
             terms=_rows(connection, READ_TERMS, _versions(decision)),
-            progress=_progress(decision, Progress.from_json(progress)) if progress else None,
+            progress=_progress(decision, totals) if totals else None,
             transfers=_rows(connection, READ_TRANSFERS, (customer_id, order_id)),
             lots=_rows(connection, READ_LOTS, (customer_id, currency, order_id)),
             redemptions=_rows(connection, READ_REDEMPTIONS, (coupons, customer_id, order_id)),
@@ -185,7 +185,7 @@ def _decision(decision: Decision) -> Row:
             "applied": credit.applied,
             "shortfall": credit.shortfall,
             "shares": credit.shares,
-            "burned": [{"lot_no": lot_no, "amount": amount} for lot_no, amount in credit.burned],
+            "burned": [{"lot_no": b.lot_no, "amount": b.amount} for b in credit.burned],
         },
         "earned": [
             {
@@ -205,18 +205,19 @@ def _decision(decision: Decision) -> Row:
     }
 
 
-def _progress(decision: Decision, progress: Progress) -> Row:
-    """How far the order is undone: value per line, and how much of each incentive that reversed."""
-    gone = progress.reversed_value(decision.gross)
+def _progress(decision: Decision, document: Row) -> Row:
+    """How much of the order was taken back: value per line, and how much of each incentive that reversed."""
+    totals = RunningTotals.from_json(document, len(decision.line_ids))
+    gone = totals.reversed_value(decision.gross)
     return {
-        "fully_refunded": progress.fully_refunded,
-        "delivered_at": format_time(progress.delivered_at) if progress.delivered_at else None,
+        "fully_refunded": totals.fully_refunded,
+        "delivered_at": format_time(totals.delivered_at) if totals.delivered_at else None,
         "lines": [
             {
                 "line_id": line_id,
-                "undelivered": progress.undelivered[line],
-                "refunded_undelivered": progress.refunded_undelivered[line],
-                "returned": progress.returned[line],
+                "undelivered": totals.undelivered[line],
+                "refunded_undelivered": totals.refunded_undelivered[line],
+                "returned": totals.returned[line],
                 "reversed_value": gone[line],
             }
             for line, line_id in enumerate(decision.line_ids)
@@ -239,6 +240,6 @@ def _progress(decision: Decision, progress: Progress) -> Row:
                 "reversed_before": v.reversed_before,
                 "clawed_back": v.clawed_back,
             }
-            for v in progress.vested
+            for v in totals.vested
         ],
     }

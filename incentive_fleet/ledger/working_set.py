@@ -3,81 +3,54 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import NamedTuple
 
 from incentive_fleet.events.codec import Event
-from incentive_fleet.events.models import DeliveryCompleted, OrderPlaced, OrderRefunded
+from incentive_fleet.incentives.booking import Posting
 from incentive_fleet.incentives.campaigns import Usage
 from incentive_fleet.incentives.decision import Decision
-from incentive_fleet.incentives.posting import Posting
-from incentive_fleet.incentives.progress import Progress
+from incentive_fleet.incentives.running_totals import RunningTotals
 from incentive_fleet.incentives.wallet import Wallet
-
-PLACING = "placing"
-DELIVERY = "delivery"
+from incentive_fleet.ledger.rows import FactRow, OutcomeRow, RedemptionRow, ReleaseRow, WaitingRow
 
 WalletKey = tuple[str, str]  # customer_id, currency
 FactKey = tuple[str, str]  # order_id, fact
 
 
-class Fact(NamedTuple):
-    """A validated event with its identity within its order."""
-
-    fact: str
-    source: str
-    event_id: str
-    type: str
-    traceparent: str | None
-    data: OrderPlaced | OrderRefunded | DeliveryCompleted
-    happened_at: datetime
-
-    @classmethod
-    def of(cls, event: Event) -> Fact:
-        data = event.data
-        if isinstance(data, OrderPlaced):
-            name, moment = PLACING, data.placed_at
-        elif isinstance(data, OrderRefunded):
-            name, moment = f"refund:{data.refund_id}", data.refunded_at
-        else:
-            name, moment = DELIVERY, data.delivered_at
-        return cls(name, event.source, event.id, event.type, event.traceparent, data, moment)
-
-
 @dataclass(slots=True)
 class Order:
-    """The working copy of an order's row: its decision (None until it is placed), progress, and facts that wait."""
+    """The working copy of an order's row: its decision (None until it is placed), totals, and events that wait."""
 
     decision: Decision | None = None
-    progress: Progress | None = None
-    waiting: list[Fact] = field(default_factory=list)
+    totals: RunningTotals | None = None  # None while nothing came after the placing
+    waiting: list[Event] = field(default_factory=list)
     changed: bool = False
-
-
-@dataclass(slots=True)
-class OutcomeRow:
-    """An outcome for the outbox."""
-
-    order_id: str
-    fact: str
-    sequence: int
-    type: str
-    body: str
 
 
 @dataclass(slots=True)
 class Writes:
     """Rows to insert and change, gathered while deciding."""
 
-    facts: list[tuple[Fact, Event]] = field(default_factory=list)
+    facts: list[FactRow] = field(default_factory=list)
     decisions: dict[str, Decision] = field(default_factory=dict)
-    waiting: set[FactKey] = field(default_factory=set)
-    waited: set[FactKey] = field(default_factory=set)  # stored as waiting earlier, in effect now
+    waiting: set[WaitingRow] = field(default_factory=set)
+    waited: set[WaitingRow] = field(default_factory=set)  # stored as waiting earlier, in effect now
     postings: list[Posting] = field(default_factory=list)
-    redemptions: list[tuple[str, str, str, int, datetime]] = field(default_factory=list)
-    released: list[tuple[str, str, str, datetime]] = field(default_factory=list)
-    anomalies: set[tuple[str, str, str]] = field(default_factory=set)
+    redemptions: list[RedemptionRow] = field(default_factory=list)
+    released: list[ReleaseRow] = field(default_factory=list)
+    anomalies: set[tuple[str, str, str]] = field(default_factory=set)  # order_id, reason, subject
     outcomes: list[OutcomeRow] = field(default_factory=list)
+
+    def waits(self, event: Event) -> None:
+        """The event is stored without effect."""
+        self.waiting.add(WaitingRow(event.order_id, event.fact))
+
+    def waits_no_longer(self, event: Event) -> None:
+        """The event took effect after it waited, in this batch or since an earlier one."""
+        row = WaitingRow(event.order_id, event.fact)
+        if row in self.waiting:
+            self.waiting.discard(row)
+        else:
+            self.waited.add(row)
 
 
 @dataclass(slots=True)

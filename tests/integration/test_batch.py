@@ -129,7 +129,7 @@ def test_a_conflict_on_either_identity_wins_and_changes_nothing(session: Session
     before = balances(session.url)
     document = json.loads(body_again(placed))
     same_id_other_order = document | {"id": placed.id, "source": placed.source}
-    other_id_same_order = document | {"subject": placed.subject}
+    other_id_same_order = document | {"subject": placed.order_id}
     other_id_same_order["data"] = json.loads(placed.canonical) | {"customer_id": "another"}
     verdicts = apply_events(
         session, [decode(json.dumps(d).encode()) for d in (same_id_other_order, other_id_same_order)]

@@ -209,7 +209,7 @@ def test_the_example_of_kombu_publishes_a_valid_order(
     where = {"INCENTIVES_RABBITMQ_URL": rabbitmq.url, "INCENTIVES_PREFIX": prefix}
     done = run_example("publish_with_kombu.py", "order-1", **where)
     assert (done.returncode, done.stderr) == (0, "")
-    assert [decode(body).subject for body in arrived()] == ["order-1"]
+    assert [decode(body).order_id for body in arrived()] == ["order-1"]
 
 
 def test_the_example_of_kombu_says_when_no_queue_took_the_order(
@@ -250,7 +250,7 @@ def test_the_example_of_boto3_publishes_a_valid_order_with_its_type(
 ) -> None:
     done = run_example("publish_with_boto3.py", "order-1", **moto_server.environment, INCENTIVES_PREFIX=prefix)
     assert (done.returncode, done.stderr) == (0, "")
-    assert [decode(body.encode()).subject for body in sqs_queue()] == ["order-1"]
+    assert [decode(body.encode()).order_id for body in sqs_queue()] == ["order-1"]
 
 
 def test_the_example_of_boto3_says_when_the_topic_is_missing(moto_server: Emulator, prefix: str) -> None:
@@ -270,7 +270,7 @@ def test_the_example_shop_publishes_its_orders_to_rabbitmq(
         INCENTIVES_PREFIX=prefix,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert [f"placed {decode(body).subject}" for body in arrived()] == done.stdout.splitlines()[:3]
+    assert [f"placed {decode(body).order_id}" for body in arrived()] == done.stdout.splitlines()[:3]
     assert done.stdout.splitlines()[3] == "published 3 events to rabbitmq, 0 refused"
 
 

@@ -21,8 +21,8 @@ from tests.shop import balances, calm_balances, faults, open_shop
 SHOP = sample_shop.Shop(60, seed=11, refunds=0.3)
 BODIES = [body for _, body in sample_shop.events(SHOP)]
 EVENTS = [decode(body) for body in BODIES]
-CUSTOMER_OF = {event.subject: event.data.customer_id for event in EVENTS if event.type == "order-placed.v1"}  # type: ignore[union-attr]
-BUSY = CUSTOMER_OF[EVENTS[0].subject]
+CUSTOMER_OF = {event.order_id: event.data.customer_id for event in EVENTS if event.type == "order-placed.v1"}  # type: ignore[union-attr]
+BUSY = CUSTOMER_OF[EVENTS[0].order_id]
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def held(url: str, *customers: str) -> Iterator[None]:
 
 
 def is_of(event: Event, customer: str) -> bool:
-    return CUSTOMER_OF[event.subject] == customer
+    return CUSTOMER_OF[event.order_id] == customer
 
 
 def test_orders_of_a_held_wallet_are_put_off_whole_and_the_rest_is_applied(

@@ -169,15 +169,17 @@ CORRUPTIONS: dict[str, tuple[tuple[str, ...], set[str]]] = {
     ),
     "a decision that applied more than it burned": (
         (
-            "UPDATE decisions SET decision = replace(replace(decision::text, '[900,900,0,[600,300],', '[900,901,0,[601,300],'),"
-            " ' ', '')::json WHERE order_id = 'spent' AND decision::text LIKE '%[900,900,0,[600,300],%'",
+            """UPDATE decisions SET decision = replace(replace(decision::text,
+            '"applied":900', '"applied":901'), '"shares":[600,300]', '"shares":[601,300]')::json
+            WHERE order_id = 'spent' AND decision::text LIKE '%"applied":900,"shortfall":0,"shares":[600,300]%'""",
         ),
         {"order-accounts"},
     ),
     "a decision that burned another amount": (
         (
-            "UPDATE decisions SET decision = replace(decision::text, '[[1,900]]', '[[1,899]]')::json"
-            " WHERE order_id = 'spent' AND decision::text LIKE '%[[1,900]]%'",
+            """UPDATE decisions SET decision = replace(decision::text,
+            '{"lot_no":1,"amount":900}', '{"lot_no":1,"amount":899}')::json
+            WHERE order_id = 'spent' AND decision::text LIKE '%{"lot_no":1,"amount":900}%'""",
         ),
         {"decisions-booked"},
     ),
@@ -190,13 +192,13 @@ CORRUPTIONS: dict[str, tuple[tuple[str, ...], set[str]]] = {
     ),
     "running totals that ask for more": (
         (
-            "UPDATE orders SET progress = replace(progress::text, '[1000,0]', '[1400,0]')::json"
-            " WHERE order_id = 'full' AND progress::text LIKE '%[1000,0]%'",
+            "UPDATE orders SET totals = replace(totals::text, '[1000,0]', '[1400,0]')::json"
+            " WHERE order_id = 'full' AND totals::text LIKE '%[1000,0]%'",
         ),
         {"reversals"},
     ),
     "running totals that were never kept": (
-        ("UPDATE orders SET progress = NULL WHERE order_id = 'again'",),
+        ("UPDATE orders SET totals = NULL WHERE order_id = 'again'",),
         {"reversals", "outcomes"},
     ),
     "a use of a coupon counted twice": (

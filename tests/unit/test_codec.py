@@ -36,7 +36,7 @@ def text_event() -> dict[str, Any]:
 def test_an_order_is_read_with_everything_in_it() -> None:
     event = read(ORDER | {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"})
 
-    assert (event.source, event.id, event.type, event.subject) == ("/shop/test", "p-1", "order-placed.v1", "o-1")
+    assert (event.source, event.id, event.type, event.order_id) == ("/shop/test", "p-1", "order-placed.v1", "o-1")
     assert event.time == "2026-03-01T10:00:00Z"
     assert event.traceparent == "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     assert event.data == OrderPlaced(

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from incentive_fleet.incentives.credit import Burn
 from tests.domain import World, day, line, placed, refunded, terms
 
 # From the last reason of SPEC 5 to the first, each with terms that bring it about. A campaign is judged with the terms of
@@ -161,8 +162,8 @@ def test_an_expired_lot_is_not_spendable_swept_or_not_and_a_later_one_counts() -
     world.give(100, until=day(5))
     world.give(100, until=day(5.1))
     world.take(placed("o1", credit=500, at=day(5)), placed("o2", credit=500, at=day(-100)))
-    assert world.decision("o1").credit.burned == [(2, 100)]
-    assert world.decision("o2").credit.burned == [(1, 100)], "what is booked first decides, not what happened first"
+    assert world.decision("o1").credit.burned == [Burn(2, 100)]
+    assert world.decision("o2").credit.burned == [Burn(1, 100)], "what is booked first decides, not what happened first"
 
 
 def test_earning_is_on_what_is_paid_by_campaign_id() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from incentive_fleet.incentives.credit import Burn
 from incentive_fleet.ledger.batch import Verdict
 from tests.domain import World, back, day, delivered, line, placed, refunded, terms
 
@@ -94,7 +95,7 @@ def test_credit_returns_to_the_lots_last_burned_first() -> None:
     for amount, until in ((300, 90), (300, 100), (300, 110)):
         world.give(amount, until=day(until))
     world.take(placed("o1", line(quantity=9, unit_price=100), credit=800))
-    assert world.decision().credit.burned == [(1, 300), (2, 300), (3, 200)]
+    assert world.decision().credit.burned == [Burn(1, 300), Burn(2, 300), Burn(3, 200)]
     world.take(refunded("r1", back(quantity=3)))
     assert world.lots() == [(2, 67), (3, 300)]
     world.take(refunded("r2"))

@@ -15,7 +15,7 @@ def test_lots_burn_soonest_expiry_first_no_expiry_last_then_oldest_first() -> No
     for until in (None, day(9), day(5), None, day(5)):
         world.give(10, until=until)
     world.take(placed(credit=50))
-    assert [lot_no for lot_no, _ in world.decision().credit.burned] == [3, 5, 2, 1, 4]
+    assert [one.lot_no for one in world.decision().credit.burned] == [3, 5, 2, 1, 4]
 
 
 @given(
@@ -29,8 +29,8 @@ def test_a_burn_takes_what_is_unexpired_in_order_and_no_more(lots: list[tuple[in
     usable = sum(amount for amount, until in lots if until is None or until > 0)
     world.take(placed("o1", line(unit_price=2_000), credit=wanted))
     burned = world.decision().credit.burned
-    assert sum(amount for _, amount in burned) == min(wanted, usable, 2_000)
-    emptied = [lot_no for lot_no, amount in burned[:-1] if world.wallet().lots[lot_no].remaining]
+    assert sum(one.amount for one in burned) == min(wanted, usable, 2_000)
+    emptied = [one for one in burned[:-1] if world.wallet().lots[one.lot_no].remaining]
     assert not emptied, "only the last lot burned may have something left"
     world.assert_sound()
 

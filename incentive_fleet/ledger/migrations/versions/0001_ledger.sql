@@ -30,11 +30,12 @@ INSERT INTO campaign_revision (revision) VALUES (0);
 
 -- ── Facts and orders ─────────────────────────────────────────────────────────────────────────────────────────────────
 -- The row that every fact of an order locks first. It exists before the placing when a refund or delivery came early.
--- `progress` holds the running totals behind the next reversal; NULL until something was reversed or delivered.
+-- `totals` are the running totals behind the next reversal, by name and with their format; NULL until something was
+-- reversed or delivered.
 CREATE TABLE orders (
     order_id text PRIMARY KEY,
-    progress json
-) WITH (fillfactor = 25);  -- most orders are delivered, and their progress then fits beside the row: all updates HOT
+    totals   json
+) WITH (fillfactor = 25);  -- most orders are delivered, and their totals then fit beside the row: all updates HOT
 
 -- Validated events, kept for ever. `fact` is the identity within the order: 'placing', 'delivery', 'refund:<refund_id>'.
 CREATE TABLE facts (
@@ -59,7 +60,8 @@ CREATE TABLE waiting (
     PRIMARY KEY (order_id, fact)
 );
 
--- What was decided at the placing: shares per line, refusals, lots burned, versions of the terms. Never edited.
+-- What was decided at the placing: shares per line, refusals, lots burned, versions of the terms; by name and with its
+-- format (incentives/decision.py). Never edited.
 CREATE TABLE decisions (
     order_id    text PRIMARY KEY,
     customer_id text NOT NULL,
@@ -483,7 +485,7 @@ GRANT UPDATE (customer_id) ON wallets TO incentives_app;  -- a row lock needs th
 GRANT UPDATE ON attempts TO incentives_app;
 GRANT UPDATE (kind, currency, code, version) ON campaigns TO incentives_app;
 GRANT UPDATE (revision) ON campaign_revision TO incentives_app;
-GRANT UPDATE (progress) ON orders TO incentives_app;
+GRANT UPDATE (totals) ON orders TO incentives_app;
 GRANT UPDATE (remaining, expired) ON lots TO incentives_app;
 GRANT UPDATE (released_at) ON redemptions TO incentives_app;
 GRANT UPDATE (claimed, noticed_at, resolved_at, resolved_by, resolution) ON anomalies TO incentives_app;

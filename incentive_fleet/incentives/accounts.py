@@ -1,0 +1,91 @@
+"""The accounts that there are, and the kinds of transfer between them: one table each (SPEC 3).
+
+The schema's CHECK on transfers, the journal's account types and docs/rules.md are tested against these tables.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final, Literal, NamedTuple
+
+CAMPAIGN_PREFIX: Final = "campaign:"
+
+
+class AccountClass(StrEnum):
+    """What an account is of. Its name is the class, a colon and the owner's id; breakage has no owner."""
+
+    WALLET = "wallet"
+    PENDING = "pending"
+    DEBT = "debt"
+    CAMPAIGN = "campaign"
+    ORDER = "order"
+    BREAKAGE = "breakage"
+
+
+class AccountRule(NamedTuple):
+    """How the accounts of a class are kept."""
+
+    owner: Literal["customer", "campaign", "order", ""]
+    normal_side: Literal["debit", "credit"]
+    may_be_negative: bool
+    meaning: str  # what the balance is
+
+
+class Kind(StrEnum):
+    """Why value moved."""
+
+    GRANT = "grant"
+    GRANT_REVERSAL = "grant_reversal"
+    COUPON = "coupon"
+    CREDIT = "credit"
+    EARN = "earn"
+    VEST = "vest"
+    COUPON_REVERSAL = "coupon_reversal"
+    CREDIT_RETURN = "credit_return"
+    EARN_CANCEL = "earn_cancel"
+    CLAWBACK = "clawback"
+    CLAWBACK_DEBT = "clawback_debt"
+    DEBT_SETTLEMENT = "debt_settlement"
+    MAKE_GOOD = "make_good"
+    EXPIRY = "expiry"
+
+
+class Way(NamedTuple):
+    """Between which accounts the transfers of a kind run, and when."""
+
+    debit: AccountClass
+    credit: AccountClass
+    when: str
+
+
+ACCOUNTS: Final[dict[AccountClass, AccountRule]] = {
+    AccountClass.WALLET: AccountRule("customer", "credit", False, "credit that the customer can spend"),
+    AccountClass.PENDING: AccountRule("customer", "credit", False, "credit earned on orders not delivered yet"),
+    AccountClass.DEBT: AccountRule("customer", "debit", False, "credit clawed back that was already spent"),
+    AccountClass.CAMPAIGN: AccountRule("campaign", "debit", True, "net spend of the campaign"),
+    AccountClass.ORDER: AccountRule("order", "credit", False, "incentives now standing on the order"),
+    AccountClass.BREAKAGE: AccountRule("", "credit", False, "expired credit"),
+}
+WAYS: Final[dict[Kind, Way]] = {
+    Kind.GRANT: Way(AccountClass.CAMPAIGN, AccountClass.WALLET, "a grant"),
+    Kind.GRANT_REVERSAL: Way(AccountClass.WALLET, AccountClass.CAMPAIGN, "a grant is taken back"),
+    Kind.COUPON: Way(AccountClass.CAMPAIGN, AccountClass.ORDER, "a coupon is applied"),
+    Kind.CREDIT: Way(AccountClass.WALLET, AccountClass.ORDER, "credit is applied"),
+    Kind.EARN: Way(AccountClass.CAMPAIGN, AccountClass.PENDING, "credit is earned"),
+    Kind.VEST: Way(AccountClass.PENDING, AccountClass.WALLET, "the order is delivered"),
+    Kind.COUPON_REVERSAL: Way(AccountClass.ORDER, AccountClass.CAMPAIGN, "a discount is taken back"),
+    Kind.CREDIT_RETURN: Way(AccountClass.ORDER, AccountClass.WALLET, "applied credit goes back"),
+    Kind.EARN_CANCEL: Way(AccountClass.PENDING, AccountClass.CAMPAIGN, "earned credit falls before it vests"),
+    Kind.CLAWBACK: Way(AccountClass.WALLET, AccountClass.CAMPAIGN, "earned credit falls after it vested"),
+    Kind.CLAWBACK_DEBT: Way(
+        AccountClass.DEBT, AccountClass.CAMPAIGN, "the part of a clawback that the wallet cannot cover"
+    ),
+    Kind.DEBT_SETTLEMENT: Way(AccountClass.WALLET, AccountClass.DEBT, "credit arrives while there is debt"),
+    Kind.MAKE_GOOD: Way(AccountClass.CAMPAIGN, AccountClass.WALLET, "a late delivery"),
+    Kind.EXPIRY: Way(AccountClass.WALLET, AccountClass.BREAKAGE, "a lot expires"),
+}
+
+
+def order_account(order_id: str) -> str:
+    """The name of an order's account."""
+    return f"{AccountClass.ORDER}:{order_id}"

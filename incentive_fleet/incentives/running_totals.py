@@ -1,0 +1,168 @@
+"""How much of an order was taken back: running totals per line, and the pure function from them to what must be reversed.
+
+This is the desired state: the totals follow from the facts alone, whatever order they came in. The stored document has
+named members and says which format it has, as a decision's does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+from pydantic_core import to_json
+
+from incentive_fleet.errors import UnknownFormat
+from incentive_fleet.events.models import DeliveryCompleted, OrderRefunded
+from incentive_fleet.incentives.decision import Decision
+from incentive_fleet.incentives.money import half_up
+
+FORMAT: Final = 1
+PER_LINE: Final = ("undelivered", "refunded_undelivered", "returned")
+
+
+@dataclass(slots=True)
+class VestedEarning:
+    """What one earn campaign vested on the order: its lot, how much had been reversed until then, what was clawed back."""
+
+    campaign_id: str
+    lot_no: int  # 0: nothing was left to vest
+    reversed_before: int
+    clawed_back: int = 0
+
+
+@dataclass(slots=True)
+class RunningTotals:
+    """What an order's facts add up to, in minor units of gross value per line, in the order of the placing's lines."""
+
+    undelivered: list[int]  # by the delivery
+    refunded_undelivered: list[int]  # by refunds with the reason `undelivered`
+    returned: list[int]  # by refunds with the reason `returned`
+    fully_refunded: bool = False
+    delivered_at: datetime | None = None
+    vested: list[VestedEarning] = field(default_factory=list)
+    outcomes: int = 1  # in the outbox so far, the placing's included; the next outcome's number is one more
+
+    @classmethod
+    def fresh(cls, lines: int) -> RunningTotals:
+        """The totals of an order that was placed and nothing more."""
+        return cls([0] * lines, [0] * lines, [0] * lines)
+
+    def to_json(self) -> str:
+        """One compact JSON document; totals that are zero on every line are left out, for most orders keep everything."""
+        document: dict[str, object] = {"format": FORMAT, "outcomes": self.outcomes}
+        for name in PER_LINE:
+            if any(totals := getattr(self, name)):
+                document[name] = totals
+        if self.fully_refunded:
+            document["fully_refunded"] = True
+        if self.delivered_at:
+            document["delivered_at"] = self.delivered_at.isoformat()
+        if self.vested:
+            document["vested"] = self.vested
+        return to_json(document).decode()
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any], lines: int) -> RunningTotals:
+        """Read stored totals of an order with so many lines, already parsed from JSON.
+
+        Raises UnknownFormat where a later release wrote them.
+        """
+        if document["format"] != FORMAT:
+            raise UnknownFormat("running totals", document["format"], FORMAT)
+        delivered_at = document.get("delivered_at")
+        return cls(
+            undelivered=document.get("undelivered") or [0] * lines,
+            refunded_undelivered=document.get("refunded_undelivered") or [0] * lines,
+            returned=document.get("returned") or [0] * lines,
+            fully_refunded=document.get("fully_refunded", False),
+            delivered_at=datetime.fromisoformat(delivered_at) if delivered_at else None,
+            vested=[_vested(row) for row in document.get("vested", ())],
+            outcomes=document["outcomes"],
+        )
+
+    def reversed_value(self, gross: list[int]) -> list[int]:
+        """R of each line (SPEC 6): the gross value that is no longer standing."""
+        if self.fully_refunded:
+            return gross
+        if not (any(self.undelivered) or any(self.refunded_undelivered) or any(self.returned)):
+            return [0] * len(gross)  # as most orders stay
+        return [
+            min(whole, max(undelivered, refunded) + returned)
+            for whole, undelivered, refunded, returned in zip(
+                gross, self.undelivered, self.refunded_undelivered, self.returned, strict=True
+            )
+        ]
+
+    def claimed(self, line: int) -> int:
+        """The gross value that facts claim of a line; more than its gross has no effect."""
+        return max(self.undelivered[line], self.refunded_undelivered[line]) + self.returned[line]
+
+
+def _vested(row: Mapping[str, Any]) -> VestedEarning:
+    return VestedEarning(row["campaign_id"], row["lot_no"], row["reversed_before"], row["clawed_back"])
+
+
+@dataclass(frozen=True, slots=True)
+class Anomaly:
+    """Something about an order that a person should look at; it follows from the facts, not from their order."""
+
+    reason: str  # 'exceeds-gross', 'unknown-line', 'wrong-currency'
+    subject: str  # the line, or the fact
+
+
+def reversed_of(shares: list[int], gross: list[int], reversed_value: list[int]) -> int:
+    """How much of an incentive, shared so over the lines, must be reversed in all when R of each line is given."""
+    if not any(reversed_value):
+        return 0
+    total = 0
+    for part, whole, gone in zip(shares, gross, reversed_value, strict=True):
+        if part and gone:
+            total += part if gone == whole else half_up(part * gone, whole)
+    return total
+
+
+def note_refund(totals: RunningTotals, decision: Decision, refund: OrderRefunded, fact: str) -> list[Anomaly]:
+    """Add a refund to the totals; returns the anomalies that it brings to light."""
+    if refund.currency != decision.currency:
+        return [Anomaly("wrong-currency", fact)]
+    if refund.lines is None:
+        totals.fully_refunded = True
+        return []
+    anomalies: list[Anomaly | None] = []
+    position = {line_id: line for line, line_id in enumerate(decision.line_ids)}
+    for entry in refund.lines:
+        line = position.get(entry.line_id)
+        if line is None:
+            anomalies.append(Anomaly("unknown-line", entry.line_id))
+        elif entry.reason != "goodwill":
+            value = entry.amount if entry.amount is not None else (entry.quantity or 0) * decision.unit_prices[line]
+            (totals.returned if entry.reason == "returned" else totals.refunded_undelivered)[line] += value
+            anomalies.append(_excess(totals, decision, line))
+    return _each_once(anomalies)
+
+
+def note_delivery(totals: RunningTotals, decision: Decision, delivery: DeliveryCompleted) -> list[Anomaly]:
+    """Add a delivery's undelivered units to the totals; returns the anomalies that it brings to light."""
+    if not delivery.undelivered:
+        return []
+    anomalies: list[Anomaly | None] = []
+    position = {line_id: line for line, line_id in enumerate(decision.line_ids)}
+    for entry in delivery.undelivered:
+        line = position.get(entry.line_id)
+        if line is None:
+            anomalies.append(Anomaly("unknown-line", entry.line_id))
+        else:
+            totals.undelivered[line] += entry.quantity * decision.unit_prices[line]
+            anomalies.append(_excess(totals, decision, line))
+    return _each_once(anomalies)
+
+
+def _excess(totals: RunningTotals, decision: Decision, line: int) -> Anomaly | None:
+    exceeded = totals.claimed(line) > decision.gross[line]
+    return Anomaly("exceeds-gross", decision.line_ids[line]) if exceeded else None
+
+
+def _each_once(anomalies: list[Anomaly | None]) -> list[Anomaly]:
+    return [anomaly for anomaly in dict.fromkeys(anomalies) if anomaly is not None]
