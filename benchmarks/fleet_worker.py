@@ -58,5 +58,5 @@ if __name__ == "__main__":
     if "sqs" in sys.argv[1]:
         count_calls()
     open_transport = worker.open_transport
-    worker.open_transport = lambda source, settings: Timed(open_transport(source, settings))  # type: ignore[return-value]
+    worker.open_transport = lambda source, settings, stop: Timed(open_transport(source, settings, stop))  # type: ignore[return-value]
     sys.exit(worker.main(sys.argv[1:]))

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from incentive_fleet.cli.main import cli
+from incentive_fleet.cli.root import cli
 
 
 @dataclass(frozen=True, slots=True)

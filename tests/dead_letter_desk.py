@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
@@ -29,6 +28,7 @@ from incentive_fleet.ledger.connection import connect
 from incentive_fleet.ledger.session import Session
 from incentive_fleet.ledger.terms import load_campaigns
 from incentive_fleet.settings import Settings
+from incentive_fleet.stopping import Stop
 from tests.chaos.ground import Brokers, Source, environment_of
 from tests.domain import terms
 
@@ -150,10 +150,10 @@ class Floor(Desk):
         self.brokers.publish(source, bodies, "order-placed.v1")
 
     def consume(self, source: Source) -> Counter[str]:
-        return run_worker([source], self.settings, IDLE_S, threading.Event())
+        return run_worker([source], self.settings, IDLE_S, Stop())
 
     def collect(self, source: Source) -> Counter[str]:
-        return run_collector([source], self.settings, threading.Event(), IDLE_S)
+        return run_collector([source], self.settings, Stop(), IDLE_S)
 
     def give_up(self, source: Source, *bodies: bytes) -> list[Letter]:
         """Publish, consume, collect: what lies in the database then."""

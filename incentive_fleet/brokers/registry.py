@@ -7,6 +7,7 @@ from typing import Final, Literal
 from incentive_fleet import names
 from incentive_fleet.brokers.publishing import Publisher
 from incentive_fleet.settings import Settings
+from incentive_fleet.stopping import Stop
 
 SNS: Final = "sns"
 RABBITMQ: Final = "rabbitmq"
@@ -33,18 +34,18 @@ def read_addresses(settings: Settings) -> None:
     address.management(settings)
 
 
-def open_events(settings: Settings, destination: Destination) -> Publisher:
+def open_events(settings: Settings, destination: Destination, stop: Stop | None = None) -> Publisher:
     """A publisher of events, as an order system is one. Raises SettingsError; connects when first used."""
     if destination == SNS:
         return _open_sns(settings, names.events_topic(settings.prefix))
-    return _open_rabbitmq(settings, names.events_exchange(settings.prefix))
+    return _open_rabbitmq(settings, names.events_exchange(settings.prefix), stop)
 
 
-def open_outcomes(settings: Settings, destination: Destination) -> Publisher:
+def open_outcomes(settings: Settings, destination: Destination, stop: Stop | None = None) -> Publisher:
     """A publisher of outcomes, for the relay. Raises SettingsError; connects when first used."""
     if destination == SNS:
         return _open_sns(settings, names.outcomes_topic(settings.prefix))
-    return _open_rabbitmq(settings, names.outcomes_exchange(settings.prefix))
+    return _open_rabbitmq(settings, names.outcomes_exchange(settings.prefix), stop)
 
 
 def _open_sns(settings: Settings, topic: str) -> Publisher:
@@ -53,7 +54,7 @@ def _open_sns(settings: Settings, topic: str) -> Publisher:
     return SnsPublisher(topic, region=settings.need_aws_region(), endpoint_url=settings.aws_endpoint_url)
 
 
-def _open_rabbitmq(settings: Settings, exchange: str) -> Publisher:
+def _open_rabbitmq(settings: Settings, exchange: str, stop: Stop | None) -> Publisher:
     from incentive_fleet.brokers.rabbitmq.publisher import RabbitMqPublisher
 
-    return RabbitMqPublisher(settings.need_rabbitmq_url(), exchange)
+    return RabbitMqPublisher(settings.need_rabbitmq_url(), exchange, stop=stop)

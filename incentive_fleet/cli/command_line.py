@@ -1,4 +1,4 @@
-"""What commands share: the --format option, progress, exit codes, and the wiring of settings to parts.
+"""What commands share: the --format option, exit codes, and the wiring of settings to parts.
 
 With --format json, standard output is one JSON document and nothing else; logs and progress go to standard error.
 """
@@ -8,8 +8,7 @@ from __future__ import annotations
 import getpass
 import os
 import re
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,8 +16,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from incentive_fleet.cli import interrupts
 from incentive_fleet.cli.printing import Failed
-from incentive_fleet.literal import literal
 
 if TYPE_CHECKING:
     import psycopg
@@ -38,10 +37,12 @@ existing_file = click.Path(exists=True, dir_okay=False, readable=True, path_type
 
 
 def settings() -> Settings:
-    """The settings of this process. Raises SettingsError."""
+    """The settings of this process, whose drain bounds its end from now on. Raises SettingsError."""
     from incentive_fleet.settings import Settings
 
-    return Settings.from_environment(os.environ)
+    values = Settings.from_environment(os.environ)
+    interrupts.stop_of_process(values.drain_s)
+    return values
 
 
 def login_name() -> str:
@@ -126,23 +127,3 @@ class Moment(click.ParamType[datetime]):
 
 MOMENT = Moment()
 TEXT = Utf8Text()
-
-
-@contextmanager
-def progress_bar(label: str, total: int | None) -> Iterator[Callable[[int, str], None]]:
-    """A progress bar on a terminal's standard error; in a pipe it stays quiet. Call what it gives with (done, note)."""
-    if not sys.stderr.isatty():
-        yield lambda done, note: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TextColumn("{task.fields[note]}", markup=False),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(label, total=total, note="")
-        yield lambda done, note: progress.update(task, completed=done, note=literal(note))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import gzip
 import os
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -13,14 +12,15 @@ from pathlib import Path
 from typing import IO, cast
 
 from incentive_fleet.brokers.contract import Ack, DeadLetter, Delivery, Outcome, Retry
-from incentive_fleet.consumers.consumer import Pause
 from incentive_fleet.consumers.core import UNEXPECTED, Core
 from incentive_fleet.errors import TransientError
 from incentive_fleet.events.document import BODY_BYTES_MAX
 from incentive_fleet.literal import literal_json
+from incentive_fleet.pausing import Pause
+from incentive_fleet.stopping import Stop
 from incentive_fleet.text_files import past_mark
 
-PAUSES_MAX = 20  # in a row, 30 s each at the most; then it gives up, and running it again goes on where it was
+PAUSES_MAX = 200  # in a row, 2 s each at the most; then it gives up, and running it again goes on where it was
 
 
 @dataclass(slots=True)
@@ -61,7 +61,7 @@ def backfill(
 
 
 def _process(core: Core, batch: list[Delivery]) -> list[tuple[Delivery, Outcome]]:
-    pause = Pause("backfill", 30.0, threading.Event())
+    pause = Pause("backfill", 2.0, Stop())
     for _ in range(PAUSES_MAX):
         try:
             return core.process(batch, carries_failures=True)

@@ -5,9 +5,6 @@ It never decides an outcome (core.py does) and never talks to a broker itself (t
 
 from __future__ import annotations
 
-import logging
-import random
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -16,39 +13,8 @@ from incentive_fleet.brokers.contract import Delivery, Outcome, Release, Transpo
 from incentive_fleet.consumers.core import Core
 from incentive_fleet.errors import BrokerUnavailable, TransientError
 from incentive_fleet.faults import reach
-from incentive_fleet.ledger.connection import longest_pause_s
-
-log = logging.getLogger(__name__)
-
-FIRST_PAUSE_S = 0.2
-
-
-@dataclass(slots=True)
-class Pause:
-    """Back-off with jitter: doubles up to `longest_s`, or up to 2 s towards a database; logs once when it begins and once
-    when it is over."""
-
-    name: str
-    longest_s: float
-    stop: threading.Event
-    paused: bool = False
-    next_s: float = FIRST_PAUSE_S
-
-    def wait(self, error: TransientError) -> None:
-        """Wait a little; returns early when the consumer is told to stop."""
-        if not self.paused:
-            self.paused = True
-            log.warning("consuming paused", extra={"consumer": self.name, "error": str(error)})
-        longest_s = longest_pause_s(error, self.longest_s)
-        self.stop.wait(min(self.next_s, longest_s) * random.uniform(0.5, 1.0))
-        self.next_s = min(self.next_s * 2, longest_s)
-
-    def over(self) -> None:
-        """All is well again."""
-        if self.paused:
-            self.paused = False
-            log.info("consuming resumed", extra={"consumer": self.name})
-        self.next_s = FIRST_PAUSE_S
+from incentive_fleet.pausing import Pause
+from incentive_fleet.stopping import Stop
 
 
 @dataclass(slots=True)
@@ -61,11 +27,11 @@ class Consumer:
     batch_size: int
     wait_s: float
     pause_max_s: float
-    stop: threading.Event
+    stop: Stop
     pause: Pause = field(init=False)
 
     def __post_init__(self) -> None:
-        self.pause = Pause(self.name, self.pause_max_s, self.stop)
+        self.pause = Pause("consuming", self.pause_max_s, self.stop, {"consumer": self.name})
 
     def run(self, until_idle_s: float | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         """Consume until `stop` is set or, with `until_idle_s`, until nothing came and nothing was left for so long.

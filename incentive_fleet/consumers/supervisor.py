@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from incentive_fleet.consumers.worker import DRAINED, Source
 from incentive_fleet.settings import Settings
+from incentive_fleet.stopping import Stop
 
 log = logging.getLogger(__name__)
 
@@ -54,8 +55,12 @@ class Fleet:
     settings: Settings
     until_idle_s: float | None
     on_tick: Callable[[Fleet], None] = lambda fleet: None
-    stopping_since: float | None = None
+    stopping: Stop = field(init=False)
     workers: list[Worker] = field(default_factory=list)
+    told: Stop | None = None  # ends the fleet when it is set
+
+    def __post_init__(self) -> None:
+        self.stopping = (self.told or Stop(self.settings.drain_s)).child()
 
     def counts(self) -> Counter[str]:
         """What became of deliveries, summed over the fleet, killed workers' last reports included."""
@@ -69,28 +74,35 @@ class Fleet:
         return any(worker.paused for worker in self.workers)
 
     def stop(self) -> None:
-        """Begin to drain. Idempotent; safe in a signal handler."""
-        if self.stopping_since is None:
-            self.stopping_since = time.monotonic()
+        """Begin to drain. Idempotent and thread-safe."""
+        self.stopping.set()
+
+    def kill(self) -> None:
+        """End the workers now, as a power cut would: what they held comes again. Thread-safe."""
+        self._signal(signal.SIGKILL)
 
     def run(self) -> bool:
         """Run until all workers are done or stopped; True unless a worker kept dying or had to be killed."""
         self.workers = [Worker(number) for number in range(self.processes)]
-        signalled = False
+        signalled = cut = False
         healthy = True
-        while not all(worker.done for worker in self.workers):
-            now = time.monotonic()
-            if self.stopping_since is not None and not signalled:
-                signalled = True
-                self._signal(signal.SIGTERM)
-            if self.stopping_since is not None and now - self.stopping_since > self.settings.drain_s:
-                log.error("drain took too long", extra={"drain_s": self.settings.drain_s})
-                self._signal(signal.SIGKILL)
-                healthy = False
-            for worker in self.workers:
-                healthy = self._tend(worker, now) and healthy
-            self.on_tick(self)
-            time.sleep(POLL_S)
+        try:
+            while not all(worker.done for worker in self.workers):
+                now = time.monotonic()
+                if self.stopping.is_set() and not signalled:
+                    signalled = True
+                    self._signal(signal.SIGTERM)
+                if self.stopping.left_s() <= 0 and not cut:
+                    cut, healthy = True, False
+                    log.error("drain took too long", extra={"drain_s": self.settings.drain_s})
+                    self.kill()
+                for worker in self.workers:
+                    healthy = self._tend(worker, now) and healthy
+                self.on_tick(self)
+                time.sleep(POLL_S)
+        except BaseException:
+            self.kill()
+            raise
         return healthy
 
     def _tend(self, worker: Worker, now: float) -> bool:
@@ -98,7 +110,7 @@ class Fleet:
         if worker.done:
             return True
         if worker.process is None:
-            if self.stopping_since is not None:
+            if self.stopping.is_set():
                 worker.done = True
             elif now >= worker.restart_at:
                 self._start(worker, now)
@@ -107,7 +119,7 @@ class Fleet:
         if code is None:
             return True
         self._bury(worker)
-        if code == 0 or (self.stopping_since is not None and code in (DRAINED, -signal.SIGTERM)):
+        if code == 0 or (self.stopping.is_set() and code in (DRAINED, -signal.SIGTERM)):
             worker.done = True
             return True
         if code == DRAINED:  # told to stop by somebody else, while the fleet goes on: its place is filled again
@@ -121,7 +133,7 @@ class Fleet:
         worker.deaths = 1 if lived else worker.deaths + 1
         delay_s = min(RESTART_FIRST_S * 2 ** (worker.deaths - 1), RESTART_MAX_S)
         extra = {"worker": worker.number, "exit_code": code, "deaths": worker.deaths}
-        if worker.deaths >= DEATHS_MAX or self.stopping_since is not None:
+        if worker.deaths >= DEATHS_MAX or self.stopping.is_set():
             log.error("worker given up", extra=extra)
             worker.done = True
             self.stop()
@@ -134,7 +146,8 @@ class Fleet:
         command = [sys.executable, "-m", "incentive_fleet.consumers.worker", ",".join(self.sources)]
         if self.until_idle_s is not None:
             command.append(str(self.until_idle_s))
-        worker.process = subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
+        # A process group of its own: Ctrl-C in a terminal, and whoever signals a whole group, is for the supervisor alone.
+        worker.process = subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, process_group=0)
         worker.started_at = now
         worker.reader = threading.Thread(target=_read_reports, args=(worker, worker.process), daemon=True)
         worker.reader.start()

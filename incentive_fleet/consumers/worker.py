@@ -22,6 +22,7 @@ from incentive_fleet.consumers.garbage import look_seldom
 from incentive_fleet.ledger.session import Session
 from incentive_fleet.logs import log_json
 from incentive_fleet.settings import Settings
+from incentive_fleet.stopping import Stop
 
 log = logging.getLogger(__name__)
 
@@ -30,24 +31,24 @@ REPORT_EVERY_S = 1.0
 DRAINED = 128 + signal.SIGTERM  # exit code of a worker that was told to stop and did; 0 says that nothing is left to do
 
 
-def open_transport(source: Source, settings: Settings) -> Transport:
+def open_transport(source: Source, settings: Settings, stop: Stop) -> Transport:
     """The broker's adapter, connected on first use. Raises SettingsError when the broker's address is missing."""
     if source == "sqs":
         from incentive_fleet.brokers.aws.transport import SqsTransport
 
-        return SqsTransport(settings)
+        return SqsTransport(settings, stop)
     from incentive_fleet.brokers.rabbitmq.transport import RabbitmqTransport
 
-    return RabbitmqTransport(settings)
+    return RabbitmqTransport(settings, stop)
 
 
-def open_consumer(source: Source, settings: Settings, stop: threading.Event) -> Consumer:
+def open_consumer(source: Source, settings: Settings, stop: Stop) -> Consumer:
     """A consumer of one broker with a core of its own."""
     session = Session(settings.need_database_url(), application_name=f"incentives consume {source}")
     core = Core(session, settings.retry_delays_s, clock=lambda: datetime.now(UTC), patient=False)
     return Consumer(
         name=f"{source}-{os.getpid()}",
-        transport=open_transport(source, settings),
+        transport=open_transport(source, settings, stop),
         core=core,
         batch_size=settings.batch_size,
         wait_s=settings.wait_s,
@@ -56,9 +57,7 @@ def open_consumer(source: Source, settings: Settings, stop: threading.Event) -> 
     )
 
 
-def run_worker(
-    sources: list[Source], settings: Settings, until_idle_s: float | None, stop: threading.Event
-) -> Counter[str]:
+def run_worker(sources: list[Source], settings: Settings, until_idle_s: float | None, stop: Stop) -> Counter[str]:
     """Consume from every source at once until `stop` or idle; returns the counts. A thread's error ends the worker."""
     consumers = [open_consumer(source, settings, stop) for source in sources]
     failures: list[BaseException] = []
@@ -85,7 +84,7 @@ def run_worker(
     return _sum(consumers)
 
 
-def _report(consumers: list[Consumer], stop: threading.Event) -> None:
+def _report(consumers: list[Consumer], stop: Stop) -> None:
     """Tell the supervisor. When it is gone, nobody would stop or restart this worker any more: it drains and ends."""
     line = json.dumps({"counts": _sum(consumers), "paused": any(consumer.pause.paused for consumer in consumers)})
     try:
@@ -108,12 +107,13 @@ def _sum(consumers: list[Consumer]) -> Counter[str]:
 def main(arguments: list[str]) -> int:
     """`python -m incentive_fleet.consumers.worker SOURCES [UNTIL_IDLE_S]`: started by the supervisor, not by people."""
     log_json()
-    stop = threading.Event()
+    settings = Settings.from_environment(os.environ)
+    stop = Stop(settings.drain_s)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     sources: list[Source] = [source for source in ("sqs", "rabbitmq") if source in arguments[0].split(",")]
     until_idle_s = float(arguments[1]) if len(arguments) > 1 else None
-    run_worker(sources, Settings.from_environment(os.environ), until_idle_s, stop)
+    run_worker(sources, settings, until_idle_s, stop)
     return DRAINED if stop.is_set() else 0
 
 

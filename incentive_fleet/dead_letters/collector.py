@@ -16,13 +16,14 @@ from datetime import UTC, datetime
 from typing import Final
 
 from incentive_fleet.brokers.dead_letters import Arrival, DeadLetterQueues
-from incentive_fleet.consumers.consumer import Pause
 from incentive_fleet.consumers.worker import Source
 from incentive_fleet.dead_letters.keeping import Seen, keep
 from incentive_fleet.errors import BrokerUnavailable, FleetError, TransientError
 from incentive_fleet.faults import reach
 from incentive_fleet.ledger.session import Session
+from incentive_fleet.pausing import Pause
 from incentive_fleet.settings import Settings
+from incentive_fleet.stopping import SLICE_S, DrainCut, Stop, join
 
 log = logging.getLogger(__name__)
 
@@ -32,17 +33,18 @@ BATCH: Final = 100  # letters in one transaction
 def run_collector(
     sources: Sequence[Source],
     settings: Settings,
-    stop: threading.Event,
+    stop: Stop,
     until_idle_s: float | None,
     counts: Counter[str] | None = None,
 ) -> Counter[str]:
     """Collect from each source in a thread of its own until `stop`, or until nothing came for so many seconds.
 
     Idempotent: a crash anywhere repeats and never loses. Returns how many copies were new, returned, again or same;
-    `counts` is added to while it runs. Raises SettingsError at once, and what is neither transient nor foreseen.
+    `counts` is added to while it runs. A part that is away is waited for, with `until_idle_s` too. Raises SettingsError at
+    once, DrainCut when a part lets no thread go after `stop`, and what is neither transient nor foreseen.
     """
     total: Counter[str] = Counter() if counts is None else counts
-    queues = [open_queues(source, settings) for source in sources]
+    queues = [open_queues(source, settings, stop) for source in sources]
     failures: list[BaseException] = []
 
     def run(source: Source, of: DeadLetterQueues) -> None:
@@ -53,69 +55,74 @@ def run_collector(
             failures.append(error)
 
     threads = [
-        threading.Thread(target=run, args=pair, name=f"collector-{pair[0]}")
+        threading.Thread(target=run, args=pair, name=f"collector-{pair[0]}", daemon=True)
         for pair in zip(sources, queues, strict=True)
     ]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
+    whole = join(threads, stop)
     if failures:
         raise failures[0]
+    if not whole:
+        raise DrainCut(
+            f"The collector had not ended {stop.drain_s:g} s after it was told to; what it held comes again."
+        )
     return total
 
 
 @contextmanager
-def collecting(sources: Sequence[Source], settings: Settings, *, drain_s: float | None) -> Iterator[Counter[str]]:
+def collecting(
+    sources: Sequence[Source], settings: Settings, stop: Stop, *, drain_s: float | None
+) -> Iterator[Counter[str]]:
     """Collect in the background for as long as the block runs; gives the counts, which grow meanwhile.
 
-    At the end what is under way is finished. With `drain_s` the queues are emptied first: until nothing came for so
-    many seconds. An error of the collector is raised at the end of the block.
+    At the end, or once `stop` is set, what is under way is finished. With `drain_s` the queues are emptied first: until
+    nothing came for so many seconds, or `stop`. An error of the collector is raised at the end of the block.
     """
-    stop, counts = threading.Event(), Counter[str]()
+    ending, counts = stop.child(), Counter[str]()
     failures: list[BaseException] = []
 
     def run() -> None:
         try:
-            run_collector(sources, settings, stop, None, counts)
+            run_collector(sources, settings, ending, None, counts)
         except BaseException as error:
             failures.append(error)
 
-    thread = threading.Thread(target=run, name="collector")
+    thread = threading.Thread(target=run, name="collector", daemon=True)
     thread.start()
     try:
         yield counts
     finally:
-        stop.set()
-        thread.join()
+        ending.set()
+        thread.join(ending.left_s() + SLICE_S)  # it ends by its own bound
     if failures:
         raise failures[0]
-    if drain_s is not None:
-        run_collector(sources, settings, threading.Event(), drain_s, counts)
+    if drain_s is not None and not stop.is_set():
+        run_collector(sources, settings, stop, drain_s, counts)
 
 
-def open_queues(source: Source, settings: Settings) -> DeadLetterQueues:
+def open_queues(source: Source, settings: Settings, stop: Stop) -> DeadLetterQueues:
     """The dead-letter queues of one broker, connected on first use. Raises SettingsError when its address is missing."""
     if source == "sqs":
         from incentive_fleet.brokers.aws.dead_letters import SqsDeadLetters
 
-        return SqsDeadLetters(settings)
+        return SqsDeadLetters(settings, stop)
     from incentive_fleet.brokers.rabbitmq.dead_letters import RabbitmqDeadLetters
 
-    return RabbitmqDeadLetters(settings)
+    return RabbitmqDeadLetters(settings, stop)
 
 
 def _collect(
     source: Source,
     queues: DeadLetterQueues,
     settings: Settings,
-    stop: threading.Event,
+    stop: Stop,
     until_idle_s: float | None,
     counts: Counter[str],
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
     session = Session(settings.need_database_url(), application_name=f"incentives dlq collect {source}")
-    pause = Pause(f"collector-{source}", settings.pause_max_s, stop)
+    pause = Pause("consuming", settings.pause_max_s, stop, {"consumer": f"collector-{source}"})
     last_seen = clock()
     try:
         while not stop.is_set():

@@ -37,6 +37,7 @@ from incentive_fleet.ledger.verify import Report, verify
 from incentive_fleet.ledger.wallet_statement import WalletStatement, wallet_statement
 from incentive_fleet.producers.relay_loop import RelaySummary, run_relay
 from incentive_fleet.settings import Settings
+from incentive_fleet.stopping import Stop
 
 REPEATED = 0.15  # of the events, on either broker
 OUT_OF_ORDER = 40  # places that an event may be off
@@ -87,7 +88,7 @@ def play(parts: Parts, settings: Settings, orders: int, seed: int, tell: Tell) -
     tell("publishing the outcomes from the outbox")
     outcomes = _relay(settings, destinations)
     tell("collecting the dead letters")
-    run_collector([BROKER_OF[one] for one in destinations], settings, threading.Event(), until_idle_s=1.0)
+    run_collector([BROKER_OF[one] for one in destinations], settings, Stop(), until_idle_s=1.0)
     tell("playing the same events calmly, in file order, into a second ledger")
     calm = _calm_balances(parts, shop, bodies)
     tell("verifying the ledger")
@@ -146,6 +147,7 @@ def _publish_and_consume(
     try:
         fleet.run()
     finally:
+        fleet.stop()
         publisher.join()
     if failures:
         raise failures[0]
@@ -196,8 +198,8 @@ def _publish_poison(
 
 
 def _wait_until(fleet: Fleet, handled: int) -> None:
-    while _handled(fleet) < handled and fleet.stopping_since is None:
-        threading.Event().wait(0.1)
+    while _handled(fleet) < handled and not fleet.stopping.is_set():
+        fleet.stopping.wait(0.1)
 
 
 def _handled(fleet: Fleet) -> int:
@@ -209,7 +211,7 @@ def _handled(fleet: Fleet) -> int:
 def _relay(settings: Settings, destinations: list[Destination]) -> RelaySummary:
     publishers: dict[str, Publisher] = {one: open_outcomes(settings, one) for one in destinations}
     try:
-        return run_relay(settings.need_database_url(), publishers, stop=threading.Event(), until_idle_s=0.5)
+        return run_relay(settings.need_database_url(), publishers, stop=Stop(), until_idle_s=0.5)
     finally:
         for publisher in publishers.values():
             publisher.close()

@@ -44,7 +44,6 @@ CONTENTION_STATES = frozenset({"40001", "40P01", "55P03", "57014"})
 AWAY_STATES = ("08", "53", "57P", "58", "25006", "25P03")
 CONTENTION_ATTEMPTS_MAX = 8
 CONTENTION_WAIT_MAX_S = 1.0
-PAUSE_MAX_S = 2.0  # between two attempts: a failover takes 10 to 20 s, and a wait that grew with it would double that
 # The server is away or ended the session. AdminShutdown and the like arrive as OperationalError subclasses.
 AWAY = (psycopg.OperationalError, psycopg.InterfaceError, pg.ReadOnlySqlTransaction)
 
@@ -154,11 +153,6 @@ def _ours(error: psycopg.Error) -> type[TransientError] | None:
     if error.sqlstate in CONTENTION_STATES:
         return DatabaseContention
     return DatabaseUnavailable if error.sqlstate.startswith(AWAY_STATES) else None
-
-
-def longest_pause_s(error: Exception, others_s: float) -> float:
-    """The longest back-off after this error: short towards a database, `others_s` towards everything else."""
-    return min(others_s, PAUSE_MAX_S) if isinstance(error, DatabaseUnavailable | DatabaseContention) else others_s
 
 
 def retry_contention() -> tenacity.Retrying:

@@ -14,12 +14,12 @@ from incentive_fleet.errors import FleetError, SettingsError, TransientError
 from incentive_fleet.ledger.address import Parameters
 from incentive_fleet.ledger.connection import (
     APPLICATION_ROLE,
-    PAUSE_MAX_S,
     connect,
     mapped_errors,
     open_connection,
 )
 from incentive_fleet.ledger.pooler import refuse_statement_pooling
+from incentive_fleet.pausing import DATABASE_MAX_S
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ def _say_if_owner(url: str) -> None:
         try:
             sentence = owner_within_reach(url)
         except TransientError:
-            away.wait(PAUSE_MAX_S)
+            away.wait(DATABASE_MAX_S)
             continue
         except FleetError:
             return  # whoever works with this database says it

@@ -6,6 +6,7 @@ The checks themselves are in checks.sql, each with its name and its sentence.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -66,8 +67,12 @@ def all_checks() -> tuple[Check, ...]:
     return checks
 
 
-def verify(connection: Connection[Any], sample: int = 10) -> Report:
+def verify(
+    connection: Connection[Any], sample: int = 10, progress: Callable[[int, int], None] = lambda done, checks: None
+) -> Report:
     """Run every check in one snapshot, keeping the first `sample` faulty rows of each; a live fleet may go on meanwhile.
+
+    `progress` is called with how many checks of how many have run.
 
     Reads everything several times: some 40 s for a million transfers of large orders on two cores, in proportion beyond.
     Raises ValueError for a sample outside 0 to 10,000, DatabaseUnavailable or DatabaseContention; a retry helps with the
@@ -77,7 +82,10 @@ def verify(connection: Connection[Any], sample: int = 10) -> Report:
         raise ValueError(f"sample is {sample}: must be 0 to {SAMPLE_MAX}")
     with snapshot(connection, whole_tables=True):
         moment, transfers = _moment(connection)
-        results = [_run(connection, check, sample) for check in all_checks()]
+        results = []
+        for check in all_checks():
+            results.append(_run(connection, check, sample))
+            progress(len(results), len(all_checks()))
     return Report(format_time(moment), transfers, results)
 
 

@@ -9,23 +9,22 @@ it go on.
 from __future__ import annotations
 
 import logging
-import random
 import threading
 import time
 from collections import Counter
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 
 from incentive_fleet.brokers.publishing import Publisher
 from incentive_fleet.errors import BrokerUnavailable, FleetError, Refused, TransientError
-from incentive_fleet.ledger.connection import connect, longest_pause_s
+from incentive_fleet.ledger.connection import connect
+from incentive_fleet.pausing import Pause
 from incentive_fleet.producers.relay import Connection, Refusal, any_left, relay_round, unpublished, wanted
+from incentive_fleet.stopping import DrainCut, Stop, join
 
 BATCH_SIZE = 500
 POLL_S = 0.2  # between two looks at an empty outbox
-FIRST_PAUSE_S = 0.5
 PAUSE_MAX_S = 30.0
 SET_ASIDE_S = 300.0  # before a refused outcome is tried again: somebody may have bound a queue or raised a limit
 SET_ASIDE_MAX = 1_000  # more than that, and it is the destination that is wrong: pause
@@ -39,7 +38,8 @@ class RelaySummary:
 
     published: Mapping[str, int]
     refused: Mapping[str, int]  # refusals, repeated ones included
-    unpublished: Mapping[str, int]  # left at the end, destinations that this relay does not serve included
+    # Left at the end, destinations that this relay does not serve included; None when the database was away then.
+    unpublished: Mapping[str, int] | None
 
 
 @dataclass(slots=True)
@@ -48,10 +48,9 @@ class _Lane:
 
     destination: str
     publisher: Publisher
+    pause: Pause
     published: int = 0
     refused: int = 0
-    paused_for: str = ""  # class of the error, "" while running
-    pauses: int = 0
     set_aside: dict[int, float] = field(default_factory=dict)  # outbox id -> when to try again (monotonic)
 
 
@@ -61,45 +60,85 @@ class _Run:
     batch_size: int
     until_idle_s: float | None
     pause_max_s: float
-    stop: threading.Event
+    stop: Stop
+    counts: Counter[str]
 
 
 def run_relay(
     database_url: str,
     publishers: Mapping[str, Publisher],
     *,
-    stop: threading.Event,
+    stop: Stop,
     batch_size: int = BATCH_SIZE,
     until_idle_s: float | None = None,
     pause_max_s: float = PAUSE_MAX_S,
+    counts: Counter[str] | None = None,
 ) -> RelaySummary:
     """Publish outcomes to each destination until `stop` is set, or until nothing was left for `until_idle_s` seconds.
 
     Publishers of destinations that the ledger neither marks nor has marked outcomes for are left alone. Outcomes that a
-    broker refused do not keep a run from being idle; the summary tells them. Raises SettingsError when a destination or
-    the schema is missing at the start, and DatabaseUnavailable when the summary cannot be read at the end. The caller
-    closes the publishers, each of which must be used for nothing else meanwhile.
+    broker refused do not keep a run from being idle; the summary tells them. A part that is away is waited for, with
+    `until_idle_s` too. `counts` is told meanwhile how many each destination took. Raises SettingsError when a
+    destination or the schema is missing at the start, DatabaseUnavailable when the summary of a run that was not stopped
+    cannot be read at the end, and DrainCut when a part lets no thread go after `stop`. The caller closes the publishers,
+    each of which must be used for nothing else meanwhile.
     """
     publishers = _needed(database_url, publishers)
     for publisher in publishers.values():
         _check(publisher)
-    run = _Run(database_url, batch_size, until_idle_s, pause_max_s, stop)
-    lanes = [_Lane(destination, publisher) for destination, publisher in publishers.items()]
-    with ThreadPoolExecutor(max(1, len(lanes)), thread_name_prefix="relay") as threads:
-        for future in [threads.submit(_work, run, lane) for lane in lanes]:
-            future.result()
-    with closing(connect(database_url, application_name="incentives-relay")) as connection:
-        left = unpublished(connection)
-    for destination in sorted(left.keys() - publishers.keys()):
-        log.warning(
-            "%d outcomes wait for %s, which this relay does not serve",
-            left[destination],
-            destination,
-            extra={"destination": destination, "unpublished": left[destination]},
-        )
+    run = _Run(database_url, batch_size, until_idle_s, pause_max_s, stop, Counter() if counts is None else counts)
+    lanes = [_Lane(name, publisher, _pause_of(name, run)) for name, publisher in publishers.items()]
+    _run_all(run, lanes)
+    left = _left(run)
+    for destination, count in sorted((left or {}).items()):
+        if destination not in publishers:
+            log.warning(
+                "%d outcomes wait for %s, which this relay does not serve",
+                count,
+                destination,
+                extra={"destination": destination, "unpublished": count},
+            )
     return RelaySummary(
         {lane.destination: lane.published for lane in lanes}, {lane.destination: lane.refused for lane in lanes}, left
     )
+
+
+def _run_all(run: _Run, lanes: list[_Lane]) -> None:
+    failures: list[BaseException] = []
+
+    def work(lane: _Lane) -> None:
+        try:
+            _work(run, lane)
+        except BaseException as error:
+            run.stop.set()  # a bug in one lane ends the run, rather than leave half a relay behind
+            failures.append(error)
+
+    threads = [
+        threading.Thread(target=work, args=(lane,), name=f"relay-{lane.destination}", daemon=True) for lane in lanes
+    ]
+    for thread in threads:
+        thread.start()
+    whole = join(threads, run.stop)
+    if failures:
+        raise failures[0]
+    if not whole:
+        raise DrainCut(
+            f"The relay had not ended {run.stop.drain_s:g} s after it was told to; what is unconfirmed is published again."
+        )
+
+
+def _left(run: _Run) -> dict[str, int] | None:
+    try:
+        with closing(connect(run.database_url, application_name="incentives-relay")) as connection:
+            return unpublished(connection)
+    except TransientError:
+        if run.stop.is_set():
+            return None
+        raise
+
+
+def _pause_of(destination: str, run: _Run) -> Pause:
+    return Pause(f"relay to {destination}", run.pause_max_s, run.stop, {"destination": destination})
 
 
 def _needed(database_url: str, publishers: Mapping[str, Publisher]) -> Mapping[str, Publisher]:
@@ -129,21 +168,18 @@ def _work(run: _Run, lane: _Lane) -> None:
                     connection = connect(run.database_url, application_name=f"incentives-relay-{lane.destination}")
                 busy = _round(run, lane, connection)
             except FleetError as error:
-                _pause(run, lane, error)
+                lane.pause.wait(error)
                 if isinstance(error, Refused) and run.until_idle_s is not None:
                     return  # waiting for people to act is not what a run with an end is for
                 idle_since = time.monotonic()
                 continue
-            _resume(lane)
+            lane.pause.over()
             if busy:
                 idle_since = time.monotonic()
             elif run.until_idle_s is not None and time.monotonic() - idle_since >= run.until_idle_s:
                 return
             else:
                 run.stop.wait(POLL_S)
-    except BaseException:
-        run.stop.set()  # a bug in one lane ends the run, rather than leave half a relay behind
-        raise
     finally:
         if connection is not None:
             connection.close()
@@ -155,6 +191,7 @@ def _round(run: _Run, lane: _Lane, connection: Connection) -> bool:
     lane.set_aside = {outbox_id: again for outbox_id, again in lane.set_aside.items() if again > now}
     done = relay_round(connection, lane.destination, lane.publisher, run.batch_size, lane.set_aside)
     lane.published += done.published
+    run.counts[lane.destination] = lane.published
     if done.refusals:
         _set_aside(lane, done.refusals)
     if done.published or done.refusals:
@@ -183,29 +220,3 @@ def _set_aside(lane: _Lane, refusals: tuple[Refusal, ...]) -> None:
     if len(lane.set_aside) > SET_ASIDE_MAX:
         lane.set_aside.clear()
         raise Refused("refuses-all", f"{lane.destination} refused more than {SET_ASIDE_MAX} outcomes")
-
-
-def _pause(run: _Run, lane: _Lane, error: FleetError) -> None:
-    kind = type(error).__name__
-    if lane.paused_for != kind:
-        log.warning(
-            "relay to %s paused: %s",
-            lane.destination,
-            error,
-            extra={"destination": lane.destination, "state": "paused", "error": kind},
-        )
-    lane.paused_for = kind
-    lane.pauses += 1
-    delay_s = min(longest_pause_s(error, run.pause_max_s), FIRST_PAUSE_S * 2 ** min(lane.pauses - 1, 16))
-    run.stop.wait(delay_s * random.uniform(0.5, 1))
-
-
-def _resume(lane: _Lane) -> None:
-    if lane.paused_for:
-        log.info(
-            "relay to %s running again after %d pauses",
-            lane.destination,
-            lane.pauses,
-            extra={"destination": lane.destination, "state": "running"},
-        )
-    lane.paused_for, lane.pauses = "", 0

@@ -12,7 +12,7 @@ import click
 import pytest
 
 from incentive_fleet.cli.command_line import Group
-from incentive_fleet.cli.main import COMMANDS
+from incentive_fleet.cli.root import COMMANDS
 from incentive_fleet.embedded import sample_shop
 from tests.command import every_command, incentives
 
@@ -58,7 +58,7 @@ def stocked(env: dict[str, str], campaigns_file: Path, grants_file: Path) -> dic
 
 def test_help_names_every_command_and_imports_none_of_the_drivers() -> None:
     program = (
-        "import sys, click; from incentive_fleet.cli.main import cli\n"
+        "import sys, click; from incentive_fleet.cli.root import cli\n"
         "try: cli.main(['--help'], standalone_mode=False)\n"
         "finally: print([m for m in ('psycopg','boto3','pika','kombu','pydantic','rich','sqlalchemy') if m in sys.modules])"
     )

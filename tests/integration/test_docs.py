@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from incentive_fleet.cli.main import cli
+from incentive_fleet.cli.root import cli
 from incentive_fleet.embedded.aws import Aws
 from incentive_fleet.embedded.rabbitmq import RabbitMQ
 from tests.command import incentives

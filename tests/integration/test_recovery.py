@@ -30,6 +30,7 @@ from incentive_fleet.embedded import sample_shop
 from incentive_fleet.embedded.postgres import Postgres
 from incentive_fleet.ledger.session import Session
 from incentive_fleet.settings import Settings
+from incentive_fleet.stopping import Stop
 from tests.chaos.ground import SOURCES, Brokers, Source, log_of, said, settings_of, start_worker
 from tests.chaos.wire import Wire
 from tests.contract.stages import eventually
@@ -156,7 +157,7 @@ def test_the_held_batch_is_retried_by_itself_after_postgres_comes_back(
             return Core.process(self, deliveries, carries_failures=carries_failures)
 
     core = Recorded(Session(url), (5.0,), lambda: datetime.now(UTC))
-    consumer = Consumer("held", MemoryTransport(broker), core, 500, 0.1, 0.2, threading.Event())
+    consumer = Consumer("held", MemoryTransport(broker), core, 500, 0.1, 0.2, Stop())
     own_postgres.kill()
     thread = threading.Thread(target=consumer.run, args=(0.1,))
     with caplog.at_level(logging.INFO, "incentive_fleet.consumers.consumer"):

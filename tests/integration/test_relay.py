@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +25,7 @@ from incentive_fleet.names import outcomes_exchange
 from incentive_fleet.producers import relay_loop
 from incentive_fleet.producers.relay import any_left, relay_once, relay_round, unpublished
 from incentive_fleet.producers.relay_loop import RelaySummary, run_relay
+from incentive_fleet.stopping import Stop
 
 APPLIED = "incentives-applied.v1"
 INSERT = "INSERT INTO outbox (order_id, fact, sequence, type, body) VALUES (%s, 'placing', 1, %s, %s)"
@@ -82,7 +82,7 @@ def write(database: psycopg.Connection[tuple[object, ...]], *ids: str, type_: st
 
 
 def run(database_url: str, publishers: dict[str, Any], until_idle_s: float | None = 0.01) -> RelaySummary:
-    return run_relay(database_url, publishers, stop=threading.Event(), until_idle_s=until_idle_s, pause_max_s=0.2)
+    return run_relay(database_url, publishers, stop=Stop(), until_idle_s=until_idle_s, pause_max_s=0.2)
 
 
 def away() -> RabbitMqPublisher:
@@ -150,7 +150,7 @@ def test_two_relays_publish_each_outcome_once(
     write(database, *ids)
 
     def relay(publisher: RabbitMqPublisher) -> RelaySummary:
-        stop = threading.Event()
+        stop = Stop()
         return run_relay(database_url, {"rabbitmq": publisher}, stop=stop, batch_size=7, until_idle_s=0.05)
 
     with RabbitMqPublisher(rabbitmq.url, exchange) as other, ThreadPoolExecutor(2) as threads:
@@ -163,7 +163,7 @@ def test_a_destination_that_is_away_does_not_hold_up_the_other(
     database_url: str, database: Any, publisher: RabbitMqPublisher, caplog: pytest.LogCaptureFixture
 ) -> None:
     write(database, "a", "b")
-    stop = threading.Event()
+    stop = Stop()
     publishers = {"sns": away(), "rabbitmq": publisher}
     with ThreadPoolExecutor(1) as threads, caplog.at_level(logging.INFO, "incentive_fleet"):
         running = threads.submit(run_relay, database_url, publishers, stop=stop, pause_max_s=0.05)
@@ -184,7 +184,7 @@ def test_a_destination_that_is_away_does_not_hold_up_the_other(
 def test_sessions_that_the_database_ends_are_opened_again(
     database_url: str, database: Any, publisher: RabbitMqPublisher, arrived: Callable[[], list[str]]
 ) -> None:
-    stop = threading.Event()
+    stop = Stop()
     with ThreadPoolExecutor(1) as threads:
         running = threads.submit(run_relay, database_url, {"rabbitmq": publisher}, stop=stop, pause_max_s=0.05)
         kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'incentives-relay-rabbitmq'"
@@ -209,7 +209,7 @@ def test_a_refused_outcome_keeps_its_mark_and_lets_the_others_go(
 ) -> None:
     write(database, "lost-1", "lost-2", type_="nobody-listens.v1")
     write(database, "a", "b", "c")
-    stop = threading.Event()
+    stop = Stop()
     summary = run_relay(database_url, {"rabbitmq": publisher}, stop=stop, batch_size=2, until_idle_s=0.01)
     assert summary.published == {"rabbitmq": 3}
     assert summary.refused == {"rabbitmq": 2}
@@ -246,12 +246,13 @@ def test_a_destination_that_the_shop_does_not_have_is_left_alone(
 
 
 RELAY = """
-import sys, threading
+import sys
 from incentive_fleet.brokers.rabbitmq.publisher import RabbitMqPublisher
 from incentive_fleet.producers.relay_loop import run_relay
+from incentive_fleet.stopping import Stop
 database_url, rabbitmq_url, exchange = sys.argv[1:]
 with RabbitMqPublisher(rabbitmq_url, exchange) as publisher:
-    run_relay(database_url, {"rabbitmq": publisher}, stop=threading.Event(), batch_size=2, until_idle_s=0.01)
+    run_relay(database_url, {"rabbitmq": publisher}, stop=Stop(), batch_size=2, until_idle_s=0.01)
 """
 
 

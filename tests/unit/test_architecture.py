@@ -10,7 +10,18 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "incentive_fleet"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-EVERYBODY = {"addresses", "errors", "settings", "names", "faults", "logs", "literal", "text_files"}
+EVERYBODY = {
+    "addresses",
+    "errors",
+    "settings",
+    "names",
+    "faults",
+    "logs",
+    "literal",
+    "text_files",
+    "pausing",
+    "stopping",
+}
 MAY_IMPORT = {
     "events": set(),
     "incentives": {"events"},

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import random
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
@@ -26,6 +25,7 @@ from incentive_fleet.errors import Malformed
 from incentive_fleet.events.codec import decode
 from incentive_fleet.events.reasons import Reason
 from incentive_fleet.ledger.session import Session
+from incentive_fleet.stopping import Stop
 
 BODIES = [body for _, body in sample_shop.events(sample_shop.Shop(8, seed=3, refunds=1.0))]
 TYPES = ["order-placed.v1", "order-refunded.v1", "delivery-completed.v1", "something-else.v9", None]
@@ -51,7 +51,7 @@ def reasons_of(bodies: Iterable[bytes]) -> Counter[str]:
         sent.append(body)
     core = Core(Session(NOWHERE), (5.0,), lambda: datetime.now(UTC))
     transport = MemoryTransport(broker)
-    Consumer("fuzz", transport, core, BATCH, 0.01, 1.0, threading.Event()).run(until_idle_s=0)
+    Consumer("fuzz", transport, core, BATCH, 0.01, 1.0, Stop()).run(until_idle_s=0)
     letters = [(queue, letter) for queue, letters in broker.dead_letters.items() for letter in letters]
     assert Counter(letter.body for _, letter in letters) == Counter(sent)
     assert all(letter.headers[SOURCE_QUEUE] == queue for queue, letter in letters)

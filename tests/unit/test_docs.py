@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 import pytest
 
-from incentive_fleet.cli.main import cli
+from incentive_fleet.cli.root import cli
 from incentive_fleet.settings import PREFIX, Settings
 
 ROOT = Path(__file__).parents[2]

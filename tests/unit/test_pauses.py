@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 
 import pytest
 
-from incentive_fleet.consumers.consumer import Pause
 from incentive_fleet.errors import BrokerUnavailable, DatabaseContention, DatabaseUnavailable, TransientError
-from incentive_fleet.ledger.connection import longest_pause_s
+from incentive_fleet.pausing import Pause, longest_pause_s
+from incentive_fleet.stopping import Stop
 
 
-class Waits(threading.Event):
+class Waits(Stop):
     """A stop that nobody sets; it keeps how long it was waited for, and returns at once."""
 
     def __init__(self) -> None:
         super().__init__()
         self.seconds: list[float] = []
 
-    def wait(self, timeout: float | None = None) -> bool:
-        assert timeout is not None
-        self.seconds.append(timeout)
+    def wait(self, seconds: float) -> bool:
+        self.seconds.append(seconds)
         return False
 
 

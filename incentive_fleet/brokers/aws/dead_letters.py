@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import logging
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from math import ceil
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -17,8 +17,10 @@ from incentive_fleet.brokers.aws.batches import ENTRIES, Batches, Receipt
 from incentive_fleet.brokers.aws.client import available, sqs_client
 from incentive_fleet.brokers.dead_letters import OURS, REPLAY, Arrival, Outgoing
 from incentive_fleet.brokers.topology import sqs_queues
+from incentive_fleet.errors import BrokerUnavailable
 from incentive_fleet.names import TYPE_ATTRIBUTE
 from incentive_fleet.settings import Settings
+from incentive_fleet.stopping import SLICE_S, Stop
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -30,14 +32,15 @@ COUNTS: Final = (
     "ApproximateNumberOfMessagesNotVisible",
     "ApproximateNumberOfMessagesDelayed",
 )
-POLL_MOST_S: Final = 20  # SQS's longest poll
+POLL_MOST_S: Final = 5  # a poll that a stop cuts off may take letters with it, so it is waited for
 
 
 class SqsDeadLetters:
     """See DeadLetterQueues. It connects at the first `receive`."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, stop: Stop | None = None) -> None:
         self._settings = settings
+        self._stop = stop or Stop(settings.drain_s)
         self._client: SQSClient | None = None
         self._batches: Batches | None = None
         self._urls: dict[str, str] = {}  # of the dead-letter queues
@@ -60,8 +63,11 @@ class SqsDeadLetters:
         # While letters come, nobody waits for a queue that has none; otherwise at least a second, for a poll of 0 asks
         # only some of SQS's servers.
         poll_s = 0 if self._flowing else max(1, min(ceil(wait_s), POLL_MOST_S))
-        asked = self._pool.map(lambda queue: self._receive(client, queue, min(most, ENTRIES), poll_s), self._sources)
-        arrivals = [arrival for received in asked for arrival in received]
+        asked = [self._pool.submit(self._receive, client, queue, min(most, ENTRIES), poll_s) for queue in self._sources]
+        while wait(asked, SLICE_S).not_done:
+            if self._stop.left_to_finish_s() <= 0:
+                raise BrokerUnavailable("SQS: no answer to a receive before the drain was over")
+        arrivals = [arrival for received in asked for arrival in received.result()]
         self._flowing = bool(arrivals)
         return arrivals
 
@@ -129,7 +135,7 @@ class SqsDeadLetters:
             batches.close()
         if client is not None:
             client.close()
-        self._pool.shutdown()
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
 
 class SqsSender:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from incentive_fleet.brokers.aws.batches import ENTRIES, Batches, Receipt
 from incentive_fleet.brokers.aws.client import available
 from incentive_fleet.settings import Settings
+from incentive_fleet.stopping import Stop
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -53,7 +54,10 @@ class Held:
 class Intake:
     """Pollers, buffer and heartbeat from `start` to `stop`. `take`, `drop` and `stop` belong to one thread."""
 
-    def __init__(self, client: SQSClient, urls: Mapping[str, str], settings: Settings, batches: Batches) -> None:
+    def __init__(
+        self, client: SQSClient, urls: Mapping[str, str], settings: Settings, batches: Batches, stop: Stop
+    ) -> None:
+        self._stop = stop
         self._client = client
         self._urls = urls
         self._batches = batches
@@ -90,14 +94,12 @@ class Intake:
 
         Raises BrokerUnavailable when receiving fails.
         """
-        until = time.monotonic() + wait_s
         with self._changed:
             failures = self._failures
             if self._errors:
                 self._kicks += 1  # pollers that failed try again
                 self._changed.notify_all()
-            while not self._buffer and failures == self._failures and (left := until - time.monotonic()) > 0:
-                self._changed.wait(left)
+            self._stop.wait_for(self._changed, lambda: bool(self._buffer) or failures != self._failures, wait_s)
             if not self._buffer and self._errors:
                 raise next(iter(self._errors.values()))
             self._gather(most)
@@ -128,11 +130,14 @@ class Intake:
             return bool(self._held)
 
     def stop(self) -> list[Held]:
-        """End the threads within the long poll and two seconds; gives everything that was held."""
+        """End the threads within the long poll and two seconds, or what the drain leaves; gives everything that was held.
+
+        A poll that is cut may have been given messages: they come again when their visibility ends.
+        """
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
-        deadline = time.monotonic() + self._poll_s + JOIN_S
+        deadline = time.monotonic() + min(self._poll_s + JOIN_S, self._stop.left_to_finish_s())
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
         with self._changed:

@@ -24,6 +24,7 @@ from incentive_fleet.brokers.topology import sqs_queues
 from incentive_fleet.errors import BrokerUnavailable
 from incentive_fleet.faults import reach
 from incentive_fleet.settings import Settings
+from incentive_fleet.stopping import Stop
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -42,8 +43,9 @@ class SqsTransport:
 
     guarantees = Guarantees(ordered=False, carries_failures=False, counts_deliveries=True, release_is_free=False)
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, stop: Stop | None = None) -> None:
         settings.need_aws_region()
+        self._stop = stop or Stop(settings.drain_s)
         self._settings = settings
         self._client: SQSClient | None = None
         self._urls: dict[str, str] = {}
@@ -67,7 +69,7 @@ class SqsTransport:
                     self._urls[queue] = client.get_queue_url(QueueName=queue)["QueueUrl"]
             self._batches = Batches(client, threads)
             sources = {group.source: self._urls[group.source] for group in names}
-            self._intake = Intake(client, sources, self._settings, self._batches)
+            self._intake = Intake(client, sources, self._settings, self._batches, self._stop)
             self._intake.start()
         return self._intake, self._batches
 

@@ -18,6 +18,7 @@ from incentive_fleet.brokers.rabbitmq import address
 from incentive_fleet.brokers.rabbitmq.link import Link
 from incentive_fleet.errors import BrokerUnavailable, SettingsError
 from incentive_fleet.settings import Settings
+from incentive_fleet.stopping import Stop
 
 NODE_S: Final = 5.0  # TCP, TLS and AMQP's handshake with one node of several; alone it has pika's 10 and 15 s
 HEARTBEAT_S: Final = 10  # RabbitMQ proposes 60, and advises 5 to 20 where a dead peer shall be found soon
@@ -63,20 +64,27 @@ def _mistake(where: address.Address) -> str:
     return "a query that pika cannot use"
 
 
-def open_link(nodes: Sequence[pika.URLParameters], *, queues: Sequence[str] = (), prefetch: int = 1) -> Link:
-    """A link to the first node that takes us; raises BrokerUnavailable, with each node's reason, when none does."""
+def open_link(
+    nodes: Sequence[pika.URLParameters], stop: Stop, *, queues: Sequence[str] = (), prefetch: int = 1
+) -> Link:
+    """A link to the first node that takes us; raises BrokerUnavailable, with each node's reason, when none does.
+
+    After `stop` no further node is tried to consume from; to publish, for as long as the drain goes on.
+    """
     reasons: list[BrokerUnavailable] = []
     for node in nodes:
-        link = Link(node, queues=queues, prefetch=prefetch)
+        link = Link(node, stop, queues=queues, prefetch=prefetch)
         try:
             link.wait_until_open()
         except BrokerUnavailable as error:
             reasons.append(error)
+            if stop.is_set():
+                break
             continue
         return link
     if len(reasons) == 1:
         raise reasons[0]
-    told = "; ".join(f"{node.host}:{node.port}: {error}" for node, error in zip(nodes, reasons, strict=True))
+    told = "; ".join(f"{node.host}:{node.port}: {error}" for node, error in zip(nodes, reasons, strict=False))
     raise BrokerUnavailable(f"RabbitMQ: none of {len(nodes)} nodes can be used: {told}")
 
 

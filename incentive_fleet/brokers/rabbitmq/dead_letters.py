@@ -23,6 +23,7 @@ from incentive_fleet.brokers.rabbitmq.transport import OF_THE_BROKER, PERSISTENT
 from incentive_fleet.brokers.topology import rabbitmq_queues
 from incentive_fleet.names import TYPE_ATTRIBUTE
 from incentive_fleet.settings import Settings
+from incentive_fleet.stopping import Stop
 
 PREFETCH: Final = 200  # bodies of up to 16 MiB are held in memory meanwhile
 # Not `expiration`, which would drop a replayed message, and not `user_id`, which RabbitMQ checks against the login.
@@ -42,14 +43,15 @@ PROPERTIES: Final = (
 class RabbitmqDeadLetters:
     """See DeadLetterQueues. It connects at the first `receive`, and again after its connection was lost."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, stop: Stop | None = None) -> None:
+        self._stop = stop or Stop(settings.drain_s)
         self._nodes = parameters(settings)
         self._sources = {group.dead_letters: group.source for group in rabbitmq_queues(settings)}
         self._link: Link | None = None
 
     def _connected(self) -> Link:
         if self._link is None or not self._link.alive:
-            self._link = open_link(self._nodes, queues=tuple(self._sources), prefetch=PREFETCH)
+            self._link = open_link(self._nodes, self._stop, queues=tuple(self._sources), prefetch=PREFETCH)
         return self._link
 
     def receive(self, most: int, wait_s: float) -> list[Arrival]:
@@ -111,14 +113,15 @@ class RabbitmqDeadLetters:
 class RabbitmqSender:
     """See Sender. It connects at the first `send`, and again after its connection was lost."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, stop: Stop | None = None) -> None:
+        self._stop = stop or Stop(settings.drain_s)
         self._nodes = parameters(settings)
         self._link: Link | None = None
 
     def send(self, messages: list[Outgoing]) -> list[str]:
         """By the default exchange, persistent, mandatory and confirmed."""
         if self._link is None or not self._link.alive:
-            self._link = open_link(self._nodes)
+            self._link = open_link(self._nodes, self._stop)
         taken = self._link.publish([_publication(message) for message in messages])
         return [
             "" if took else f"RabbitMQ refused it or has no queue {message.source_queue!r}"

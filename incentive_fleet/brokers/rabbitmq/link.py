@@ -22,10 +22,12 @@ from pika.spec import Basic, BasicProperties
 from incentive_fleet.brokers.rabbitmq.confirms import Confirms, Publication
 from incentive_fleet.brokers.rabbitmq.stream import DeliveringConnection, Properties
 from incentive_fleet.errors import BrokerUnavailable
+from incentive_fleet.stopping import SLICE_S, Stop
 
 OPEN_S: Final = 15.0  # TCP, TLS, AMQP handshake, channel and consumers
 CONFIRM_S: Final = 30.0  # a quorum queue confirms in milliseconds; longer means that its majority is away
 CLOSE_S: Final = 5.0
+CONNECT_ON_S: Final = 1.0  # beyond a stop: what is about to open is closed in order
 
 Incoming = tuple[int, str, Properties, bytes]  # tag, queue, properties, body
 
@@ -33,7 +35,10 @@ Incoming = tuple[int, str, Properties, bytes]  # tag, queue, properties, body
 class Link:
     """See the module. One thread owns it and calls everything here; the I/O thread calls the methods named `_on_...`."""
 
-    def __init__(self, parameters: pika.URLParameters, *, queues: Sequence[str] = (), prefetch: int = 1) -> None:
+    def __init__(
+        self, parameters: pika.URLParameters, stop: Stop, *, queues: Sequence[str] = (), prefetch: int = 1
+    ) -> None:
+        self._stop = stop
         self._queues = queues
         self._prefetch = prefetch
         self._incoming: deque[Incoming] = deque()
@@ -69,22 +74,25 @@ class Link:
             raise BrokerUnavailable(f"RabbitMQ: {self._ended}")
 
     def wait_until_open(self) -> None:
-        """Raises BrokerUnavailable, the link then being over."""
+        """Raises BrokerUnavailable, the link then being over. A stop ends the wait of a consumer a moment later."""
+        patience_s = CONNECT_ON_S if self._queues else self._stop.drain_s - CONNECT_ON_S
         with self._changed:
-            opened = self._changed.wait_for(lambda: self._open or self._ended is not None, OPEN_S)
+            opened = self._stop.wait_for(
+                self._changed, lambda: self._open or self._ended is not None, OPEN_S, patience_s=patience_s
+            )
         if not opened:
-            self.close(f"did not open within {OPEN_S:g} s")
+            self.abandon(
+                "told to stop while connecting" if self._stop.is_set() else f"did not open within {OPEN_S:g} s"
+            )
         self.raise_if_over()
 
     def take(self, most: int, wait_s: float) -> list[Incoming]:
-        """What has been delivered, as soon as there is any; raises BrokerUnavailable when the link is over."""
+        """What has been delivered, as soon as there is any or the stop is set; raises BrokerUnavailable when it is over."""
         if not self._incoming and wait_s > 0:
-            until = time.monotonic() + wait_s
             with self._changed:
                 self._waiting = True
                 # The I/O thread appends first and looks at the flag then; here it is the other way round.
-                while not self._incoming and self._ended is None and (left := until - time.monotonic()) > 0:
-                    self._changed.wait(left)
+                self._stop.wait_for(self._changed, lambda: bool(self._incoming) or self._ended is not None, wait_s)
                 self._waiting = False
         self.raise_if_over()
         incoming = self._incoming
@@ -118,19 +126,25 @@ class Link:
     def _ask(self, act: Callable[[], None], within_s: float, what: str) -> None:
         self._answered.clear()
         self._submit(act)
-        if not self._answered.wait(within_s):
-            self.close(f"no {what} within {within_s:g} s")
+        until = time.monotonic() + within_s
+        while not self._answered.wait(SLICE_S):
+            if time.monotonic() > until or self._stop.left_to_finish_s() <= 0:
+                self.abandon(f"no {what} within {within_s:g} s, or before the drain was over")
         self.raise_if_over()
 
     def close(self, reason: str = "closed by this process") -> None:
         """Send what is unsent, then close; the broker requeues what is unacknowledged. Harmless when it is over."""
         loop = self._connection.ioloop
         loop.add_callback_threadsafe(partial(self._on_close, reason))
-        self._thread.join(CLOSE_S)
+        self._thread.join(min(CLOSE_S, self._stop.left_s() / 2))
         if self._thread.is_alive():
-            # The peer does not answer the closing handshake; leaving the loop abandons the socket to the kernel.
-            loop.add_callback_threadsafe(partial(self._on_end, None, reason))
-            self._thread.join(CLOSE_S)
+            self.abandon(reason)
+
+    def abandon(self, reason: str) -> None:
+        """End without a word to a peer that does not answer: leaving the loop leaves the socket to the kernel."""
+        self._connection.ioloop.add_callback_threadsafe(partial(self._on_end, None, reason))
+        self._thread.join(min(CLOSE_S, self._stop.left_s() / 2))
+        self._mark_ended(reason)
 
     def _submit(self, act: Callable[[], None]) -> None:
         self.raise_if_over()

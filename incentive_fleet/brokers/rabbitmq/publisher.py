@@ -7,12 +7,11 @@ to `WINDOW` messages are on their way at a time, and each is `mandatory`: what n
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import logging
+import time
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
-from urllib.parse import parse_qsl
+from typing import Any
 
 from amqp import exceptions as amqp  # kombu's own AMQP driver; its errors reach us unwrapped
 from kombu.connection import Connection
@@ -21,24 +20,20 @@ from kombu.messaging import Producer
 
 from incentive_fleet.brokers.publishing import CONTENT_TYPE, Failure, Message
 from incentive_fleet.brokers.rabbitmq import address
+from incentive_fleet.brokers.rabbitmq.dialing import connect_to, tls_options
 from incentive_fleet.errors import BrokerUnavailable, SettingsError
+from incentive_fleet.stopping import SLICE_S, Stop
+
+log = logging.getLogger(__name__)
 
 log = logging.getLogger(__name__)
 
 WINDOW = 500  # unconfirmed messages; 50 cost a third of the throughput, 1,000 won nothing (docs/adr)
 CONFIRM_TIMEOUT_S = 30.0  # from the last sign of life; below the 120 s after which Postgres ends an idle transaction
-CONNECT_TIMEOUT_S = 10.0
-NODE_S = 5.0  # of one node where there are others to try
+STALL_S = 5.0  # without one byte taken: then what the broker said meanwhile is read, such as that it blocks publishers
+FINISH_S = 2.0  # beyond a stop, for confirms that are on their way
 PERSISTENT = 2  # delivery mode
-# pika's name of a TLS option, and the one that kombu's driver gives it
-TLS_NAMES: Final = {
-    "ca_certs": "ca_certs",
-    "cafile": "ca_certs",
-    "certfile": "certfile",
-    "keyfile": "keyfile",
-    "ciphers": "ciphers",
-    "server_hostname": "server_hostname",
-}
+BLOCKS = "blocks publishers: its memory or disk alarm is on"
 
 # A reply code closes the channel and with it the window; these say that the destination is wrong, not one message.
 DESTINATION_WRONG = (amqp.NotFound, amqp.AccessRefused, amqp.NotAllowed)
@@ -47,12 +42,22 @@ DESTINATION_WRONG = (amqp.NotFound, amqp.AccessRefused, amqp.NotAllowed)
 class RabbitMqPublisher:
     """See publishing.py for the promises. `url` is INCENTIVES_RABBITMQ_URL; its nodes are tried in turn."""
 
-    def __init__(self, url: str, exchange: str, *, window: int = WINDOW, confirm_timeout_s: float = CONFIRM_TIMEOUT_S):
+    def __init__(
+        self,
+        url: str,
+        exchange: str,
+        *,
+        window: int = WINDOW,
+        confirm_timeout_s: float = CONFIRM_TIMEOUT_S,
+        stop: Stop | None = None,
+    ) -> None:
         self._address = address.read(url, address.AMQP)
-        self._tls = _tls(self._address)
+        self._tls = tls_options(self._address)
         self._exchange = exchange
         self._window = window
         self._confirm_timeout_s = confirm_timeout_s
+        self._stop = stop or Stop()
+        self._blocked = False  # by the broker, whose memory or disk alarm is on
         self._connection: Any = None
         self._producer: Any = None
         self._messages: Sequence[Message] = ()
@@ -88,8 +93,8 @@ class RabbitMqPublisher:
         return [failures[index] for index in sorted(failures)]
 
     def close(self) -> None:
-        """Close the connection; what is unconfirmed stays unknown."""
-        if self._connection is not None:
+        """Close the connection; what is unconfirmed stays unknown, and a broker that owes an answer is not waited for."""
+        if self._connection is not None and not (self._on_their_way or self._stop.is_set()):
             with contextlib.suppress(OSError, amqp.AMQPError, OperationalError):  # it may be gone: that is the aim
                 self._connection.release()
         self._abandon()
@@ -120,6 +125,15 @@ class RabbitMqPublisher:
             return list(self._failures.values())
 
     def _send(self, message: Message) -> None:
+        try:
+            self._put(message)
+        except BlockingIOError as error:  # the socket took nothing for STALL_S
+            with contextlib.suppress(TimeoutError):
+                while True:
+                    self._connection.drain_events(timeout=SLICE_S)
+            raise self._unconfirmed(f"took nothing for {STALL_S:g} s") from error
+
+    def _put(self, message: Message) -> None:
         properties = {"message_id": message.id} if message.id else {}
         self._producer.publish(
             message.body,
@@ -133,8 +147,32 @@ class RabbitMqPublisher:
         )
 
     def _wait_until(self, on_their_way: int) -> None:
+        heard = time.monotonic()
         while len(self._on_their_way) > on_their_way:
-            self._connection.drain_events(timeout=self._confirm_timeout_s)
+            try:
+                self._connection.drain_events(timeout=SLICE_S)
+                heard = time.monotonic()
+            except TimeoutError:
+                self._raise_if_over(time.monotonic() - heard)
+
+    def _raise_if_over(self, silent_s: float) -> None:
+        since = self._stop.since
+        if since is not None and time.monotonic() - since > min(FINISH_S, self._stop.drain_s / 4):
+            raise BrokerUnavailable(f"RabbitMQ: told to stop with {len(self._on_their_way)} messages unconfirmed")
+        if silent_s >= self._confirm_timeout_s:
+            raise self._unconfirmed(f"no confirm within {self._confirm_timeout_s:g} s")
+
+    def _unconfirmed(self, otherwise: str) -> BrokerUnavailable:
+        return BrokerUnavailable(f"RabbitMQ: {BLOCKS if self._blocked else otherwise}")
+
+    def _on_blocked(self, _reason: str) -> None:
+        if not self._blocked:
+            log.warning("RabbitMQ %s; waiting until it takes more", BLOCKS)
+        self._blocked = True
+
+    def _on_unblocked(self) -> None:
+        log.warning("RabbitMQ takes messages again")
+        self._blocked = False
 
     def _open(self) -> None:
         if self._connection is not None:
@@ -152,13 +190,13 @@ class RabbitMqPublisher:
         *others, last = self._address.nodes
         for node in others:
             try:
-                self._connect_to(node)
+                self._connection = self._connected_to(node)
                 break
             except (OSError, amqp.AMQPError, OperationalError) as error:
                 log.info("a RabbitMQ node cannot be used", extra={"node": str(node), "error": str(error)})
                 self._abandon()
         else:
-            self._connect_to(last)
+            self._connection = self._connected_to(last)
         channel = self._connection.channel()
         channel.confirm_select()
         channel.events["basic_ack"].add(self._on_ack)
@@ -168,23 +206,14 @@ class RabbitMqPublisher:
         self._published = 0
         self._on_their_way.clear()
 
-    def _connect_to(self, node: address.Node) -> None:
-        # No heartbeats: nobody would answer them between two calls. The driver's TCP keep-alive finds the dead.
-        timeouts = {"read_timeout": self._confirm_timeout_s, "write_timeout": self._confirm_timeout_s}
-        alone = len(self._address.nodes) == 1
-        self._connection = Connection(
-            f"[{node.host}]" if ":" in node.host else node.host,
-            port=node.port,
-            userid=self._address.user or None,
-            password=self._address.password or None,
-            virtual_host=self._address.virtual_host,
-            ssl={"server_hostname": node.host, **self._tls} if self._address.secure else False,
-            connect_timeout=CONNECT_TIMEOUT_S if alone else NODE_S,
-            heartbeat=0,
-            transport_options=timeouts,
-        )
-        # Alone, one more try at once; and the driver's own errors: whoever called decides how long to wait.
-        self._connection.ensure_connection(max_retries=1, interval_start=0, reraise_as_library_errors=False)
+    def _connected_to(self, node: address.Node) -> Connection:
+        options = {
+            "read_timeout": self._confirm_timeout_s,
+            "write_timeout": min(STALL_S, self._confirm_timeout_s),
+            "on_blocked": self._on_blocked,
+            "on_unblocked": self._on_unblocked,
+        }
+        return connect_to(self._address, node, self._tls, options)
 
     def _take(self, tag: int, multiple: bool) -> list[int]:
         # Tags are in publishing order, so a multiple confirm covers a run from the front.
@@ -215,7 +244,7 @@ class RabbitMqPublisher:
     def _mapped_errors(self) -> Iterator[None]:
         try:
             yield
-        except amqp.PreconditionFailed:
+        except (amqp.PreconditionFailed, BrokerUnavailable):
             self._abandon()
             raise
         except DESTINATION_WRONG as error:
@@ -227,20 +256,3 @@ class RabbitMqPublisher:
         except (OSError, amqp.AMQPError, OperationalError) as error:
             self._abandon()
             raise BrokerUnavailable(f"RabbitMQ: {error or type(error).__name__}") from error
-
-
-def _tls(where: address.Address) -> dict[str, Any]:
-    """What pika's `ssl_options` of the URL say, as kombu's driver takes it. Raises SettingsError, without any value."""
-    text = dict(parse_qsl(where.query)).get("ssl_options")
-    if text is None:
-        return {}
-    try:
-        options = dict(ast.literal_eval(text))
-    except (ValueError, TypeError, SyntaxError):
-        raise SettingsError(f"{address.AMQP} has ssl_options that are no dictionary of Python.") from None
-    known = {TLS_NAMES[name]: value for name, value in options.items() if name in TLS_NAMES}
-    if len(known) < len(options):
-        raise SettingsError(
-            f"{address.AMQP} has ssl_options beyond {', '.join(TLS_NAMES)}: kombu cannot publish with them."
-        )
-    return known

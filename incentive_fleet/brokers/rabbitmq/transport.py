@@ -29,6 +29,7 @@ from incentive_fleet.brokers.topology import dead_letter_exchange, rabbitmq_queu
 from incentive_fleet.errors import BrokerUnavailable
 from incentive_fleet.faults import reach
 from incentive_fleet.settings import Settings
+from incentive_fleet.stopping import Stop
 
 WINDOW: Final = 256  # publications awaiting their confirms at a time
 PERSISTENT: Final = 2
@@ -58,8 +59,9 @@ class RabbitmqTransport:
 
     guarantees = Guarantees(ordered=False, carries_failures=True, counts_deliveries=True, release_is_free=False)
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, stop: Stop | None = None) -> None:
         self._settings = settings
+        self._stop = stop or Stop(settings.drain_s)
         self._nodes = parameters(settings)
         self._queues = {names.source: names for names in rabbitmq_queues(settings)}
         self._dead_letters = dead_letter_exchange(settings.prefix)
@@ -95,11 +97,11 @@ class RabbitmqTransport:
             link.raise_if_over()
         left = self._not_before - time.monotonic()
         if left > 0:
-            time.sleep(min(left, wait_s))
+            self._stop.wait(min(left, wait_s))
         if left > wait_s:
             raise BrokerUnavailable(f"RabbitMQ: next attempt in {left - wait_s:.1f} s")
         try:
-            link = open_link(self._nodes, queues=tuple(self._queues), prefetch=self._settings.prefetch)
+            link = open_link(self._nodes, self._stop, queues=tuple(self._queues), prefetch=self._settings.prefetch)
         except BrokerUnavailable:
             self._back_off()
             raise
@@ -116,7 +118,7 @@ class RabbitmqTransport:
     def _publisher(self) -> Link:
         link = self._publishing
         if link is None or not link.alive:
-            link = self._publishing = open_link(self._nodes)
+            link = self._publishing = open_link(self._nodes, self._stop)
         return link
 
     def _delivery(self, link: Link, incoming: Incoming) -> Delivery:

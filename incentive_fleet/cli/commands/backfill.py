@@ -8,8 +8,9 @@ from pathlib import Path
 
 import click
 
-from incentive_fleet.cli.command_line import existing_file, fail, format_option, open_session, progress_bar, settings
+from incentive_fleet.cli.command_line import existing_file, fail, format_option, open_session, settings
 from incentive_fleet.cli.printing import emit, say
+from incentive_fleet.cli.work import working
 
 
 @click.command("backfill")
@@ -30,11 +31,11 @@ def backfill_command(file: Path, rejects: Path | None, strict: bool, output: str
     values = settings()
     size = file.stat().st_size
     started = time.perf_counter()
-    with open_session(values, "backfill") as session, progress_bar("backfill", size) as progress:
+    with open_session(values, "backfill") as session, working("Backfilling", size) as progress:
         core = Core(session, values.retry_delays_s, clock=lambda: datetime.now(UTC))
 
         def show(events: int, bytes_read: int) -> None:
-            progress(bytes_read, f"{events} events, {events / (time.perf_counter() - started):,.0f}/s")
+            progress(bytes_read, f"{events:,} events are done with, {events / (time.perf_counter() - started):,.0f}/s")
 
         try:
             summary = backfill(core, file, batch_size=values.batch_size, rejects_path=rejects, progress=show)

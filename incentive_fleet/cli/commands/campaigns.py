@@ -10,6 +10,7 @@ import click
 from incentive_fleet.cli.command_line import Group, existing_file, fail, format_option, open_reader, settings
 from incentive_fleet.cli.layout import Column
 from incentive_fleet.cli.printing import emit, say, say_table
+from incentive_fleet.cli.work import working
 
 
 @click.group(cls=Group)
@@ -28,7 +29,7 @@ def load(file: Path, output: str) -> None:
 
     try:
         parsed = parse_campaigns(read_text(file))
-        with open_reader(settings(), "campaigns load") as connection:
+        with open_reader(settings(), "campaigns load") as connection, working("Loading"):
             summary = load_campaigns(connection, parsed)
     except UNREADABLE as error:
         fail(f"{file}: cannot be read: {error}; nothing was loaded")

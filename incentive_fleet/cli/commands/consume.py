@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import signal
 import threading
 import time
 from contextlib import AbstractContextManager, nullcontext
@@ -11,8 +10,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from incentive_fleet.cli.command_line import format_option, progress_bar, settings
+from incentive_fleet.cli import interrupts
+from incentive_fleet.cli.command_line import format_option, settings
 from incentive_fleet.cli.printing import emit, say
+from incentive_fleet.cli.work import showing
 from incentive_fleet.errors import TransientError
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def consume(source: str, processes: int, until_idle: float | None, collect: bool
     from incentive_fleet.dead_letters.collector import collecting
     from incentive_fleet.ledger.logins import say_if_owner
     from incentive_fleet.logs import log_json
+    from incentive_fleet.stopping import DrainCut
 
     values = settings()
     sources: list[Source] = ["sqs", "rabbitmq"] if source == "all" else [source]  # type: ignore[list-item]
@@ -56,20 +58,23 @@ def consume(source: str, processes: int, until_idle: float | None, collect: bool
     if "rabbitmq" in sources:
         read_addresses(values)  # a mistake is one sentence now, rather than in each worker
     log_json()
+    stop = interrupts.serve(values.drain_s)
     if "rabbitmq" in sources:
         # Beside the start, for an API that is away must not hold up consuming.
         threading.Thread(target=_tell_policies, args=(values,), name="policies", daemon=True).start()
     say_if_owner(values.need_database_url())
-    fleet = Fleet(sources, processes, values, until_idle)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: fleet.stop())
+    fleet = Fleet(sources, processes, values, until_idle, told=stop)
+    interrupts.on_cut(fleet.kill)
     started = time.perf_counter()
     collector: AbstractContextManager[object] = nullcontext()
     if collect:
-        collector = collecting(sources, values, drain_s=None if until_idle is None else COLLECT_S)
-    with serve_health(values, sources, fleet), collector, progress_bar("consuming", None) as progress:
-        fleet.on_tick = lambda fleet: progress(0, _line(fleet, time.perf_counter() - started))
-        healthy = fleet.run()
+        collector = collecting(sources, values, stop, drain_s=None if until_idle is None else COLLECT_S)
+    try:
+        with serve_health(values, sources, fleet), collector, showing("consuming", lambda: _line(fleet, started)):
+            healthy = fleet.run()
+    except DrainCut as error:
+        log.error("%s", error)
+        healthy = False
     counts = dict(sorted(fleet.counts().items()))
     emit(
         {"counts": counts, "seconds": round(time.perf_counter() - started, 3), "healthy": healthy},
@@ -97,8 +102,8 @@ def _tell_policies(values: Settings) -> None:
         log.warning("policies of the broker can take messages", extra={"policies": [*told[:TOLD], *more]})
 
 
-def _line(fleet: Fleet, seconds: float) -> str:
-    counts = fleet.counts()
+def _line(fleet: Fleet, started: float) -> str:
+    counts, seconds = fleet.counts(), time.perf_counter() - started
     handled = sum(counts[verdict] for verdict in ("applied", "waiting", "duplicate", "conflict"))
     dead = sum(count for name, count in counts.items() if name.startswith("dead-letter:"))
     return f"{handled:,} events, {handled / seconds:,.0f}/s, {dead} dead letters{', paused' if fleet.paused else ''}"

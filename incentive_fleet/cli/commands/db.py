@@ -6,6 +6,7 @@ import click
 
 from incentive_fleet.cli.command_line import Group, format_option, settings
 from incentive_fleet.cli.printing import emit, say
+from incentive_fleet.cli.work import working
 
 
 @click.group(cls=Group)
@@ -20,5 +21,6 @@ def upgrade(output: str) -> None:
     from incentive_fleet.ledger.migrate import upgrade as migrate
 
     values = settings()
-    revision = migrate(*values.need_owner_urls())
+    with working("Migrating"):
+        revision = migrate(*values.need_owner_urls())
     emit({"revision": revision}, output, lambda: say(f"The schema is at revision {revision}."))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import signal
-import threading
+from collections import Counter
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from incentive_fleet.cli import interrupts
 from incentive_fleet.cli.command_line import Group, fail, format_option, open_reader, open_session, settings
 from incentive_fleet.cli.commands.dlq_acts import discard, edit, replay, restore
 from incentive_fleet.cli.commands.dlq_options import (
@@ -19,6 +19,7 @@ from incentive_fleet.cli.commands.dlq_options import (
     refuse_unknown,
 )
 from incentive_fleet.cli.printing import emit, say
+from incentive_fleet.cli.work import showing
 
 if TYPE_CHECKING:
     from incentive_fleet.consumers.worker import Source
@@ -62,11 +63,14 @@ def collect(source: str, until_idle: float | None, output: str) -> None:
         fail("Neither AWS_REGION nor INCENTIVES_RABBITMQ_URL is set: there is no broker to collect from.", 2)
     values.need_database_url()
     log_json()
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    counts = {"new": 0, "returned": 0, "again": 0, "same": 0} | run_collector(sources, values, stop, until_idle)
-    emit({"collected": counts}, output, lambda: say(", ".join(f"{n} {k}" for k, n in counts.items())))
+    counts: Counter[str] = Counter({"new": 0, "returned": 0, "again": 0, "same": 0})
+    with showing("collecting", lambda: _line(counts)):
+        run_collector(sources, values, interrupts.serve(values.drain_s), until_idle, counts)
+    emit({"collected": counts}, output, lambda: say(_line(counts)))
+
+
+def _line(counts: Counter[str]) -> str:
+    return ", ".join(f"{count} {kind}" for kind, count in counts.items())
 
 
 @dlq.command("list")

@@ -13,7 +13,6 @@ from incentive_fleet.cli.command_line import (
     format_option,
     open_reader,
     open_session,
-    progress_bar,
     settings,
 )
 from incentive_fleet.cli.commands.dlq_options import (
@@ -27,6 +26,7 @@ from incentive_fleet.cli.commands.dlq_options import (
     yes_option,
 )
 from incentive_fleet.cli.printing import ask, emit, say, tell
+from incentive_fleet.cli.work import working
 
 if TYPE_CHECKING:
     from incentive_fleet.dead_letters.changes import Done
@@ -149,7 +149,7 @@ def replay(
         _dry_run(selected, output)
         return
     confirm_many("replay", len(selected), sample, yes)
-    with open_session(values, "dlq replay") as session, progress_bar("replaying", len(selected)) as progress:
+    with open_session(values, "dlq replay") as session, working("Replaying", len(selected)) as progress:
         done = run_replay(
             session,
             values,
@@ -157,7 +157,7 @@ def replay(
             by,
             force=force,
             rate_per_s=rate,
-            on_progress=lambda count: progress(count, f"{count:,} of {len(selected):,}"),
+            on_progress=lambda count: progress(count, f"{count:,} of {len(selected):,} letters are done with"),
         )
     _finish("replayed", done, output, len(selected) - len(done))
 

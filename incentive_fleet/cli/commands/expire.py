@@ -6,8 +6,9 @@ from datetime import datetime, timedelta
 
 import click
 
-from incentive_fleet.cli.command_line import MOMENT, format_option, open_session, progress_bar, settings
+from incentive_fleet.cli.command_line import MOMENT, format_option, open_session, settings
 from incentive_fleet.cli.printing import emit, say
+from incentive_fleet.cli.work import working
 
 
 @click.command("expire")
@@ -20,8 +21,10 @@ def expire_command(as_of: datetime, grace_hours: int | None, output: str) -> Non
 
     values = settings()
     grace = timedelta(hours=values.expiry_grace_hours if grace_hours is None else grace_hours)
-    with open_session(values, "expire") as session, progress_bar("expiring", None) as progress:
-        summary = expire_lots(session, as_of, grace, lambda wallets: progress(wallets, f"{wallets} wallets"))
+    with open_session(values, "expire") as session, working("Expiring") as progress:
+        summary = expire_lots(
+            session, as_of, grace, lambda wallets: progress(wallets, f"{wallets:,} wallets are swept")
+        )
     moved = ", ".join(f"{amount} {currency}" for currency, amount in sorted(summary.moved.items())) or "nothing"
     emit(
         summary,

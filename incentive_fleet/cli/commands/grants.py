@@ -18,10 +18,10 @@ from incentive_fleet.cli.command_line import (
     fail,
     format_option,
     open_session,
-    progress_bar,
     settings,
 )
 from incentive_fleet.cli.printing import emit, say
+from incentive_fleet.cli.work import working
 from incentive_fleet.errors import Refused
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def load(file: Path, at: datetime | None, output: str) -> None:
     now = at or datetime.now(UTC)
     counts: Counter[str] = Counter()
     refusals: list[dict[str, object]] = []
-    with open_session(settings(), "grants load") as session, progress_bar("grants", None) as progress:
+    with open_session(settings(), "grants load") as session, working("Granting") as progress:
         for batch in _batches(read_grants(file)):
             valid = [row.grant for row in batch if not isinstance(row.grant, Refused)]
             results = iter(hand_out(session, valid, now) if valid else [])
@@ -63,7 +63,7 @@ def load(file: Path, at: datetime | None, output: str) -> None:
                     refusals.append({"line": row.line, "reason": result.reason, "detail": result.detail})
                 else:
                     counts[result.value] += 1
-            progress(0, f"{sum(counts.values()):,} rows")
+            progress(0, f"{sum(counts.values()):,} rows are done with")
     document = {"granted": counts["granted"], "already_granted": counts["already-granted"], "refused": refusals}
 
     emit(

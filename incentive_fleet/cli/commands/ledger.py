@@ -10,6 +10,7 @@ import click
 from incentive_fleet.cli.command_line import MOMENT, Group, format_option, open_reader, settings
 from incentive_fleet.cli.layout import Column
 from incentive_fleet.cli.printing import emit, say, say_raw, say_table
+from incentive_fleet.cli.work import working
 
 if TYPE_CHECKING:
     from incentive_fleet.ledger.verify import Report
@@ -34,7 +35,7 @@ def balances(as_of: datetime | None, by: str, output: str) -> None:
     """Every account that is not zero, positive on its normal side, in minor units."""
     from incentive_fleet.ledger.balances import read_balances
 
-    with open_reader(settings(), "ledger balances") as connection:
+    with open_reader(settings(), "ledger balances") as connection, working("Adding up"):
         found = read_balances(connection, as_of=as_of, by="happened" if by == "happened" else "booked")
     emit(found, output, lambda: _show_balances(found))
 
@@ -55,8 +56,8 @@ def verify(sample: int, output: str) -> None:
     """Check the whole ledger by SQL, in one snapshot; name the first bad rows; exit 1 if there are any."""
     from incentive_fleet.ledger.verify import verify as run
 
-    with open_reader(settings(), "ledger verify") as connection:
-        report = run(connection, sample)
+    with open_reader(settings(), "ledger verify") as connection, working("Verifying") as progress:
+        report = run(connection, sample, lambda done, checks: progress(done, f"{done} of {checks} checks have run"))
     emit(_report(report), output, lambda: _show(report))
     if not report.sound:
         raise SystemExit(1)
@@ -94,6 +95,9 @@ def export(form: str) -> None:
     """Print the ledger as a journal that `hledger check` accepts and whose balances equal ours."""
     from incentive_fleet.ledger.export import export_hledger
 
-    with open_reader(settings(), f"ledger export {form}") as connection:
+    with open_reader(settings(), f"ledger export {form}") as connection, working("Exporting") as progress:
+        written = 0
         for text in export_hledger(connection):
             say_raw(text)
+            written += len(text)
+            progress(written, f"{written:,} characters are written")

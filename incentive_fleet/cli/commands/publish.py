@@ -7,8 +7,10 @@ from pathlib import Path
 
 import click
 
-from incentive_fleet.cli.command_line import existing_file, fail, format_option, progress_bar, settings
+from incentive_fleet.cli import interrupts
+from incentive_fleet.cli.command_line import existing_file, fail, format_option, settings
 from incentive_fleet.cli.printing import emit, say, tell
+from incentive_fleet.cli.work import working
 
 
 @click.command()
@@ -26,14 +28,17 @@ def publish(file: Path, destination: str, rate: float | None, skip_bad: bool, ra
     from incentive_fleet.producers.event_file import publish_file
 
     target = next(one for one in DESTINATIONS if one == destination)
-    with closing(open_events(settings(), target)) as publisher, progress_bar("publishing", None) as progress:
+    with (
+        closing(open_events(settings(), target, interrupts.stop_of_process())) as publisher,
+        working("Publishing") as progress,
+    ):
         summary = publish_file(
             file,
             publisher,
             rate=rate,
             skip_bad=skip_bad,
             raw=raw,
-            progress=lambda phase, done, total: progress(done, f"{phase}: {done:,}{f' of {total:,}' if total else ''}"),
+            progress=lambda phase, done, total: progress(done, _note(phase, done, total)),
         )
     per_second = summary.published / summary.seconds if summary.seconds else 0.0
     emit(
@@ -52,3 +57,9 @@ def publish(file: Path, destination: str, rate: float | None, skip_bad: bool, ra
         fail(f"{file}: {summary.bad} bad lines, {summary.failed} failed", more=[*nothing, *named])
     for line in named:
         tell(f"{file}: {line}")
+
+
+def _note(phase: str, done: int, total: int | None) -> str:
+    if phase == "check":
+        return f"{done:,} lines are checked, none is sent yet"
+    return f"{done:,} of {total:,} events are answered for by the broker, the others are not"

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import signal
-import threading
+from collections import Counter
+from collections.abc import Mapping
 from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
 
 import click
 
+from incentive_fleet.cli import interrupts
 from incentive_fleet.cli.command_line import fail, format_option, settings
 from incentive_fleet.cli.printing import emit, say
+from incentive_fleet.cli.work import showing
 
 if TYPE_CHECKING:
     from incentive_fleet.brokers.publishing import Publisher
+    from incentive_fleet.producers.relay_loop import RelaySummary
 
 
 @click.command()
@@ -39,13 +42,12 @@ def relay(until_idle: float | None, output: str) -> None:
     if not destinations:
         fail("Neither AWS_REGION nor INCENTIVES_RABBITMQ_URL is set: there is nowhere to publish to.", code=2)
     log_json()
+    stop = interrupts.serve(values.drain_s)
     say_if_owner(values.need_database_url())
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    with ExitStack() as stack:
+    counts: Counter[str] = Counter()
+    with ExitStack() as stack, showing("publishing", lambda: _line(counts)):
         publishers: dict[str, Publisher] = {
-            name: stack.enter_context(closing(open_outcomes(values, name))) for name in destinations
+            name: stack.enter_context(closing(open_outcomes(values, name, stop))) for name in destinations
         }
         summary = run_relay(
             database_url,
@@ -54,9 +56,18 @@ def relay(until_idle: float | None, output: str) -> None:
             batch_size=values.batch_size,
             until_idle_s=until_idle,
             pause_max_s=values.pause_max_s,
+            counts=counts,
         )
-    published = ", ".join(f"{count} to {name}" for name, count in summary.published.items())
-    left = ", ".join(f"{count} for {name}" for name, count in summary.unpublished.items() if count) or "nothing"
-    emit(summary, output, lambda: say(f"Published {published}; left: {left}."))
+    emit(summary, output, lambda: say(f"Published {_line(summary.published)}; left: {_left(summary)}."))
     if any(summary.refused.values()):
         raise SystemExit(1)
+
+
+def _line(published: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} to {name}" for name, count in published.items()) or "nothing"
+
+
+def _left(summary: RelaySummary) -> str:
+    if summary.unpublished is None:
+        return "unknown, the database is away"
+    return ", ".join(f"{count} for {name}" for name, count in summary.unpublished.items() if count) or "nothing"

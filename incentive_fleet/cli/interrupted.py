@@ -1,0 +1,51 @@
+"""What holds when a command is interrupted: what is done, what is not, and whether to run it again. Text, nothing else.
+
+A test walks every command and finds it here.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+READ_ONLY: Final = "Nothing was changed; run it again for the whole answer."
+SENTENCES: Final = {
+    "anomalies": READ_ONLY,
+    "anomalies resolve": "The anomaly is resolved or it is not, never half; resolving it again is safe.",
+    "backfill": "Whole batches are applied, the rest of the file is not; run it again: what is applied is a duplicate.",
+    "campaigns list": READ_ONLY,
+    "campaigns load": "The file is loaded as a whole or not at all; loading it again is safe and says which.",
+    "consume": "What was not committed comes again; run it again.",
+    "db upgrade": "Each migration is applied as a whole or not at all; run it again for the rest.",
+    "demo": "Nothing is left running.",
+    "dlq collect": "What was not kept is still with the broker; run it again.",
+    "dlq discard": "All that were asked for are discarded, or none; discarding again is safe and says which.",
+    "dlq edit": "The edit is saved or it is not, never half; `incentives dlq show` tells.",
+    "dlq history": READ_ONLY,
+    "dlq list": READ_ONLY,
+    "dlq replay": "What was claimed and not sent is taken up by the next replay; run it again: each letter is applied once.",
+    "dlq restore": "All that were asked for are open again, or none; restoring again is safe and says which.",
+    "dlq show": READ_ONLY,
+    "down": "Some parts may still run; run it again.",
+    "expire": "Whole wallets are swept, the others are not; run it again with the same --as-of for the rest.",
+    "grant": "The grant is handed out or it is not, never half; the same --key again is safe and says which.",
+    "grant reverse": "The grant is taken back or it is not, never half; running it again is safe and says which.",
+    "grants load": "Whole batches are granted, the rest of the file is not; load the file again: a key is granted once.",
+    "ledger balances": READ_ONLY,
+    "ledger export": "The journal printed so far is not complete: throw it away. Nothing was changed; run it again.",
+    "ledger verify": "Nothing was changed, and nothing is said of the ledger; run it again.",
+    "order": READ_ONLY,
+    "publish": "What is not counted may have arrived or not; publish the file again: consumers drop what comes twice.",
+    "relay": "What was not confirmed is published again, with the same ids; run it again.",
+    "schemas check": READ_ONLY,
+    "schemas write": "Some files may be written and others not; run it again.",
+    "topology apply": "What was declared stays, the rest is missing; run it again: it declares what is missing.",
+    "topology check": READ_ONLY,
+    "up": "Parts that were started go on: `incentives up` brings the rest, `incentives down` stops them.",
+    "waiting": READ_ONLY,
+    "wallet": READ_ONLY,
+}
+
+
+def when_interrupted(command: str) -> str:
+    """The sentence for a command as people type it; a group that is interrupted while its command is looked for did nothing."""
+    return SENTENCES.get(command, "Nothing was begun.")

@@ -1,0 +1,53 @@
+"""The pause while a part is away: a back-off that doubles, with jitter, told once when it begins and once when it is over.
+
+The consumer, the collector, the relay and the backfill share it. It gives nothing up; its owner does, if anybody.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from incentive_fleet.errors import DatabaseContention, DatabaseUnavailable, FleetError
+from incentive_fleet.stopping import Stop
+
+log = logging.getLogger(__name__)
+
+FIRST_S: Final = 0.2
+DATABASE_MAX_S: Final = 2.0  # a failover takes seconds: a wait that has grown must not double it
+
+
+def longest_pause_s(error: Exception, others_s: float) -> float:
+    """The longest back-off after this error: short towards a database, `others_s` towards everything else."""
+    return min(others_s, DATABASE_MAX_S) if isinstance(error, DatabaseUnavailable | DatabaseContention) else others_s
+
+
+@dataclass(slots=True)
+class Pause:
+    """One activity's pauses. Belongs to one thread; `paused` may be read by any."""
+
+    activity: str  # what pauses, for the log: "consuming", "relay to sns"
+    longest_s: float
+    stop: Stop
+    about: Mapping[str, object] = field(default_factory=dict)  # further members of the log lines
+    paused: bool = False
+    _next_s: float = FIRST_S
+
+    def wait(self, error: FleetError) -> None:
+        """Wait a little; returns early when told to stop."""
+        if not self.paused:
+            self.paused = True
+            log.warning("%s paused", self.activity, extra={**self.about, "error": str(error)})
+        longest_s = longest_pause_s(error, self.longest_s)
+        self.stop.wait(min(self._next_s, longest_s) * random.uniform(0.5, 1.0))
+        self._next_s = min(self._next_s * 2, longest_s)
+
+    def over(self) -> None:
+        """All is well again."""
+        if self.paused:
+            self.paused = False
+            log.info("%s resumed", self.activity, extra=dict(self.about))
+        self._next_s = FIRST_S
