@@ -137,12 +137,23 @@ class Postgres:
 
     def _make_folders(self, for_another_user: bool) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
+        owner = _account().pw_uid if for_another_user else os.geteuid()
         for folder in (self._data, self._sockets):
             folder.mkdir(mode=0o700, exist_ok=True)
+            self._check_owner(folder, owner)
             if for_another_user:
-                os.chown(folder, _account().pw_uid, _account().pw_gid)
-            elif folder.stat().st_uid != os.geteuid():
-                raise SettingsError(f"The folder {folder} belongs to another user; choose another state folder.")
+                os.chown(folder, owner, _account().pw_gid, follow_symlinks=False)
+
+    def _check_owner(self, folder: Path, owner: int) -> None:
+        """The sockets may lie in the folder for temporary files, where anybody could have made theirs, or a link, before us."""
+        found = folder.lstat()
+        beside = folder.parent == self.folder
+        if stat.S_ISLNK(found.st_mode) and not (beside and os.geteuid() != 0):
+            raise SettingsError(f"The folder {folder} is a symbolic link; remove it, or choose another state folder.")
+        if folder.stat().st_uid not in (owner, os.geteuid()):
+            raise SettingsError(f"The folder {folder} belongs to another user; choose another state folder.")
+        if not beside and found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise SettingsError(f"Others may write to the folder {folder}; remove it, or choose another state folder.")
 
     def _initdb(self, binaries: Path, become: list[str]) -> None:
         command = [str(binaries / "initdb"), "-D", str(self._data), "--username=postgres", "--encoding=UTF8"]
@@ -153,7 +164,9 @@ class Postgres:
             done = subprocess.run([*prefix, *command], stdout=log, stderr=log, check=False, cwd="/")
         if done.returncode:
             raise PartFailed(f"initdb ended with exit code {done.returncode}. {last_lines(self._log)}")
-        with (self._data / "postgresql.conf").open("a", encoding="utf-8") as configuration:
+        # Root writes into another account's folder here: into the file that initdb made, never through a link.
+        flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW
+        with open(os.open(self._data / "postgresql.conf", flags), "a", encoding="utf-8") as configuration:
             configuration.write(SETTINGS)
 
 

@@ -22,6 +22,7 @@ from incentive_fleet.embedded.aws import FORGETS, Aws
 from incentive_fleet.embedded.postgres import Postgres
 from incentive_fleet.embedded.process import Record
 from incentive_fleet.embedded.rabbitmq import RabbitMQ
+from incentive_fleet.embedded.way import check_way
 from incentive_fleet.errors import Refused, SettingsError
 
 STATE = "state.json"
@@ -142,9 +143,11 @@ def _each(parts: list[Postgres | Aws | RabbitMQ], act: Callable[[Postgres | Aws 
 @contextlib.contextmanager
 def _locked(folder: Path, *, create: bool) -> Iterator[None]:
     """Hold the folder for one command at a time; the kernel lets go of it when the command dies."""
+    check_way(folder)
     try:
         if create:
             folder.mkdir(parents=True, exist_ok=True)
+            check_way(folder)
         if not (folder / STATE).exists() and set(os.listdir(folder)) - {LOCK}:
             raise SettingsError(
                 f"The folder {folder} holds other things and no {STATE}; name an empty one or a new one."

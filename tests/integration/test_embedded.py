@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import unquote
 
 import boto3
 import pika
@@ -163,6 +164,27 @@ def test_a_long_state_folder_still_has_a_socket_that_fits(tmp_path: Path) -> Non
             assert connection.execute("SELECT 1").fetchone() == (1,)
     finally:
         server.stop()
+
+
+@pytest.mark.parametrize("what", ["a link", "open to all"])
+def test_a_socket_folder_that_another_made_first_is_refused(tmp_path: Path, what: str) -> None:
+    """It has a name that can be foreseen, in the folder for temporary files, where anybody may make things."""
+    server = Postgres(tmp_path / ("deep" * 30) / "postgres")
+    sockets = Path(unquote(server.url().partition("?host=")[2]))
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    try:
+        if what == "a link":
+            sockets.symlink_to(precious)
+        else:
+            sockets.mkdir()
+            sockets.chmod(0o777)
+        with pytest.raises(SettingsError, match=f"{sockets}.*choose another state folder"):
+            server.start()
+        assert precious.stat().st_uid == os.geteuid()
+        assert server.record.processes == {}
+    finally:
+        sockets.unlink() if sockets.is_symlink() else sockets.rmdir()
 
 
 def test_a_recycled_process_number_is_never_killed(tmp_path: Path) -> None:
