@@ -1,4 +1,5 @@
-"""RabbitMQ from the distribution's package: a private node in a folder of its own, on free ports of the loopback.
+"""RabbitMQ from the distribution's package, or from RABBITMQ_HOME: a private node in a folder of its own, on free ports of
+the loopback.
 
 Nothing of the machine's own broker is read or touched: neither its settings, nor its Erlang cookie, nor its epmd.
 It never asks for root, and never listens beyond the loopback interface.
@@ -7,20 +8,19 @@ It never asks for root, and never listens beyond the loopback interface.
 from __future__ import annotations
 
 import base64
-import os
-import shutil
 import signal
 import socket
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
-from incentive_fleet.embedded.process import Record, alive, end, keep_port, listening, spawn, wait_ready
+from incentive_fleet.embedded import broker_release
+from incentive_fleet.embedded.broker_release import Installed, missing
+from incentive_fleet.embedded.process import PartFailed, Record, alive, end, keep_port, listening, spawn, wait_ready
 from incentive_fleet.errors import SettingsError
 
 READY_S = 120
 ROLES = ("amqp", "management", "distribution", "epmd")
-HOMES = ("/usr/lib/rabbitmq", "/opt/rabbitmq", "/usr/local/opt/rabbitmq")
 AMQP_GREETING = b"AMQP\x00\x00\x09\x01"  # the protocol header of AMQP 0-9-1, section 4.2.2
 SETTINGS = """
 listeners.tcp.1 = 127.0.0.1:{amqp}
@@ -32,33 +32,6 @@ log.console.level = warning
 # A laptop's full disk must not block publishing for a demo; the default of 50 MB is for the same folder anyway.
 disk_free_limit.absolute = 50MB
 """
-
-
-def missing() -> str | None:
-    """None when RabbitMQ is installed, else a sentence that says what to install."""
-    if _server() is None:
-        return (
-            "RabbitMQ is not installed: apt-get install rabbitmq-server brings it, RABBITMQ_HOME names another place."
-        )
-    if _epmd() is None:
-        return "RabbitMQ is installed but Erlang's epmd is not on the PATH: apt-get install erlang-base brings it."
-    return None
-
-
-def _server() -> Path | None:
-    """The start script itself: Debian's wrapper on the PATH would change to the system's own rabbitmq user."""
-    homes = [Path(home) for home in (os.environ.get("RABBITMQ_HOME"), *HOMES) if home]
-    if wrapper := shutil.which("rabbitmq-server"):
-        homes.append(Path(wrapper).resolve().parent.parent)
-    for home in homes:
-        for place in ("bin", "sbin"):
-            if (home / place / "rabbitmq-server").is_file():
-                return home / place / "rabbitmq-server"
-    return None
-
-
-def _epmd() -> str | None:
-    return shutil.which("epmd")
 
 
 class RabbitMQ:
@@ -81,20 +54,34 @@ class RabbitMQ:
     def start(self) -> None:
         """Start the node and its epmd; returns when both listeners answer; nothing if it runs already.
 
-        Raises SettingsError when RabbitMQ is missing, PartFailed with the log's end when the node does not come up.
+        Raises SettingsError when RabbitMQ is missing or another release wrote the folder, PartFailed with the log's end
+        when the node does not come up.
         """
-        if (sentence := missing()) is not None:
-            raise SettingsError(sentence)
         if (running := self.record.processes.get("server")) and alive(running):
             return
+        if (sentence := missing()) is not None or (broker := broker_release.installed()) is None:
+            raise SettingsError(sentence or "RabbitMQ is not installed.")
+        data, held = broker_release.written_by(self.folder), (self.folder / "data").exists()
+        if held and (sentence := broker_release.unfit(self.folder, data, broker.version)) is not None:
+            raise SettingsError(sentence)
+        try:
+            self._start(broker)
+        except PartFailed as error:
+            if not held or (data is not None and data == broker.version):
+                raise
+            sentence = broker_release.did_not_start(self.folder, data, broker.version)
+            raise PartFailed(f"{sentence} {error}") from error
+        broker_release.remember(self.folder, broker.version)
+
+    def _start(self, broker: Installed) -> None:
         self._end([])  # an epmd whose node is gone
         self._configure()
-        self._start_epmd()
+        self._start_epmd(broker)
         # `detached` makes the script become the Erlang machine, so that our signals reach the node itself.
         process = spawn(
-            [str(_server())],
+            [str(broker.server)],
             log=self._log,
-            environment=self._environment() | {"detached": "1"},
+            environment=self._environment(broker.path) | {"detached": "1"},
             leash=signal.SIGTERM if self._leashed else None,
         )
         self.record.processes["server"] = process
@@ -128,22 +115,22 @@ class RabbitMQ:
         (self.folder / "enabled_plugins").write_text("[rabbitmq_management].\n", encoding="utf-8")
         (self.folder / "environment").write_text("", encoding="utf-8")
 
-    def _start_epmd(self) -> None:
+    def _start_epmd(self, broker: Installed) -> None:
         """Our own, in the foreground: the one that Erlang would start by itself outlives the node that started it."""
         port = self.record.ports["epmd"]
         process = spawn(
-            [_epmd() or "epmd", "-port", str(port), "-address", "127.0.0.1"],
+            [broker_release.epmd(broker) or "epmd", "-port", str(port), "-address", "127.0.0.1"],
             log=self._log,
-            environment={"PATH": os.environ.get("PATH", "")},
+            environment={"PATH": broker.path},
             leash=signal.SIGKILL if self._leashed else None,
         )
         self.record.processes["epmd"] = process
         wait_ready("epmd", lambda: listening(port), process, self._log, 10)
 
-    def _environment(self) -> dict[str, str]:
+    def _environment(self, path: str) -> dict[str, str]:
         folder, ports = self.folder, self.record.ports
         return {
-            "PATH": os.environ.get("PATH", ""),
+            "PATH": path,
             "LANG": "C.UTF-8",
             "HOME": str(folder / "home"),
             "ERL_EPMD_PORT": str(ports["epmd"]),

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from incentive_fleet.embedded import rabbitmq
+from incentive_fleet.embedded import broker_release
 from incentive_fleet.embedded.aws import FORGETS, Aws
 from incentive_fleet.embedded.postgres import Postgres
 from incentive_fleet.embedded.process import Record
@@ -121,7 +121,7 @@ def _parts(
         return records.setdefault(name, Record())
 
     broker = None
-    if all_of_them or (sentence := rabbitmq.missing()) is None:
+    if all_of_them or (sentence := broker_release.missing()) is None:
         broker = RabbitMQ(folder / "rabbitmq", leashed=leashed, record=record("rabbitmq"))
     elif tell is not None:
         tell(sentence)

@@ -20,7 +20,7 @@ import pytest
 from incentive_fleet import embedded
 from incentive_fleet.embedded.aws import Aws
 from incentive_fleet.embedded.postgres import SOCKET_PATH_BYTES, Postgres
-from incentive_fleet.embedded.process import Process, Record, alive, end, identify
+from incentive_fleet.embedded.process import PartFailed, Process, Record, alive, end, identify
 from incentive_fleet.embedded.rabbitmq import RabbitMQ
 from incentive_fleet.embedded.state import recorded
 from incentive_fleet.errors import Refused, SettingsError
@@ -139,6 +139,21 @@ def test_rabbitmq_keeps_queues_and_confirmed_messages_through_a_crash(rabbitmq: 
     assert channel.basic_get(prefix, auto_ack=True)[2] == b"kept"
     channel.queue_delete(prefix)
     broker.close()
+
+
+def test_a_broker_that_dies_on_data_of_an_unknown_release_leaves_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = tmp_path / "home/sbin/rabbitmq-server"
+    server.parent.mkdir(parents=True)
+    server.write_text("#!/bin/sh\necho '{failed_to_start,[some,atoms]}'\nexit 1\n", encoding="utf-8")
+    server.chmod(0o755)
+    monkeypatch.setenv("RABBITMQ_HOME", str(tmp_path / "home"))
+    node = RabbitMQ(tmp_path / "node")
+    (node.folder / "data").mkdir(parents=True)
+    with pytest.raises(PartFailed, match=r"(?s)^The messages in .*an unknown release.*set RABBITMQ_HOME.*some,atoms"):
+        node.start()
+    node.stop()
 
 
 def test_postgres_keeps_what_was_committed_through_a_crash(tmp_path: Path) -> None:
