@@ -5,10 +5,10 @@ SOURCES_OF_VERSIONS := pyproject.toml constraints.txt $(BOOTSTRAP)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install demo test lint system chaos fuzz bench clean
+.PHONY: help install demo test foreign-parts lint system chaos fuzz bench clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: .venv/.ready-test ## the package with everything it is developed with, in .venv
 
@@ -16,7 +16,17 @@ demo: .venv/.ready-demo ## incentives over real brokers into a real ledger, in u
 	@.venv/bin/incentives demo
 
 test: .venv/.ready-test .venv-localstack/.ready system lint ## style, types and the whole suite on real servers
-	@.venv/bin/python -m pytest -m 'not chaos' -n 2 --dist loadfile
+	@.venv/bin/python -m pytest -m 'not chaos and not foreign' -n 2 --dist loadfile
+
+FOREIGN := bookworm/pgbouncer trixie/pgbouncer
+
+foreign-parts: .venv/.ready-test ## the tests with parts of other Debian releases, which it unpacks into build/
+	@missing=; for part in $(FOREIGN); do \
+	  deploy/install/foreign.sh $${part%/*} build/$${part#*/}-$${part%/*} $${part#*/} || \
+	    { [ $$? = 3 ] || exit 1; missing="$$missing $$part"; }; \
+	done; \
+	if [ -z "$$missing" ]; then .venv/bin/python -m pytest -m foreign; \
+	else echo "NOT RUN, because this machine cannot get$$missing: pytest -m foreign"; fi
 
 lint: .venv/.ready-test ## ruff and mypy
 	@.venv/bin/ruff check --quiet

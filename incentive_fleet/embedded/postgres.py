@@ -92,7 +92,7 @@ class Postgres:
         if (running := self.record.processes.get("server")) and alive(running):
             return
         binaries = _binaries()
-        become = _unprivileged(binaries, self.folder)
+        become = unprivileged(binaries, self.folder)
         self._make_folders(bool(become))
         if not (self._data / "PG_VERSION").exists():
             self._initdb(binaries, become)
@@ -198,7 +198,7 @@ def _account() -> pwd.struct_passwd:
     raise SettingsError("Postgres does not run as root, and neither the account postgres nor nobody exists.")
 
 
-def _unprivileged(binaries: Path, folder: Path) -> list[str]:
+def unprivileged(binaries: Path, folder: Path) -> list[str]:
     """Options of setpriv that leave root; empty when we are not root.
 
     Where a folder on the way is closed to others (/root usually is), the server keeps the one capability that opens it
