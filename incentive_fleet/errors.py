@@ -4,14 +4,18 @@
     ├── TransientError            the world is not ready; the same work succeeds later; never counts against a message
     │   ├── DatabaseUnavailable
     │   ├── DatabaseContention    deadlock or serialization failure that outlived its bounded retries
+    │   ├── DatabaseUnfit         it answers, and not as this release needs: a grant, a column, a setting; a person mends it
+    │   │   └── SchemaUnfit       its schema is at a revision that this release does not work with
     │   ├── BrokerUnavailable
     │   └── UnknownFormat         a later release wrote what is stored
     ├── PermanentError            the input is wrong; trying again cannot help
     │   └── Malformed             (a conflict is a verdict of the batch, not an error: see ledger/batch.py)
+    ├── StatementTimedOut         one statement took too long: half as much may pass, alone it counts like a bug
     ├── Refused                   a person's request that the rules do not allow; carries a reason code
     └── SettingsError             a setting is missing or wrong
 
-Whatever is not a FleetError is *unexpected*: a bug, retried for the culprit alone and then dead-lettered.
+Whatever is not a FleetError is *unexpected*: a bug, or data that the database refuses. It is retried for the culprit alone and
+then dead-lettered, but only while a made-up order passes (ledger/probe.py): else it is the system's and becomes DatabaseUnfit.
 """
 
 from __future__ import annotations
@@ -30,7 +34,22 @@ class DatabaseUnavailable(TransientError):
 
 
 class DatabaseContention(TransientError):
-    """A deadlock, serialization failure or timeout persisted through the bounded retries."""
+    """A deadlock, serialization failure or lock timeout persisted through the bounded retries."""
+
+
+class DatabaseUnfit(TransientError):
+    """Postgres refuses what every event needs: a grant, table, column or setting lacks, or a made-up order fails as well.
+
+    A retry helps once a person has mended it; nothing was applied.
+    """
+
+
+class SchemaUnfit(DatabaseUnfit):
+    """The schema's revision is none that this release works with; the message says what to run."""
+
+
+class StatementTimedOut(FleetError):
+    """A statement was cancelled, by its time limit or by a person. Nothing was applied; less at a time may pass."""
 
 
 class BrokerUnavailable(TransientError):

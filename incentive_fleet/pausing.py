@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from incentive_fleet.errors import DatabaseContention, DatabaseUnavailable, FleetError
+from incentive_fleet.errors import DatabaseContention, DatabaseUnavailable, DatabaseUnfit, FleetError
 from incentive_fleet.stopping import Stop
 
 log = logging.getLogger(__name__)
@@ -22,7 +22,8 @@ DATABASE_MAX_S: Final = 2.0  # a failover takes seconds: a wait that has grown m
 
 def longest_pause_s(error: Exception, others_s: float) -> float:
     """The longest back-off after this error: short towards a database, `others_s` towards everything else."""
-    return min(others_s, DATABASE_MAX_S) if isinstance(error, DatabaseUnavailable | DatabaseContention) else others_s
+    of_database = isinstance(error, DatabaseUnavailable | DatabaseContention | DatabaseUnfit)
+    return min(others_s, DATABASE_MAX_S) if of_database else others_s
 
 
 @dataclass(slots=True)

@@ -55,12 +55,17 @@ def login_name() -> str:
 
 @contextmanager
 def open_session(values: Settings, name: str) -> Iterator[Session]:
-    """A ledger session for one command, closed at its end. Raises SettingsError or DatabaseUnavailable."""
+    """A ledger session for one command, closed at its end; whatever Postgres refuses in it is one sentence.
+
+    Raises SettingsError, DatabaseUnavailable, DatabaseContention or DatabaseUnfit.
+    """
+    from incentive_fleet.ledger.connection import mapped_errors
     from incentive_fleet.ledger.session import Session
 
     session = Session(values.need_database_url(), application_name=f"incentives {name}")
     try:
-        yield session
+        with mapped_errors(blameless=True):
+            yield session
     finally:
         session.close()
 
@@ -68,9 +73,10 @@ def open_session(values: Settings, name: str) -> Iterator[Session]:
 @contextmanager
 def open_reader(values: Settings, name: str) -> Iterator[psycopg.Connection[Any]]:
     """A connection under the application's role for a command that reads. Raises as open_session."""
-    from incentive_fleet.ledger.connection import connect
+    from incentive_fleet.ledger.connection import connect, mapped_errors
 
-    with connect(values.need_database_url(), application_name=f"incentives {name}") as connection:
+    url = values.need_database_url()
+    with mapped_errors(blameless=True), connect(url, application_name=f"incentives {name}") as connection:
         yield connection
 
 

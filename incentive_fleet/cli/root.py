@@ -106,7 +106,7 @@ def run() -> int:
         code = 1
     except errors.FleetError as error:
         printing.tell_error(str(error))
-        code = 2 if isinstance(error, errors.SettingsError) else 1
+        code = 2 if isinstance(error, errors.SettingsError | errors.SchemaUnfit) else 1
     except BrokenPipeError:  # the reader of our output has had enough, like `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0

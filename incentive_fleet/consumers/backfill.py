@@ -13,7 +13,7 @@ from typing import IO, cast
 
 from incentive_fleet.brokers.contract import Ack, DeadLetter, Delivery, Outcome, Retry
 from incentive_fleet.consumers.core import UNEXPECTED, Core
-from incentive_fleet.errors import TransientError
+from incentive_fleet.errors import DatabaseUnfit, TransientError
 from incentive_fleet.events.document import BODY_BYTES_MAX
 from incentive_fleet.literal import literal_json
 from incentive_fleet.pausing import Pause
@@ -21,6 +21,7 @@ from incentive_fleet.stopping import Stop
 from incentive_fleet.text_files import past_mark
 
 PAUSES_MAX = 200  # in a row, 2 s each at the most; then it gives up, and running it again goes on where it was
+UNFIT_MAX = 1  # tries more where Postgres refuses: a new connection mends a lost statement, and only a person the rest
 
 
 @dataclass(slots=True)
@@ -43,32 +44,44 @@ def backfill(
     """Apply a .jsonl or .jsonl.gz file; `progress` gets events and compressed bytes read so far.
 
     Idempotent: what was applied before is a duplicate. Malformed and conflicting events are counted by reason and, with
-    `rejects_path`, written there as JSON lines once all is done. Raises TransientError when the database stays away;
-    what was applied stays, and running it again does the rest.
+    `rejects_path`, written there as JSON lines once all is done. Raises TransientError when the database stays away or
+    refuses what every event needs; what was applied stays, and running it again does the rest.
     """
     summary = BackfillSummary()
     part = rejects_path.with_name(rejects_path.name + ".part") if rejects_path else None
-    with path.open("rb") as raw, open(part or os.devnull, "w", encoding="utf-8") as rejects:
-        for batch in _batches(raw, path, batch_size):
-            for delivery, outcome in _process(core, batch):
-                _note(summary, rejects, delivery, outcome)
-            summary.events += len(batch)
-            progress(summary.events, raw.tell())
+    try:
+        with path.open("rb") as raw, open(part or os.devnull, "w", encoding="utf-8") as rejects:
+            for batch in _batches(raw, path, batch_size):
+                for delivery, outcome in _process(core, batch):
+                    _note(summary, rejects, delivery, outcome)
+                summary.events += len(batch)
+                progress(summary.events, raw.tell())
+        if part and rejects_path:
+            part.replace(rejects_path)
+    finally:
+        if part:
+            part.unlink(missing_ok=True)  # half a list of rejects would pass for a whole one
     summary.counts.update({name: core.counts[name] for name in ("applied", "waiting", "duplicate")})
-    if part and rejects_path:
-        part.replace(rejects_path)
     return summary
 
 
 def _process(core: Core, batch: list[Delivery]) -> list[tuple[Delivery, Outcome]]:
+    """Wait for a database that is away, but not for a person: what is unfit is tried once more, on a new connection."""
     pause = Pause("backfill", 2.0, Stop())
+    decided: list[tuple[Delivery, Outcome]] = []
+    unfit = 0
     for _ in range(PAUSES_MAX):
         try:
-            return core.process(batch, carries_failures=True)
+            return decided + core.process(batch, carries_failures=True)
         except TransientError as error:
+            batch = []  # the core has it
             core.session.close()
+            decided += core.take_decided()
+            unfit += isinstance(error, DatabaseUnfit)
+            if unfit > UNFIT_MAX:
+                raise
             pause.wait(error)
-    return core.process(batch, carries_failures=True)
+    return decided + core.process(batch, carries_failures=True)
 
 
 def _note(summary: BackfillSummary, rejects: IO[str], delivery: Delivery, outcome: Outcome) -> None:

@@ -75,16 +75,19 @@ class Consumer:
                 break
             except TransientError as error:
                 # The messages stay held meanwhile: the transport extends their visibility and answers heartbeats.
+                deliveries = []
                 self.core.session.close()
+                self._settle(self.core.take_decided())
                 self.pause.wait(error)
                 if self.stop.is_set():
-                    held = [*deliveries, *(delivery for delivery, _ in self.core.put_off)]
-                    self._settle([(delivery, Release()) for delivery in held])
+                    self._settle([(delivery, Release()) for delivery in self.core.undecided()])
                     return
         self.pause.over()
         self._settle(outcomes)
 
     def _settle(self, outcomes: Sequence[tuple[Delivery, Outcome]]) -> None:
+        if not outcomes:
+            return
         try:
             self.transport.settle(outcomes)
         except BrokerUnavailable as error:

@@ -1,29 +1,35 @@
 """The batch core: deliveries in, an outcome for each out. It decides what SPEC 11 says; it never talks to a broker.
 
 decode -> apply in one transaction -> outcomes
-             └─ an unexpected error: the batch is split until the culprit stands alone; the rest commits
+             └─ an error: ledger/splitting.py finds the culprits and asks whether it is the system's; the rest commits
+
+What was given is the core's until its outcome is handed out: decided (`_decided`) or not (`put_off`, `_unread`). A failure in
+the middle loses neither and repeats neither.
 """
 
 from __future__ import annotations
 
 import logging
 import socket
-import traceback
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import assert_never
 
 from incentive_fleet.brokers.contract import Ack, DeadLetter, Delivery, Failure, Outcome, Retry
-from incentive_fleet.errors import FleetError, Malformed
+from incentive_fleet.errors import Malformed
 from incentive_fleet.events.codec import Event, decode
 from incentive_fleet.events.foreign import binary_mode
 from incentive_fleet.events.reasons import Reason
 from incentive_fleet.faults import reach
 from incentive_fleet.ledger.attempts import forget_attempts, record_attempt
 from incentive_fleet.ledger.batch import Verdict, apply_events
+from incentive_fleet.ledger.probe import probe
 from incentive_fleet.ledger.session import Session
+from incentive_fleet.ledger.splitting import Probe, Trial
+from incentive_fleet.logs import traceback_of
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +37,11 @@ CONFLICT = "conflict"
 UNEXPECTED = "unexpected-error"
 NO_CLOUD_EVENT = frozenset({Reason.NOT_A_CLOUD_EVENT, Reason.NOT_JSON, Reason.NOT_UTF8})
 PUT_OFF_MAX = 8  # times that an event is put off; then the batch waits for whoever holds its wallet
+MESSAGE_CHARACTERS = 2_000  # of an error; some drivers put the whole row into it
+UNFORGOTTEN_MAX = 10_000  # counts that could not be dropped yet; beyond, they stay in the table and harm nobody
 HOST = socket.gethostname()
+
+Failed = tuple[Delivery, Event | None]  # None: even the codec failed
 
 
 @dataclass(slots=True)
@@ -47,80 +57,137 @@ class Core:
     patient: bool = True
     counts: Counter[str] = field(default_factory=Counter)
     put_off: list[tuple[Delivery, Event]] = field(default_factory=list)
+    _unread: list[Delivery] = field(
+        default_factory=list
+    )  # the codec failed on them, and nobody knows yet whose fault it is
+    _decided: list[tuple[Delivery, Outcome]] = field(default_factory=list)
+    _unforgotten: list[tuple[str, str]] = field(default_factory=list)
+    _probe: Probe = field(init=False)
     _oldest_put_off: int = 0  # how many times in a row it was the same
+
+    def __post_init__(self) -> None:
+        self._probe = Probe(partial(probe, self.session))
 
     def process(self, deliveries: Sequence[Delivery], *, carries_failures: bool) -> list[tuple[Delivery, Outcome]]:
         """Apply a batch, exactly once in effect, and say what becomes of each delivery that is not put off.
 
         What was put off before comes first, and `deliveries` may be empty then. Raises TransientError when the database
-        is away or contended: nothing is lost, and the same call again is right, for what was committed meanwhile is a
-        duplicate then.
+        is away, contended or unfit, and counts that against no message: the core keeps what it was given, so call it again
+        without it. `take_decided` and `undecided` hand it out to whoever will not.
         """
-        outcomes: list[tuple[Delivery, Outcome]] = []
-        decoded = list(self.put_off)
+        before = self.put_off
+        readable, unreadable = self._decode([*self._unread, *deliveries], carries_failures)
+        batch = [*before, *readable]
+        self.put_off, self._unread = batch, [delivery for delivery, _ in unreadable]
         later: list[tuple[Delivery, Event]] = []
+        reach("after-decode")
+        trial: Trial[Failed] = Trial(self._probe, partial(self._blame, carries_failures))
+        try:
+            for delivery, error in unreadable:
+                trial.suspect((delivery, None), error)
+            if batch:
+                trial.split(batch, partial(self._apply, later, carries_failures))
+            trial.judge()
+        except BaseException:
+            self._drop_decided()
+            raise
+        self._keep(before, later)
+        self._forget()
+        return self.take_decided()
+
+    def take_decided(self) -> list[tuple[Delivery, Outcome]]:
+        """Hand out, once, what is decided; after an error of `process` that may be a part of what it was given."""
+        decided, self._decided = self._decided, []
+        return decided
+
+    def undecided(self) -> list[Delivery]:
+        """Hand out, once, what is not decided, for giving it back to the broker."""
+        held = [*self._unread, *(delivery for delivery, _ in self.put_off)]
+        self._unread, self.put_off = [], []
+        return held
+
+    def _decode(
+        self, deliveries: Iterable[Delivery], carries_failures: bool
+    ) -> tuple[list[tuple[Delivery, Event]], list[tuple[Delivery, Exception]]]:
+        """What can be read, and what a bug keeps from being read; what is malformed is decided at once."""
+        readable: list[tuple[Delivery, Event]] = []
+        unreadable: list[tuple[Delivery, Exception]] = []
         for delivery in deliveries:
             try:
-                decoded.append((delivery, decode(delivery.body)))
+                readable.append((delivery, decode(delivery.body)))
             except Malformed as error:
-                outcomes.append((delivery, DeadLetter(error.reason, _detail(error, delivery))))
+                self._decide(delivery, DeadLetter(error.reason, _detail(error, delivery)), carries_failures)
             except Exception as error:
-                outcomes.append((delivery, self._failed(delivery, error, carries_failures)))
-        reach("after-decode")
-        if decoded:
-            self._apply(decoded, outcomes, later, carries_failures)
-        self._keep(later)
-        self._forget(outcomes, carries_failures)
-        for _, outcome in outcomes:
-            self._count(outcome)
-        return outcomes
+                unreadable.append((delivery, error))
+        return readable, unreadable
 
     def _apply(
-        self,
-        batch: list[tuple[Delivery, Event]],
-        outcomes: list[tuple[Delivery, Outcome]],
-        later: list[tuple[Delivery, Event]],
-        carries_failures: bool,
+        self, later: list[tuple[Delivery, Event]], carries_failures: bool, batch: Sequence[tuple[Delivery, Event]]
     ) -> None:
         patient = self.patient or self._oldest_put_off >= PUT_OFF_MAX
-        try:
-            result = apply_events(self.session, [event for _, event in batch], patient=patient)
-        except FleetError:
-            raise
-        except Exception as error:
-            if len(batch) == 1:
-                delivery = batch[0][0]
-                outcomes.append((delivery, self._failed(delivery, error, carries_failures)))
-                return
-            half = len(batch) // 2
-            self._apply(batch[:half], outcomes, later, carries_failures)
-            self._apply(batch[half:], outcomes, later, carries_failures)
-            return
+        result = apply_events(self.session, [event for _, event in batch], patient=patient)
         for (delivery, event), verdict in zip(batch, result.verdicts, strict=True):
             if verdict is Verdict.PUT_OFF:
                 later.append((delivery, event))
                 continue
             self.counts[verdict.value] += 1
-            outcomes.append((delivery, _outcome(event, verdict)))
+            self._decide(delivery, _outcome(event, verdict), carries_failures)
 
-    def _keep(self, later: list[tuple[Delivery, Event]]) -> None:
-        same = bool(later and self.put_off) and later[0][0] is self.put_off[0][0]
+    def _decide(self, delivery: Delivery, outcome: Outcome, carries_failures: bool) -> None:
+        self._decided.append((delivery, outcome))
+        if isinstance(outcome, DeadLetter):
+            self.counts[f"dead-letter:{outcome.reason}"] += 1
+        elif isinstance(outcome, Retry):
+            self.counts["retry"] += 1
+            return
+        # One that came more than once and is done with may have a count in Postgres that nobody needs now.
+        if not carries_failures and delivery.receive_count > 1 and len(self._unforgotten) < UNFORGOTTEN_MAX:
+            self._unforgotten.append((delivery.queue, delivery.message_id))
+
+    def _drop_decided(self) -> None:
+        decided = {id(delivery) for delivery, _ in self._decided}
+        self._unread = [delivery for delivery in self._unread if id(delivery) not in decided]
+        self.put_off = [(delivery, event) for delivery, event in self.put_off if id(delivery) not in decided]
+
+    def _keep(self, before: list[tuple[Delivery, Event]], later: list[tuple[Delivery, Event]]) -> None:
+        same = bool(later and before) and later[0][0] is before[0][0]
         self._oldest_put_off = self._oldest_put_off + 1 if same else 0
-        self.put_off = later
+        self.put_off, self._unread = later, []
 
-    def _failed(self, delivery: Delivery, error: Exception, carries_failures: bool) -> Outcome:
-        failure = self._failure(delivery, error, carries_failures)
-        log.error(
-            "unexpected error",
-            extra={
-                "queue": delivery.queue,
-                "message_id": delivery.message_id,
-                "attempts": failure.attempts,
-                "error_class": failure.error_class,
-                "error": failure.message,
-                "traceback": failure.traceback,
-            },
-        )
+    def _forget(self) -> None:
+        if self._unforgotten:
+            forget_attempts(self.session.connection, self._unforgotten)
+            self._unforgotten = []
+
+    def _blame(self, carries_failures: bool, culprits: Sequence[tuple[Failed, Exception]]) -> None:
+        """Count it against each, and say what becomes of them: a retry, or the dead letters in the end."""
+        told: dict[tuple[str, str, int], tuple[Delivery, Failure, Exception]] = {}
+        number: Counter[tuple[str, str, int]] = Counter()
+        try:
+            for (delivery, _), error in culprits:
+                failure = self._failure(delivery, error, carries_failures)
+                self._decide(delivery, self._fate(failure), carries_failures)
+                kind = (delivery.queue, failure.error_class, failure.attempts)
+                number[kind] += 1
+                told.setdefault(kind, (delivery, failure, error))
+        finally:
+            for kind, (delivery, failure, error) in told.items():
+                self._tell(delivery, failure, error, number[kind])
+
+    def _tell(self, delivery: Delivery, failure: Failure, error: Exception, events: int) -> None:
+        """One line a kind, and its traceback once: a thousand culprits are no thousand lines."""
+        extra = {
+            "queue": delivery.queue,
+            "message_id": delivery.message_id,
+            "events": events,
+            "attempts": failure.attempts,
+            "error_class": failure.error_class,
+            "error": failure.message.partition("\n")[0][:300],
+        }
+        trace = self._probe.traces.once(error)
+        log.error("unexpected error", extra=extra | ({"traceback": trace} if trace else {}))
+
+    def _fate(self, failure: Failure) -> Outcome:
         if failure.attempts > len(self.retry_delays_s):
             detail = f"{failure.error_class}: {failure.message} (after {failure.attempts} attempts)"
             return DeadLetter(UNEXPECTED, detail, failure)
@@ -128,7 +195,7 @@ class Core:
 
     def _failure(self, delivery: Delivery, error: Exception, carries_failures: bool) -> Failure:
         now, name = self.clock(), f"{type(error).__module__}.{type(error).__qualname__}"
-        trace = "".join(traceback.format_exception(error))
+        message, trace = str(error)[:MESSAGE_CHARACTERS], traceback_of(error)
         if carries_failures:
             before = delivery.failure
             attempts, first_at = (before.attempts + 1, before.first_at) if before else (1, now)
@@ -138,27 +205,13 @@ class Core:
                 queue=delivery.queue,
                 message_id=delivery.message_id,
                 error_class=name,
-                message=str(error),
+                message=message,
                 traceback=trace,
                 host=HOST,
                 now=now,
             )
             attempts, first_at = counted.attempts, counted.first_at
-        return Failure(attempts, name, str(error), trace, first_at, now, HOST)
-
-    def _forget(self, outcomes: list[tuple[Delivery, Outcome]], carries_failures: bool) -> None:
-        """Messages that came more than once and are done with may have a count in Postgres that nobody needs now."""
-        if carries_failures:
-            return
-        done = [(d.queue, d.message_id) for d, o in outcomes if not isinstance(o, Retry) and d.receive_count > 1]
-        if done:
-            forget_attempts(self.session.connection, done)
-
-    def _count(self, outcome: Outcome) -> None:
-        if isinstance(outcome, DeadLetter):
-            self.counts[f"dead-letter:{outcome.reason}"] += 1
-        elif isinstance(outcome, Retry):
-            self.counts["retry"] += 1
+        return Failure(attempts, name, message, trace, first_at, now, HOST)
 
 
 def _detail(error: Malformed, delivery: Delivery) -> str:

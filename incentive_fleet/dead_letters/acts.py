@@ -99,5 +99,5 @@ def list_acts(connection: Connection[Any], dead_letter_id: int | None = None, *,
     """
     if not 1 <= limit <= ROWS_MAX:
         raise ValueError(f"limit is {limit}: must be 1 to {ROWS_MAX}")
-    with mapped_errors(), connection.cursor(row_factory=class_row(Act)) as cursor:
+    with mapped_errors(blameless=True), connection.cursor(row_factory=class_row(Act)) as cursor:
         return cursor.execute(READ, {"id": dead_letter_id, "limit": limit}).fetchall()[::-1]

@@ -66,7 +66,7 @@ def _change(
 def _change_chunk(
     connection: Connection[Any], ids: list[int], by: By, act: str, allowed: dict[str, str], status: str
 ) -> list[Done]:
-    with mapped_errors(), connection.transaction():
+    with mapped_errors(blameless=True), connection.transaction():
         letters = {letter.id: letter for letter in _lock(connection, ids)}
         moved = [letter for letter in letters.values() if allowed.get(letter.status) == ""]
         connection.execute(SET_STATUS, (status, [letter.id for letter in moved]))
@@ -92,7 +92,7 @@ def save_edit(connection: Connection[Any], letter: Letter, body: bytes, by: By) 
     edited = None if body == letter.body else body
     if edited is not None:
         decode(edited)
-    with mapped_errors(), connection.transaction():
+    with mapped_errors(blameless=True), connection.transaction():
         now = next(iter(_lock(connection, [letter.id])), None)
         if now is None or now.status != OPEN:
             raise Refused(

@@ -12,15 +12,18 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 
 from incentive_fleet.brokers.dead_letters import Arrival, DeadLetterQueues
 from incentive_fleet.consumers.worker import Source
-from incentive_fleet.dead_letters.keeping import Seen, keep
-from incentive_fleet.errors import BrokerUnavailable, FleetError, TransientError
+from incentive_fleet.dead_letters.keeping import Seen, keep, probe_keeping
+from incentive_fleet.errors import BrokerUnavailable, TransientError
 from incentive_fleet.faults import reach
 from incentive_fleet.ledger.session import Session
+from incentive_fleet.ledger.splitting import Probe, Trial
 from incentive_fleet.pausing import Pause
 from incentive_fleet.settings import Settings
 from incentive_fleet.stopping import SLICE_S, DrainCut, Stop, join
@@ -122,6 +125,7 @@ def _collect(
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
     session = Session(settings.need_database_url(), application_name=f"incentives dlq collect {source}")
+    desk = _Desk(session, source)
     pause = Pause("consuming", settings.pause_max_s, stop, {"consumer": f"collector-{source}"})
     last_seen = clock()
     try:
@@ -137,7 +141,7 @@ def _collect(
                 continue
             if arrivals:
                 reach("collector-after-receive")
-                _store(queues, session, arrivals, pause, counts)
+                _store(queues, desk, arrivals, pause, counts)
                 last_seen = clock()
             pause.over()
     finally:
@@ -145,38 +149,64 @@ def _collect(
         session.close()
 
 
-def _store(
-    queues: DeadLetterQueues, session: Session, arrivals: list[Arrival], pause: Pause, counts: Counter[str]
-) -> None:
+@dataclass(slots=True)
+class _Desk:
+    """Where one thread keeps copies: its session, and what it has told already."""
+
+    session: Session
+    source: Source
+    probe: Probe = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.probe = Probe(partial(probe_keeping, self.session, self.source))
+
+    def keep(self, arrivals: list[Arrival], kept: list[tuple[Arrival, Seen]]) -> None:
+        """Add to `kept` what is committed: all, but for copies that meet a bug of ours, which stay with the broker.
+
+        Raises TransientError, then with a part of them kept, and when a made-up letter cannot be kept either.
+        """
+
+        def keep_some(some: Sequence[Arrival]) -> None:
+            kept.extend(zip(some, keep(self.session.connection, some, datetime.now(UTC)), strict=True))
+
+        trial: Trial[Arrival] = Trial(self.probe, self._tell)
+        trial.split(arrivals, keep_some)
+        trial.judge()
+
+    def _tell(self, culprits: Sequence[tuple[Arrival, Exception]]) -> None:
+        arrival, error = culprits[0]
+        extra: dict[str, object] = {
+            "queue": arrival.dead_letter_queue,
+            "copy": arrival.name,
+            "copies": len(culprits),
+            "error": str(error)[:500],
+        }
+        trace = self.probe.traces.once(error)
+        log.error(
+            "dead letter cannot be kept and stays where it is", extra=extra | ({"traceback": trace} if trace else {})
+        )
+
+
+def _store(queues: DeadLetterQueues, desk: _Desk, arrivals: list[Arrival], pause: Pause, counts: Counter[str]) -> None:
     """Keep them, waiting for the database for as long as it takes, then remove them from the broker."""
-    while not pause.stop.is_set():
+    while arrivals and not pause.stop.is_set():
+        kept: list[tuple[Arrival, Seen]] = []
+        fault: TransientError | None = None
         try:
-            kept = _keep_or_split(session, arrivals)
+            desk.keep(arrivals, kept)
         except TransientError as error:
-            session.close()
-            pause.wait(error)
-            continue
+            desk.session.close()
+            fault = error
         reach("collector-after-commit")
         counts.update(seen.value for _, seen in kept)
         try:
-            queues.remove([arrival for arrival, _ in kept])
+            if kept:
+                queues.remove([arrival for arrival, _ in kept])
         except BrokerUnavailable as error:
             pause.wait(error)  # the copies come again and are the same then
-        return
-
-
-def _keep_or_split(session: Session, arrivals: list[Arrival]) -> list[tuple[Arrival, Seen]]:
-    """All in one transaction; one that meets a bug of ours is logged and stays with the broker, the others are kept."""
-    try:
-        return list(zip(arrivals, keep(session.connection, arrivals, datetime.now(UTC)), strict=True))
-    except FleetError:
-        raise
-    except Exception as error:
-        if len(arrivals) > 1:
-            half = len(arrivals) // 2
-            return _keep_or_split(session, arrivals[:half]) + _keep_or_split(session, arrivals[half:])
-        extra = {"queue": arrivals[0].dead_letter_queue, "copy": arrivals[0].name}
-        log.error(
-            "dead letter cannot be kept and stays where it is", exc_info=error, extra={**extra, "error": str(error)}
-        )
-        return []
+            return
+        if fault is None:
+            return
+        pause.wait(fault)
+        done = {id(arrival) for arrival, _ in kept}
+        arrivals = [arrival for arrival in arrivals if id(arrival) not in done]

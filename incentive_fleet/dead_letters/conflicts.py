@@ -31,7 +31,7 @@ def differences(connection: Connection[Any], event: Event) -> list[str]:
         "id": event.id,
         "digest": event.digest,
     }
-    with mapped_errors():
+    with mapped_errors(blameless=True):
         rows = connection.execute(TAKEN, values).fetchall()
     return [line for row in rows for line in _difference(row, event)]
 

@@ -10,9 +10,10 @@ several copies, and a replayed message may come back. The three are told apart h
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
 
@@ -34,6 +35,7 @@ from incentive_fleet.dead_letters.letter import (
     traits_of,
 )
 from incentive_fleet.ledger.connection import mapped_errors
+from incentive_fleet.ledger.session import Session
 
 FIND = f"""
     SELECT {COLUMNS} FROM dead_letters
@@ -87,6 +89,19 @@ def keep(connection: Connection[Any], arrivals: Sequence[Arrival], now: datetime
     # deadlock; Postgres ends one of them, and its caller tries again.
     with mapped_errors(), connection.transaction():
         return [_keep_one(connection, arrival, now) for arrival in arrivals]
+
+
+def probe_keeping(session: Session, transport: str) -> None:
+    """Return when a made-up copy could be kept at this moment, new and then again; both are rolled back.
+
+    Raises what stands in the way: TransientError, or whatever the driver or a bug raises.
+    """
+    name = f"probe-{uuid.uuid4().hex}"
+    arrival = Arrival(transport, name, name, name.encode(), {}, {}, name, True, 1, "", None)
+    again = replace(arrival, name=f"{name}-again")
+    with mapped_errors(), session.connection.transaction(force_rollback=True):
+        keep(session.connection, [arrival, again], datetime.now(UTC))
+        session.connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
 
 
 def _keep_one(connection: Connection[Any], arrival: Arrival, now: datetime) -> Seen:

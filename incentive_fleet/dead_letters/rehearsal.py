@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any, Final, assert_never
 
 from incentive_fleet.consumers.core import CONFLICT, UNEXPECTED, conflict_detail
 from incentive_fleet.dead_letters.conflicts import differences
 from incentive_fleet.dead_letters.letter import Letter
-from incentive_fleet.errors import FleetError, Malformed, Refused
+from incentive_fleet.errors import Malformed, Refused
 from incentive_fleet.events.codec import Event, decode
 from incentive_fleet.events.facts import PLACING
 from incentive_fleet.incentives.booking import Posting
 from incentive_fleet.ledger.batch import EVENTS_MAX, Verdict, apply_events
+from incentive_fleet.ledger.probe import probe
 from incentive_fleet.ledger.session import Session
+from incentive_fleet.ledger.splitting import Probe, Trial
 
 REHEARSED_MAX: Final = EVENTS_MAX  # letters in one rehearsal, which is one transaction
 
@@ -34,7 +37,8 @@ class Effect:
 def rehearse(session: Session, letters: Sequence[Letter]) -> list[Effect]:
     """The effects of replaying the letters in the order given, one after the other: each meets what those before it did.
 
-    Raises Refused (too-many) over 5,000 letters, DatabaseUnavailable or DatabaseContention.
+    Raises Refused (too-many) over 5,000 letters, DatabaseUnavailable, DatabaseContention, and DatabaseUnfit when a made-up
+    order fails as well.
     """
     if len(letters) > REHEARSED_MAX:
         raise Refused("too-many", f"{len(letters)} dead letters: at most {REHEARSED_MAX} are rehearsed at once")
@@ -45,23 +49,26 @@ def rehearse(session: Session, letters: Sequence[Letter]) -> list[Effect]:
             decoded.append((letter, decode(letter.current_body)))
         except Malformed as error:
             effects[letter.id] = _refused(letter, error.reason, error.detail)
-    if decoded:
-        effects |= _apply(session, decoded)
+    _apply_all(session, decoded, effects)
     return [effects[letter.id] for letter in letters]
 
 
-def _apply(session: Session, batch: list[tuple[Letter, Event]]) -> dict[int, Effect]:
-    try:
-        result = apply_events(session, [event for _, event in batch], rehearse=True)
-    except FleetError:
-        raise
-    except Exception as error:  # what a replay would meet too; alone it is named, in company the others are spared
-        if len(batch) == 1:
-            letter = batch[0][0]
+def _apply_all(session: Session, decoded: list[tuple[Letter, Event]], effects: dict[int, Effect]) -> None:
+    """Together; what a replay would fail on is named alone, and the others are spared."""
+
+    def blame(culprits: Sequence[tuple[tuple[Letter, Event], Exception]]) -> None:
+        for (letter, _), error in culprits:
             sentence = f"{type(error).__module__}.{type(error).__qualname__}: {error}"
-            return {letter.id: _refused(letter, UNEXPECTED, sentence)}
-        half = len(batch) // 2
-        return _apply(session, batch[:half]) | _apply(session, batch[half:])
+            effects[letter.id] = _refused(letter, UNEXPECTED, sentence)
+
+    trial: Trial[tuple[Letter, Event]] = Trial(Probe(partial(probe, session)), blame)
+    if decoded:
+        trial.split(decoded, lambda batch: effects.update(_apply(session, batch)))
+    trial.judge()
+
+
+def _apply(session: Session, batch: Sequence[tuple[Letter, Event]]) -> dict[int, Effect]:
+    result = apply_events(session, [event for _, event in batch], rehearse=True)
     shares = _shares(batch, result.verdicts, result.postings)
     effects: dict[int, Effect] = {}
     for (letter, event), verdict, share in zip(batch, result.verdicts, shares, strict=True):
@@ -72,7 +79,9 @@ def _apply(session: Session, batch: list[tuple[Letter, Event]]) -> dict[int, Eff
     return effects
 
 
-def _shares(batch: list[tuple[Letter, Event]], verdicts: list[Verdict], postings: list[Posting]) -> list[list[Posting]]:
+def _shares(
+    batch: Sequence[tuple[Letter, Event]], verdicts: list[Verdict], postings: list[Posting]
+) -> list[list[Posting]]:
     """The postings of each event; those of facts that waited in the ledger belong to the placing that wakes them."""
     shares: list[list[Posting]] = [[] for _ in batch]
     owners: dict[tuple[str, str], int] = {}

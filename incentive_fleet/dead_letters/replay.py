@@ -115,7 +115,7 @@ def open_sender(transport: str, settings: Settings) -> Sender:
 
 
 def _lock_a_run(session: Session) -> RunLocks:
-    with mapped_errors():
+    with mapped_errors(blameless=True):
         row = session.connection.execute("SELECT nextval('dead_letter_runs')").fetchone()
     assert row is not None
     return RunLocks(session.url, int(row[0]))
@@ -151,7 +151,7 @@ def _replay_chunk(run: Run, ids: list[int], senders: dict[str, Sender]) -> list[
 def _claim(run: Run, ids: list[int]) -> tuple[list[Letter], dict[int, Done]]:
     connection = run.connection
     run.locks.check()
-    with mapped_errors(), connection.transaction():
+    with mapped_errors(blameless=True), connection.transaction():
         with connection.cursor(row_factory=class_row(Letter)) as cursor:
             locked = {letter.id: letter for letter in cursor.execute(LOCK, (ids,)).fetchall()}
             others = [number for number in ids if number not in locked]
@@ -247,7 +247,7 @@ def _outgoing(letter: Letter) -> Outgoing:
 def _mark(run: Run, claimed: list[Letter], problems: dict[int, str]) -> None:
     connection = run.connection
     sent = [letter.id for letter in claimed if letter.id not in problems]
-    with mapped_errors(), connection.transaction():
+    with mapped_errors(blameless=True), connection.transaction():
         connection.execute(MARK, (sent, run.number))
         connection.execute(GIVE_BACK, (list(problems), run.number))
         for letter in claimed:

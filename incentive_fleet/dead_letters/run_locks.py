@@ -33,7 +33,7 @@ class RunLocks:
         self._connection: Connection[Any] = connect(url, application_name="incentives replay lock")
         self._open = contextlib.ExitStack()
         try:
-            with mapped_errors():
+            with mapped_errors(blameless=True):
                 self._open.enter_context(self._connection.transaction())
                 self._connection.execute(WAIT_AS_LONG_AS_IT_TAKES)
                 self._connection.execute("SELECT pg_advisory_xact_lock(%s)", (RUN_LOCK + number,))
@@ -43,13 +43,13 @@ class RunLocks:
 
     def check(self) -> None:
         """Raises DatabaseUnavailable when the lock is lost, and with it the right to go on."""
-        with mapped_errors():
+        with mapped_errors(blameless=True):
             self._connection.execute("SELECT 1")
 
     def is_dead(self, number: int) -> bool:
         """Whether run `number` lives no more; then its lock is kept until this run ends, so that nobody else takes over."""
         if number != self.number and number not in self._dead:
-            with mapped_errors():
+            with mapped_errors(blameless=True):
                 taken = self._connection.execute(
                     "SELECT pg_try_advisory_xact_lock(%s)", (RUN_LOCK + number,)
                 ).fetchone()

@@ -88,13 +88,13 @@ class Group:
 
 def list_letters(connection: Connection[Any], wanted: Filters, *, limit: int = 50) -> list[Letter]:
     """The letters seen last, first. Raises ValueError for a limit outside 1 to 10,000, and TransientError."""
-    with mapped_errors(), connection.cursor(row_factory=class_row(Letter)) as cursor:
+    with mapped_errors(blameless=True), connection.cursor(row_factory=class_row(Letter)) as cursor:
         return cursor.execute(LIST, wanted.values(_limited(limit))).fetchall()
 
 
 def count_letters(connection: Connection[Any], wanted: Filters) -> int:
     """How many letters the filter finds. Raises TransientError."""
-    with mapped_errors():
+    with mapped_errors(blameless=True):
         row = connection.execute(COUNT, wanted.values(1)).fetchone()
     assert row is not None
     return int(row[0])
@@ -102,19 +102,19 @@ def count_letters(connection: Connection[Any], wanted: Filters) -> int:
 
 def group_letters(connection: Connection[Any], wanted: Filters, *, limit: int = 50) -> list[Group]:
     """The biggest groups first. Raises ValueError for a limit outside 1 to 10,000, and TransientError."""
-    with mapped_errors(), connection.cursor(row_factory=class_row(Group)) as cursor:
+    with mapped_errors(blameless=True), connection.cursor(row_factory=class_row(Group)) as cursor:
         return cursor.execute(GROUP, wanted.values(_limited(limit))).fetchall()
 
 
 def select_ids(connection: Connection[Any], wanted: Filters) -> list[int]:
     """The ids that the filter finds, oldest first, 100,000 at the most. Raises TransientError."""
-    with mapped_errors():
+    with mapped_errors(blameless=True):
         return [int(row[0]) for row in connection.execute(IDS, wanted.values(SELECTED_MAX)).fetchall()]
 
 
 def get_letter(connection: Connection[Any], dead_letter_id: int) -> Letter:
     """One letter. Raises Refused (unknown-dead-letter) and TransientError."""
-    with mapped_errors(), connection.cursor(row_factory=class_row(Letter)) as cursor:
+    with mapped_errors(blameless=True), connection.cursor(row_factory=class_row(Letter)) as cursor:
         letter = cursor.execute(GET, (dead_letter_id,)).fetchone()
     if letter is None:
         raise Refused("unknown-dead-letter", f"there is no dead letter {dead_letter_id}")
@@ -123,7 +123,7 @@ def get_letter(connection: Connection[Any], dead_letter_id: int) -> Letter:
 
 def get_letters(connection: Connection[Any], ids: list[int]) -> list[Letter]:
     """The letters of these ids, by id. Raises Refused (unknown-dead-letter) naming the first missing; TransientError."""
-    with mapped_errors(), connection.cursor(row_factory=class_row(Letter)) as cursor:
+    with mapped_errors(blameless=True), connection.cursor(row_factory=class_row(Letter)) as cursor:
         letters = cursor.execute(GET_MANY, (ids,)).fetchall()
     missing = sorted(set(ids) - {letter.id for letter in letters})
     if missing:
@@ -133,7 +133,7 @@ def get_letters(connection: Connection[Any], ids: list[int]) -> list[Letter]:
 
 def later_ids(connection: Connection[Any], dead_letter_id: int) -> list[int]:
     """The letters that edited replays of this one came back as. Raises TransientError."""
-    with mapped_errors():
+    with mapped_errors(blameless=True):
         return [int(row[0]) for row in connection.execute(LATER, (dead_letter_id,)).fetchall()]
 
 

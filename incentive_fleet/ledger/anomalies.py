@@ -86,7 +86,7 @@ def list_anomalies(
     """
     if not 1 <= limit <= ROWS_MAX:
         raise ValueError(f"limit is {limit}: must be 1 to {ROWS_MAX}")
-    with mapped_errors():
+    with mapped_errors(blameless=True):
         rows = connection.execute(READ_ALL if include_resolved else READ_OPEN, (limit,)).fetchall()
     return [anomaly_record(row) for row in rows]
 
@@ -105,7 +105,7 @@ def resolve_anomaly(
                 f"{name}-out-of-bounds", f"{name} is {text[:50]!r}: 1 to {NOTE_LENGTH_MAX} characters are needed"
             )
     key = (order_id, reason_code, subject)
-    with mapped_errors():
+    with mapped_errors(blameless=True):
         row = connection.execute(RESOLVE, (now, who.strip(), note.strip(), *key)).fetchone()
         if row is not None:
             return anomaly_record(row)

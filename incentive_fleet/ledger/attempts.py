@@ -40,28 +40,32 @@ def record_attempt(
     host: str,
     now: datetime,
 ) -> Attempt:
-    """Count one more failure, in a transaction of its own. Raises DatabaseUnavailable; counting again is then right.
+    """Count one more failure, in a transaction of its own. Raises TransientError; counting again is then right.
 
-    Postgres stores no NUL: an error's text that has one shows it as U+FFFD.
+    Postgres stores neither NUL nor half a surrogate pair: an error's text that has one shows it as U+FFFD or `?`.
     """
     values = {
         "queue": queue,
         "message_id": message_id,
         "error_class": error_class,
-        "message": message.replace("\x00", "\N{REPLACEMENT CHARACTER}"),
-        "traceback": traceback.replace("\x00", "\N{REPLACEMENT CHARACTER}"),
+        "message": _storable(message),
+        "traceback": _storable(traceback),
         "host": host,
         "now": now,
     }
-    with mapped_errors(), connection.cursor(row_factory=class_row(Attempt)) as cursor:
+    with mapped_errors(blameless=True), connection.cursor(row_factory=class_row(Attempt)) as cursor:
         attempt = cursor.execute(RECORD, values).fetchone()
     assert attempt is not None
     return attempt
 
 
+def _storable(text: str) -> str:
+    return text.replace("\x00", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
+
+
 def forget_attempts(connection: Connection[Any], queue_and_ids: Sequence[tuple[str, str]]) -> None:
-    """Drop the counts of messages that are done with. Idempotent."""
-    with mapped_errors():
+    """Drop the counts of messages that are done with. Idempotent. Raises TransientError; a retry helps."""
+    with mapped_errors(blameless=True):
         connection.execute(
             "DELETE FROM attempts USING unnest(%s::text[], %s::text[]) AS k (queue, message_id)"
             " WHERE attempts.queue = k.queue AND attempts.message_id = k.message_id",

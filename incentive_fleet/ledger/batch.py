@@ -22,7 +22,14 @@ from incentive_fleet.incentives.campaigns import CampaignSet
 from incentive_fleet.incentives.placing import normal_codes
 from incentive_fleet.ledger.connection import mapped_errors, retry_contention
 from incentive_fleet.ledger.effect import take_effect
-from incentive_fleet.ledger.locking import Identities, WalletNeeds, limited_among, lock_orders, lock_wallets
+from incentive_fleet.ledger.locking import (
+    BEGIN_BATCH,
+    Identities,
+    WalletNeeds,
+    limited_among,
+    lock_orders,
+    lock_wallets,
+)
 from incentive_fleet.ledger.session import Session
 from incentive_fleet.ledger.working_set import Order, WalletKey, WorkingSet
 from incentive_fleet.ledger.writing import batch_changes, write
@@ -91,11 +98,36 @@ def _attempt(session: Session, events: Sequence[Event], rehearse: bool, patient:
     return BatchResult(verdicts, working.writes.postings)
 
 
+def rehearse_apart(session: Session, stages: Sequence[Sequence[Event]], campaigns: CampaignSet) -> None:
+    """Decide and write made-up events by terms of their own, one stage after the other in one transaction, and roll it back.
+
+    The stages write as small batches and as large ones do, and what a COMMIT would still check is checked. Whatever fails is
+    raised, mapped like the errors of `apply_events`; nothing stands then either. Numbers of identity columns are used up.
+    """
+    connection = session.connection
+    with mapped_errors():
+        try:
+            begin: tuple[str, ...] = (*BEGIN_BATCH, "SAVEPOINT stage")  # its rows count as another transaction's then
+            for number, events in enumerate(stages):
+                _, working = _lock_and_decide(session, connection, events, True, begin, campaigns)
+                with nullcontext() if number == 0 else connection.pipeline():
+                    write(connection, batch_changes(working), by_copy=number == 0)
+                begin = ("RELEASE SAVEPOINT stage", "SAVEPOINT stage")
+            connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        finally:
+            _roll_back(session, connection)
+
+
 def _lock_and_decide(
-    session: Session, connection: Connection[Any], events: Sequence[Event], patient: bool
+    session: Session,
+    connection: Connection[Any],
+    events: Sequence[Event],
+    patient: bool,
+    begin: Sequence[str] = BEGIN_BATCH,
+    campaigns: CampaignSet | None = None,
 ) -> tuple[list[Verdict], WorkingSet]:
-    session.terms, stored, orders = lock_orders(connection, session.terms, events)
-    campaigns = session.terms.campaigns
+    session.terms, stored, orders = lock_orders(connection, session.terms, events, begin)
+    campaigns = campaigns or session.terms.campaigns
     identities = classify(events, stored)
     new = [event for event, identity in zip(events, identities, strict=True) if identity is Identity.NEW]
     working, deferred = WorkingSet(orders=orders), set[str]()

@@ -10,10 +10,19 @@ import psycopg
 import tenacity
 from psycopg import errors as pg
 
-from incentive_fleet.errors import DatabaseContention, DatabaseUnavailable, SettingsError, TransientError
+from incentive_fleet.errors import (
+    DatabaseContention,
+    DatabaseUnavailable,
+    DatabaseUnfit,
+    SchemaUnfit,
+    SettingsError,
+    StatementTimedOut,
+    TransientError,
+)
 from incentive_fleet.ledger.address import Parameters, parameters_of, settings_in, without_settings
 from incentive_fleet.ledger.pooler import LedgerConnection, is_pooled, take_for_each_transaction, take_for_session
 from incentive_fleet.ledger.preconditions import check_encoding, check_reach
+from incentive_fleet.ledger.revision import require_fit
 
 APPLICATION_ROLE = "incentives_app"
 CONNECT_TIMEOUT_S = 10
@@ -38,14 +47,16 @@ NEEDED = MappingProxyType(
 )
 
 # SQLSTATEs (Postgres manual, appendix A). Another transaction was in the way: the same work succeeds a little later.
-CONTENTION_STATES = frozenset({"40001", "40P01", "55P03", "57014"})
+CONTENTION_STATES = frozenset({"40001", "40P01", "55P03"})
+TIMED_OUT = "57014"
 # The server is away, starting, full or ended the session: connection exceptions, insufficient resources, operator
 # intervention, system errors, read-only (a standby after a failover), and the idle-in-transaction timeout.
-AWAY_STATES = ("08", "53", "57P", "58", "25006", "25P03")
+AWAY_STATES = ("08", "25006", "25P03", "53", "57", "58")
+# It answers, and refuses what every event needs: a plan that a change of the schema spoiled (0A000), transaction state, a
+# prepared statement that a pooler lost, login, database, schema, and what is missing, forbidden or of another type (class 42).
+UNFIT_STATES = ("0A", "25", "26", "28", "3D", "3F", "42")
 CONTENTION_ATTEMPTS_MAX = 8
 CONTENTION_WAIT_MAX_S = 1.0
-# The server is away or ended the session. AdminShutdown and the like arrive as OperationalError subclasses.
-AWAY = (psycopg.OperationalError, psycopg.InterfaceError, pg.ReadOnlySqlTransaction)
 
 
 def connect(
@@ -54,12 +65,12 @@ def connect(
     """Open a connection that has taken the application's role; transactions are begun explicitly.
 
     `settings` are more of them than every connection has. Those in the options of the URL win over ours, but for NEEDED.
-    Behind a pooler each transaction takes role and settings for itself (pooler.py). Raises DatabaseUnavailable (a retry
-    helps) or SettingsError when the URL cannot be read, the pooler is of no use or the schema is missing or hidden.
-    A connection belongs to one thread.
+    Behind a pooler each transaction takes role and settings for itself (pooler.py). Raises DatabaseUnavailable or
+    DatabaseUnfit, SchemaUnfit included (a retry helps once it is mended), or SettingsError when the URL cannot be read or the
+    pooler is of no use. A connection belongs to one thread.
     """
     parameters = parameters_of(url)
-    with mapped_errors():
+    with mapped_errors(blameless=True):
         connection = open_connection(parameters, application_name)
         try:
             _take_role(connection, settings, settings_in(parameters.get("options") or ""))
@@ -110,7 +121,7 @@ def _take_role(connection: LedgerConnection, settings: Mapping[str, str], asked:
     database, ours = connection.info.dbname, {**USUAL, **settings}
     row = connection.execute("SELECT to_regrole(%s) IS NOT NULL", (APPLICATION_ROLE,), prepare=False).fetchone()
     if row is None or not row[0]:
-        raise SettingsError(f"The database {database} has no ledger yet: run `incentives db upgrade` first.")
+        raise SchemaUnfit(f"The database {database} has no ledger yet: run `incentives db upgrade` first.")
     try:
         if is_pooled(connection):  # what was asked for at the start belongs to whichever session that was
             take_for_each_transaction(connection, {**ours, **asked, **NEEDED})
@@ -118,7 +129,7 @@ def _take_role(connection: LedgerConnection, settings: Mapping[str, str], asked:
             take_for_session(connection, {name: ours[name] for name in ours.keys() - asked.keys()} | NEEDED)
             connection.prepare_threshold = 1
     except pg.InsufficientPrivilege:
-        raise SettingsError(
+        raise SchemaUnfit(
             f"The login {connection.info.user} may not take the role {APPLICATION_ROLE}: run `incentives db upgrade`."
         ) from None
     except (pg.InvalidParameterValue, pg.UndefinedObject, pg.CantChangeRuntimeParam) as error:
@@ -126,33 +137,42 @@ def _take_role(connection: LedgerConnection, settings: Mapping[str, str], asked:
 
 
 def _check_ledger(connection: LedgerConnection) -> None:
-    row = connection.execute("SELECT to_regclass('public.outbox_unpublished') IS NOT NULL").fetchone()
-    if row is None or not row[0]:
-        database = connection.info.dbname
-        raise SettingsError(f"The database {database} has no ledger yet: run `incentives db upgrade` first.")
-    check_encoding(connection)
-    check_reach(connection)
+    """What may change while a fleet runs, so that it is waited for. Raises SchemaUnfit."""
+    require_fit(connection)
+    try:
+        check_encoding(connection)
+        check_reach(connection)
+    except SettingsError as error:
+        raise SchemaUnfit(str(error)) from None
 
 
 @contextmanager
-def mapped_errors() -> Iterator[None]:
-    """Turn the driver's errors into ours: contention and absence are transient, everything else stays what it is."""
+def mapped_errors(*, blameless: bool = False) -> Iterator[None]:
+    """Turn the driver's errors into ours where they are known to be the world's; everything else stays what it is.
+
+    `blameless`: no message has a part in these statements, so whatever else Postgres says is DatabaseUnfit.
+    """
     try:
         yield
     except psycopg.Error as error:
-        ours = _ours(error)
+        ours = _ours(error) or (DatabaseUnfit if blameless else None)
         if ours is None:
             raise
-        raise ours(_first_line(error)) from error
+        raise ours(_sentence(error)) from error
 
 
-def _ours(error: psycopg.Error) -> type[TransientError] | None:
-    if error.sqlstate is None:  # no answer from a server: the connection could not be made, or broke
+def _ours(error: psycopg.Error) -> type[TransientError | StatementTimedOut] | None:
+    state = error.sqlstate
+    if state is None:  # no answer from a server: the connection could not be made, or broke
         away = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
         return DatabaseUnavailable if away else None
-    if error.sqlstate in CONTENTION_STATES:
+    if state in CONTENTION_STATES:
         return DatabaseContention
-    return DatabaseUnavailable if error.sqlstate.startswith(AWAY_STATES) else None
+    if state == TIMED_OUT:
+        return StatementTimedOut
+    if state.startswith(AWAY_STATES):
+        return DatabaseUnavailable
+    return DatabaseUnfit if state.startswith(UNFIT_STATES) else None
 
 
 def retry_contention() -> tenacity.Retrying:
@@ -169,5 +189,7 @@ def retry_contention() -> tenacity.Retrying:
     )
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def _sentence(error: psycopg.Error) -> str:
+    """The first line of what the driver says; Postgres' own code with it, for whoever looks it up."""
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return f"{line} (SQLSTATE {error.sqlstate})" if error.sqlstate else line

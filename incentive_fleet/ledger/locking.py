@@ -31,7 +31,7 @@ from incentive_fleet.ledger.working_set import FactKey, Order, WalletKey
 Row = tuple[Any, ...]
 TEXTS, INTS = unpacked(), unpacked("int")
 
-BEGIN_BATCH = "BEGIN"
+BEGIN_BATCH = ("BEGIN",)
 LOCK_TERMS = "SELECT pg_advisory_xact_lock_shared(%s)"
 READ_REVISION = "SELECT revision FROM campaign_revision"
 CREATE_ORDERS = f"INSERT INTO orders (order_id) SELECT unnest({TEXTS}) ON CONFLICT DO NOTHING"
@@ -97,9 +97,9 @@ READ_REDEMPTIONS = f"""
 """
 READ_SPENT = f"""
     SELECT c.campaign_id,
-        (SELECT coalesce(sum(b.balance), 0)::bigint FROM balances b
+        (SELECT coalesce(sum(b.balance), 0) FROM balances b
          WHERE b.account = 'campaign:' || c.campaign_id AND b.currency = c.currency),
-        (SELECT coalesce(sum(r.live), 0)::bigint FROM redemption_counts r WHERE r.campaign_id = c.campaign_id)
+        (SELECT coalesce(sum(r.live), 0) FROM redemption_counts r WHERE r.campaign_id = c.campaign_id)
     FROM campaigns c WHERE c.campaign_id = ANY({TEXTS})
 """
 
@@ -123,7 +123,10 @@ class WalletNeeds:
 
 
 def lock_orders(
-    connection: Connection[Any], terms: Terms, events: Sequence[Event]
+    connection: Connection[Any],
+    terms: Terms,
+    events: Sequence[Event],
+    begin: Sequence[str] = BEGIN_BATCH,
 ) -> tuple[Terms, Identities, dict[str, Order]]:
     """Begin the transaction, lock the batch's orders and read facts, decisions and what waits."""
     order_ids = sorted({event.order_id for event in events})
@@ -131,7 +134,8 @@ def lock_orders(
     following = sorted({event.order_id for event in events if event.fact != PLACING})
     named = packed(order_ids)
     with connection.pipeline():
-        connection.execute(BEGIN_BATCH)
+        for statement in begin:
+            connection.execute(statement.encode())
         take_settings(connection)
         connection.execute(LOCK_TERMS, (TERMS_LOCK,))
         revision = connection.execute(READ_REVISION)
@@ -187,7 +191,7 @@ def lock_wallets(
     for campaign_id, customer_id, count in _rows(redemptions):
         usage.live_by_customer[(campaign_id, customer_id)] = count
     for campaign_id, net_spend, live in _rows(spent):
-        usage.spent[campaign_id], usage.live[campaign_id] = net_spend, live
+        usage.spent[campaign_id], usage.live[campaign_id] = int(net_spend), int(live)  # sums of slots may leave bigint
     wallets: dict[WalletKey, Wallet] = {row[:2]: Wallet(*row) for row in (*created.fetchall(), *locked.fetchall())}
     add_lots(wallets, [*_rows(live_lots), *_rows(lots)])
     return wallets, usage

@@ -30,7 +30,7 @@ def snapshot(connection: Connection[Any], *, whole_tables: bool = False) -> Iter
     """
     connection.isolation_level, connection.read_only = IsolationLevel.REPEATABLE_READ, True
     try:
-        with mapped_errors(), connection.transaction():
+        with mapped_errors(blameless=True), connection.transaction():
             if whole_tables:
                 connection.execute(FOR_WHOLE_TABLES)
             yield

@@ -42,7 +42,7 @@ def load_campaigns(connection: Connection[Any], campaigns: list[tuple[Campaign, 
 
     Raises CampaignFileError when a campaign would change its kind or currency, or take another campaign's code.
     """
-    with mapped_errors(), connection.transaction():
+    with mapped_errors(blameless=True), connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (TERMS_LOCK,))
         stored = _stored(connection)
         changes = [
@@ -76,7 +76,7 @@ def read_terms(connection: Connection[Any], revision: int) -> Terms:
 
 def list_campaigns(connection: Connection[Any]) -> list[dict[str, Any]]:
     """Every campaign with its current terms, net spend and live redemptions, by id."""
-    with mapped_errors(), connection.cursor(row_factory=dict_row) as cursor:
+    with mapped_errors(blameless=True), connection.cursor(row_factory=dict_row) as cursor:
         return cursor.execute(
             """
             SELECT c.campaign_id, c.version, v.terms, v.loaded_at,

@@ -45,7 +45,7 @@ def list_waiting(
     """
     if not 1 <= limit <= ROWS_MAX:
         raise ValueError(f"limit is {limit}: must be 1 to {ROWS_MAX}")
-    with mapped_errors():
+    with mapped_errors(blameless=True):
         rows = connection.execute(READ_WAITING, (now - older_than, limit)).fetchall()
     return [
         WaitingFact(

@@ -67,10 +67,10 @@ def relay_round(
 ) -> Round:
     """Publish up to `batch_size` unpublished outcomes to one destination, but for those `set_aside`.
 
-    Raises DatabaseUnavailable, DatabaseContention, BrokerUnavailable (a retry helps; what was published already is
-    published again with the same id) and SettingsError.
+    Raises DatabaseUnavailable, DatabaseContention, DatabaseUnfit, StatementTimedOut, BrokerUnavailable (a retry helps; what
+    was published already is published again with the same id) and SettingsError.
     """
-    with mapped_errors(), connection.transaction():
+    with mapped_errors(blameless=True), connection.transaction():
         marks = connection.execute(PICK, (destination, list(set_aside), batch_size)).fetchall()
         if not marks:
             return Round(0, ())
@@ -88,19 +88,19 @@ def relay_round(
 
 def any_left(connection: Connection, destination: str, set_aside: Collection[int] = ()) -> bool:
     """True while an outcome, but for those `set_aside`, is unpublished at this destination."""
-    with mapped_errors():
+    with mapped_errors(blameless=True):
         row = connection.execute(ANY_LEFT, (destination, list(set_aside))).fetchone()
     return bool(row and row[0])
 
 
 def unpublished(connection: Connection) -> dict[str, int]:
     """How many outcomes each destination has not confirmed; destinations without any are left out."""
-    with mapped_errors():
+    with mapped_errors(blameless=True):
         rows = connection.execute(UNPUBLISHED).fetchall()
     return {str(destination): int(str(count)) for destination, count in rows}
 
 
 def wanted(connection: Connection) -> frozenset[str]:
     """The destinations that new outcomes are marked for."""
-    with mapped_errors():
+    with mapped_errors(blameless=True):
         return frozenset(str(row[0]) for row in connection.execute(WANTED).fetchall())

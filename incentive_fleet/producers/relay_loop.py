@@ -17,7 +17,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 
 from incentive_fleet.brokers.publishing import Publisher
-from incentive_fleet.errors import BrokerUnavailable, FleetError, Refused, TransientError
+from incentive_fleet.errors import BrokerUnavailable, FleetError, Refused, StatementTimedOut, TransientError
 from incentive_fleet.ledger.connection import connect
 from incentive_fleet.pausing import Pause
 from incentive_fleet.producers.relay import Connection, Refusal, any_left, relay_round, unpublished, wanted
@@ -79,8 +79,8 @@ def run_relay(
     Publishers of destinations that the ledger neither marks nor has marked outcomes for are left alone. Outcomes that a
     broker refused do not keep a run from being idle; the summary tells them. A part that is away is waited for, with
     `until_idle_s` too. `counts` is told meanwhile how many each destination took. Raises SettingsError when a
-    destination or the schema is missing at the start, DatabaseUnavailable when the summary of a run that was not stopped
-    cannot be read at the end, and DrainCut when a part lets no thread go after `stop`. The caller closes the publishers,
+    destination is missing at the start, DatabaseUnavailable or DatabaseUnfit when the summary of a run that was not
+    stopped cannot be read at the end, and DrainCut when a part lets no thread go after `stop`. The caller closes the publishers,
     each of which must be used for nothing else meanwhile.
     """
     publishers = _needed(database_url, publishers)
@@ -145,7 +145,7 @@ def _needed(database_url: str, publishers: Mapping[str, Publisher]) -> Mapping[s
     try:
         with closing(connect(database_url, application_name="incentives-relay")) as connection:
             needed = wanted(connection) | unpublished(connection).keys()
-    except TransientError:
+    except (TransientError, StatementTimedOut):
         log.debug("the database is away at the start; every destination will pause", exc_info=True)
         return publishers
     return {destination: publisher for destination, publisher in publishers.items() if destination in needed}

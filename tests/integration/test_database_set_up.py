@@ -13,7 +13,7 @@ import pytest
 from psycopg import sql
 
 from incentive_fleet.embedded.postgres import Postgres
-from incentive_fleet.errors import SettingsError
+from incentive_fleet.errors import SchemaUnfit, SettingsError
 from incentive_fleet.ledger.connection import connect
 from incentive_fleet.ledger.logins import owner_within_reach
 from incentive_fleet.ledger.migrate import upgrade
@@ -153,9 +153,9 @@ def test_a_connection_that_would_reach_other_tables_is_refused(database_url: str
         connect(url).close()
         owner.execute(named("CREATE SCHEMA {} CREATE TABLE transfers (x int)", name))
         owner.execute(named("GRANT USAGE ON SCHEMA {} TO incentives_app", name))
-        with pytest.raises(SettingsError, match=rf"the name transfers leads to the one in the schema {name}"):
+        with pytest.raises(SchemaUnfit, match=rf"the name transfers leads to the one in the schema {name}"):
             connect(asking(url, f"-c search_path={name},public"))
-        with pytest.raises(SettingsError, match="leads nowhere by the search_path of"):
+        with pytest.raises(SchemaUnfit, match="leads nowhere by the search_path of"):
             connect(asking(url, "-c search_path=pg_catalog"))
 
 

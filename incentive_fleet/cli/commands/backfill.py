@@ -11,6 +11,7 @@ import click
 from incentive_fleet.cli.command_line import existing_file, fail, format_option, open_session, settings
 from incentive_fleet.cli.printing import emit, say
 from incentive_fleet.cli.work import working
+from incentive_fleet.errors import SchemaUnfit, TransientError
 
 
 @click.command("backfill")
@@ -41,6 +42,10 @@ def backfill_command(file: Path, rejects: Path | None, strict: bool, output: str
             summary = backfill(core, file, batch_size=values.batch_size, rejects_path=rejects, progress=show)
         except UNREADABLE as error:
             fail(f"{file}: cannot be read: {error}; what came before is applied, and backfilling again is safe")
+        except SchemaUnfit:
+            raise
+        except TransientError as error:
+            fail(f"{file}: stopped: {error}; what came before is applied, and backfilling again is safe")
     seconds = time.perf_counter() - started
     document = {
         "events": summary.events,

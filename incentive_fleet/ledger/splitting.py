@@ -1,0 +1,103 @@
+"""Finds out what of a batch cannot be done, and whose fault that is: the one place for both questions.
+
+A batch that fails is halved until what fails stands alone; the rest is done. What fails alone is only *suspected* until a
+probe, something made up that goes the same way, has passed after it failed. When the probe fails as well the system is at
+fault: that is raised as a TransientError, and nothing is held against anybody. The probe costs little and its number is bound:
+before a batch is taken apart, unless it passed a second ago, then once for all suspects, and in between once a second.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Generic, TypeVar
+
+from incentive_fleet.errors import DatabaseUnfit, FleetError, StatementTimedOut, TransientError
+from incentive_fleet.logs import Traces
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+SUSPECTED_MAX_S: Final = 1.0  # how old a suspicion may be before the probe is asked about it
+FRESH_S: Final = (
+    1.0  # for so long a probe that passed is reason enough to look for a culprit; to blame one takes a new one
+)
+
+
+@dataclass(slots=True)
+class Probe:
+    """Something made up that goes the same way, kept from batch to batch by the thread that it belongs to."""
+
+    attempt: Callable[[], None]  # returns when all is well
+    traces: Traces = field(default_factory=Traces)
+    clock: Callable[[], float] = time.monotonic
+    _passed_at: float = float("-inf")
+
+    def ask(self, failure: Exception) -> None:
+        """Return when the probe passes now. Raises TransientError otherwise: what `failure` tells of is the system's fault."""
+        try:
+            self.attempt()
+        except TransientError:
+            raise
+        except Exception as error:
+            # Rare, and never about a message: here the operator finds where it broke, once a place.
+            trace = self.traces.once(error)
+            if trace:
+                log.error("a made-up order fails as well", extra={"error": str(error)[:500], "traceback": trace})
+            raise DatabaseUnfit(f"a made-up order fails as well: {type(error).__name__}: {error}"[:500]) from failure
+        self._passed_at = self.clock()
+
+    def ask_again(self, failure: Exception) -> None:
+        """As `ask`, unless it passed a moment ago."""
+        if self.clock() - self._passed_at > FRESH_S:
+            self.ask(failure)
+
+
+@dataclass(slots=True)
+class Trial(Generic[T]):
+    """One batch. `blame` is called with culprits and their errors, each once."""
+
+    probe: Probe
+    blame: Callable[[Sequence[tuple[T, Exception]]], None]
+    _suspects: list[tuple[T, Exception]] = field(default_factory=list)
+    _suspected_at: float = 0.0
+
+    def split(self, batch: Sequence[T], apply: Callable[[Sequence[T]], None]) -> None:
+        """Apply a batch, halved for as long as it fails. `apply` keeps what it has done; it does all or raises.
+
+        Raises TransientError, and whatever FleetError is no question of guilt.
+        """
+        try:
+            apply(batch)
+            return
+        except Exception as error:
+            if isinstance(error, FleetError) and not isinstance(error, StatementTimedOut):
+                raise
+            failure = error
+        if len(batch) == 1:
+            self.suspect(batch[0], failure)
+            return
+        self.probe.ask_again(failure)
+        half = len(batch) // 2
+        self.split(batch[:half], apply)
+        self.split(batch[half:], apply)
+
+    def suspect(self, one: T, error: Exception) -> None:
+        """Note what failed alone. Raises TransientError when that turns out to be the system's fault."""
+        now = self.probe.clock()
+        if not self._suspects:
+            self._suspected_at = now
+        self._suspects.append((one, error))
+        if now - self._suspected_at > SUSPECTED_MAX_S:
+            self.judge()
+
+    def judge(self) -> None:
+        """Blame the suspects, unless the probe fails: then TransientError is raised and they are blamed for nothing."""
+        if not self._suspects:
+            return
+        self.probe.ask(self._suspects[0][1])
+        suspects, self._suspects = self._suspects, []
+        self.blame(suspects)
