@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from incentive_fleet.errors import Malformed, Refused
+from incentive_fleet.events.data_base64 import with_data
 from incentive_fleet.events.document import decode_text, parse_object, shown
 
 STEP: Final = re.compile(r"([^.\[\]]+)|\[(\d{1,6})\]")
@@ -44,7 +45,8 @@ def parse_removal(path: str) -> Assignment:
 
 
 def editable(body: bytes) -> str:
-    """The text that a person edits: the event itself, without its SNS envelope, indented where it is clean JSON.
+    """The text that a person edits: the event itself, without its SNS envelope, its data never in base64, indented where it
+    is clean JSON.
 
     What is not UTF-8 shows U+FFFD; what is not clean JSON stays as it came, for indenting would hide what is wrong.
     """
@@ -55,7 +57,7 @@ def editable(body: bytes) -> str:
         document = inner if inner is not None else document
     except Malformed:
         return body.decode("utf-8", "replace")
-    return text if document is None else _indented(document)
+    return text if document is None else _indented(with_data(document))
 
 
 def assign(body: bytes, assignments: Sequence[Assignment]) -> bytes:
@@ -70,6 +72,7 @@ def assign(body: bytes, assignments: Sequence[Assignment]) -> bytes:
     document = inner if inner is not None else document
     if document is None:
         raise Refused("no-fields", "the body is not a JSON object; edit it as text")
+    document = with_data(document)
     for assignment in assignments:
         _assign(document, assignment)
     return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()

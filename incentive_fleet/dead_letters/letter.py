@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import math
 import re
@@ -10,6 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 from typing import Any, Final
+
+from incentive_fleet.events.data_base64 import with_data
 
 FIELD_CHARACTERS: Final = 200  # SPEC 2's bound on every text of an event; longer ones are no ids of ours
 CAUSE_CHARACTERS: Final = 200
@@ -87,9 +88,7 @@ def traits_of(body: bytes) -> Traits:
     document = _object(body)
     if "specversion" not in document and document.get("Type") == "Notification":
         document = _object(str(document.get("Message", "")).encode("utf-8", "replace"))
-    data = document.get("data")
-    if data is None and isinstance(encoded := document.get("data_base64"), str):
-        data = _object(_bytes_of(encoded))
+    data = with_data(document).get("data")
     data = data if isinstance(data, dict) else {}
     return Traits(
         event_type=_text(document.get("type")),
@@ -106,13 +105,6 @@ def _object(body: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):  # not JSON, a number of thousands of digits, or nested without end
         return {}
     return document if isinstance(document, dict) else {}
-
-
-def _bytes_of(encoded: str) -> bytes:
-    try:
-        return base64.b64decode(encoded)
-    except ValueError:
-        return b""
 
 
 def _text(value: object) -> str | None:

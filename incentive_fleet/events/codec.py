@@ -13,7 +13,6 @@ order.
 
 from __future__ import annotations
 
-import binascii
 import json
 from collections.abc import Iterator
 from datetime import datetime
@@ -23,6 +22,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from incentive_fleet.errors import Malformed
+from incentive_fleet.events.data_base64 import opened
 from incentive_fleet.events.document import decode_text, parse_json, shown
 from incentive_fleet.events.envelope import SPECVERSION, Envelope
 from incentive_fleet.events.facts import fact_of, model_of_fact
@@ -89,8 +89,7 @@ def decode_strictly(body: bytes) -> Event:
     document, text = _cloud_event(decode_text(body))
     model = _model_of(document)
     if "data_base64" in document:
-        data_text = _from_base64(document)
-        document = document | {"data": _data_in(data_text)}
+        document, data_text = opened(document)
         text += data_text
     if "null" in text:
         _refuse_nulls(document, model)
@@ -183,35 +182,6 @@ def _cloud_event(text: str) -> tuple[dict[str, Any], str]:
     missing = "specversion is missing" if isinstance(document, dict) else "the document is not an object"
     known = what_it_is(document)
     raise Malformed(Reason.NOT_A_CLOUD_EVENT, f"{missing}: this is {known}" if known else missing)
-
-
-def _from_base64(document: dict[str, Any]) -> str:
-    """The text of `data_base64`."""
-    if "data" in document:
-        raise Malformed(Reason.DATA_TWICE, "data and data_base64 are both there: one of them is needed")
-    encoded = document["data_base64"]
-    if not isinstance(encoded, str):
-        reason = Reason.NULL_FIELD if encoded is None else Reason.WRONG_TYPE
-        raise Malformed(reason, f"data_base64 is {shown(encoded)}: a text in base64 is needed")
-    try:
-        data = binascii.a2b_base64(encoded, strict_mode=True)
-    except ValueError as error:  # binascii.Error is one; a text beyond ASCII is the other
-        raise Malformed(Reason.BAD_BASE64, f"data_base64 is {shown(encoded)}: {error}") from None
-    try:
-        return decode_text(data)
-    except Malformed as refusal:
-        raise _in_base64(refusal) from None
-
-
-def _data_in(text: str) -> object:
-    try:
-        return parse_json(text)
-    except Malformed as refusal:
-        raise _in_base64(refusal) from None
-
-
-def _in_base64(refusal: Malformed) -> Malformed:
-    return Malformed(refusal.reason, f"what data_base64 holds: {refusal.detail}")
 
 
 def _model_of(document: dict[str, Any]) -> type[EventData]:

@@ -17,7 +17,9 @@ from incentive_fleet.events.currencies import MINOR_DIGITS
 from incentive_fleet.ledger.balances import read_balances
 from incentive_fleet.ledger.connection import connect
 from incentive_fleet.ledger.export import account_of, export_hledger, hledger_name, major_units
-from tests.small_world import ODD, play
+from incentive_fleet.ledger.session import Session
+from tests.domain import back, placed, refunded, terms
+from tests.small_world import ODD, apply, give, load, play
 
 DEBIT_NORMAL = ("campaign:", "debt:")
 
@@ -94,6 +96,23 @@ def test_a_transfer_is_found_by_its_tags(journal: Path) -> None:
     assert "campaign:m" in printed
     assert "2.50 EUR" in printed
     assert "happened:2026-01-13T12:00:00Z" in printed
+
+
+def test_an_order_outlives_its_currency(database_url: str, tmp_path: Path) -> None:
+    """Placed in kunas, refunded and exported when ISO 4217 lists them no more; lire have no minor unit to point off."""
+    session = Session(database_url)
+    load(session, terms("coupon", "k", code="K", amount=150, currency="HRK"), terms("grant", "lire", currency="ITL"))
+    apply(
+        session,
+        placed("old", coupons=["K"], currency="HRK"),
+        refunded("r1", back(amount=500), order="old", currency="HRK"),
+    )
+    give(session, "g", 1_000, currency="ITL", campaign="lire")
+    session.close()
+    journal = _write(database_url, tmp_path / "old.journal")
+    _hledger(journal, "check", "--strict")
+    assert "-0.75 HRK" in _hledger(journal, "balance", "order:old", "--no-total")
+    assert "-1000 ITL" in _hledger(journal, "balance", "wallet:ann", "--no-total")
 
 
 def test_an_empty_ledger_is_an_empty_journal(database_url: str, tmp_path: Path) -> None:

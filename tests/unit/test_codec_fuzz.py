@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from base64 import b64encode
 from typing import Any
 
 from hypothesis import HealthCheck, example, given, settings
@@ -15,6 +16,11 @@ from incentive_fleet.events.reasons import Reason
 from tests.event_bodies import ALL, encoded, wrapped
 
 BODIES = [encoded(document) for document in ALL.values()]
+BODIES += [
+    encoded({**{name: value for name, value in document.items() if name != "data"}, "data_base64": data})
+    for document in ALL.values()
+    for data in [b64encode(encoded(document["data"])).decode()]
+]
 BODIES += [wrapped(body) for body in BODIES]
 FUZZ = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 

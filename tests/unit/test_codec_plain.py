@@ -67,3 +67,28 @@ def test_texts_that_look_like_names_change_nothing(text: str) -> None:
         body = json.dumps(document, ensure_ascii=ensure_ascii).encode()
         assert decode(body) == decode_strictly(body)
         assert decode(body).data.lines[0].sku == text  # type: ignore[union-attr, index]
+
+
+FRACTIONS = st.text("0123456789", min_size=1, max_size=12)
+MEDIA_TYPES = st.text('apliction/json+; =cht"utf-8AJ\t', max_size=12).map(lambda tail: "application/json" + tail)
+
+
+@given(st.sampled_from(list(ALL)), FRACTIONS, st.sampled_from(["Z", "+02:00", "z", "-00:00"]), MEDIA_TYPES)
+def test_fractions_and_content_types_are_judged_alike(name: str, fraction: str, offset: str, media: str) -> None:
+    """Whichever way a body is read, it is the same event or the same refusal."""
+    document = json.loads(json.dumps(ALL[name]))
+    moment = f"2026-03-01T10:00:00.{fraction}{offset}"
+    document |= {"time": moment, "datacontenttype": media}
+    field = {"order": "placed_at", "refund": "refunded_at", "delivery": "delivered_at"}[name]
+    document["data"][field] = moment
+    body = encoded(document)
+    found = []
+    for read in (decode, decode_strictly):
+        try:
+            found.append(read(body))
+        except Malformed as refusal:
+            found.append((refusal.reason, refusal.detail))
+    assert found[0] == found[1]
+    if not isinstance(found[0], tuple) or len(found[0]) > 2:
+        assert read_plain(body) is not None
+        assert getattr(found[0].data, field).microsecond == int(f"{fraction[:6]:0<6}")
