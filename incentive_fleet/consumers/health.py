@@ -1,24 +1,42 @@
-"""Health over HTTP, for whoever restarts or routes: /healthz (alive) and /readyz (parts reachable, not paused)."""
+"""Health over HTTP, for whoever restarts or routes: /healthz (alive) and /readyz (parts reachable, not paused).
+
+One thread serves everybody. Whoever connects has five seconds and 8 KiB for a request; of those that have not finished
+theirs, the oldest is dropped for the thirty-third, so that half a request never keeps a whole one waiting. What it says are
+codes of ours, never a driver's words (probes.py logs those).
+"""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import urlsplit
+from contextlib import ExitStack, contextmanager
+from typing import Final
 
-import psycopg
-
-from incentive_fleet.brokers.rabbitmq import address
+from incentive_fleet.consumers.probes import PROBE_TIMEOUT_S, REACHED, TIMED_OUT, Database, Part, probes_of
 from incentive_fleet.consumers.supervisor import Fleet
 from incentive_fleet.settings import Settings
 
-PROBE_TIMEOUT_S = 2
-HTTPS_PORT = 443
-Probe = Callable[[], None]
+REQUEST_TIMEOUT_S: Final = 5.0  # from the connection to the end of its headers
+REQUEST_BYTES_MAX: Final = 8 * 1024  # a probe sends some 200
+BACKLOG: Final = 1_024  # that the kernel keeps for us; beyond, it makes a client try again a second later
+READING_MAX: Final = 32  # connections whose request is not complete
+ANSWERING_MAX: Final = 32  # requests that wait for the parts; all of them wait for the same answers
+ANSWER_TIMEOUT_S: Final = PROBE_TIMEOUT_S + 1.0  # connecting and asking may take two bounds; the next one finds it done
+
+Document = dict[str, object]
+PHRASES: Final = {
+    200: "OK",
+    400: "Bad Request",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    408: "Request Timeout",
+} | {
+    431: "Request Header Fields Too Large",
+    503: "Service Unavailable",
+}
 
 
 @contextmanager
@@ -31,73 +49,137 @@ def serve_health(settings: Settings, sources: Sequence[str], fleet: Fleet) -> It
         yield None
         return
     probes = probes_of(settings, sources)
+    parts = [Part(name, probe) for name, probe in probes.items()]
+    with ExitStack() as stack:
+        for probe in probes.values():
+            if isinstance(probe, Database):
+                stack.callback(probe.close)
+        yield stack.enter_context(
+            serving(settings.health_host, settings.health_port, Service(parts, lambda: fleet.paused))
+        )
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            if self.path == "/healthz":
-                self._answer(200, {"status": "alive"})
-            elif self.path == "/readyz":
-                faults = failing(probes) | ({"fleet": "paused"} if fleet.paused else {})
-                self._answer(503 if faults else 200, {"status": "not ready" if faults else "ready", "faults": faults})
-            else:
-                self._answer(404, {"status": "not found", "paths": ["/healthz", "/readyz"]})
 
-        def _answer(self, status: int, document: dict[str, object]) -> None:
-            body = json.dumps(document).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            """A probe every few seconds is not news."""
-
-    with ThreadingHTTPServer((settings.health_host, settings.health_port), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, name="health", daemon=True)
+@contextmanager
+def serving(host: str, port: int, service: Service) -> Iterator[int]:
+    """Run the service in a thread of its own while the body runs; yields the port. Raises OSError when it is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, port), family=family) as listener:
+        loop = asyncio.new_event_loop()
+        thread = threading.Thread(
+            target=loop.run_until_complete, args=(service.run(listener),), name="health", daemon=True
+        )
         thread.start()
         try:
-            yield server.server_port
+            yield int(listener.getsockname()[1])
         finally:
-            server.shutdown()
+            loop.call_soon_threadsafe(service.stopped.set)
             thread.join()
+            loop.close()
 
 
-def probes_of(settings: Settings, sources: Sequence[str]) -> dict[str, Probe]:
-    """A probe a part that this fleet needs; each raises when its part cannot be reached within two seconds."""
+class Service:
+    """The connections of one server; all of it runs in one event loop."""
 
-    def database() -> None:
-        with psycopg.connect(settings.need_database_url(), connect_timeout=PROBE_TIMEOUT_S) as connection:
-            connection.execute("SELECT 1")
+    def __init__(self, parts: Sequence[Part], paused: Callable[[], bool]) -> None:
+        self.stopped = asyncio.Event()
+        self._parts = parts
+        self._paused = paused
+        self._reading: dict[asyncio.Task[None], None] = {}  # in the order in which they came
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._answering = 0
 
-    def rabbitmq() -> None:
-        nodes = address.amqp(settings).nodes
-        for number, node in enumerate(nodes, 1):  # any of them will do
-            try:
-                return _reach(node.host, node.port, PROBE_TIMEOUT_S / len(nodes))
-            except OSError:
-                if number == len(nodes):
-                    raise
+    async def run(self, listener: socket.socket) -> None:
+        """Serve until `stopped` is set, then drop whoever is connected."""
+        server = await asyncio.start_server(self._connected, sock=listener, limit=REQUEST_BYTES_MAX, backlog=BACKLOG)
+        async with server:
+            await self.stopped.wait()
+            server.close()
+            tasks = list(self._tasks)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.sleep(0.01)  # closing is done by the loop, one turn later
 
-    def sqs() -> None:
-        endpoint = settings.aws_endpoint_url or f"https://sqs.{settings.need_aws_region()}.amazonaws.com"
-        url = urlsplit(endpoint)
-        _reach(url.hostname or "localhost", url.port or HTTPS_PORT)
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if len(self._reading) >= READING_MAX:
+            oldest = next(iter(self._reading))
+            del self._reading[oldest]
+            oldest.cancel()
+        task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
+        self._reading[task] = None
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda done: self._reading.pop(done, None))
+        task.add_done_callback(
+            lambda _: _close(writer)
+        )  # a task that is dropped before it began runs nothing of itself
 
-    known: dict[str, Probe] = {"rabbitmq": rabbitmq, "sqs": sqs}
-    return {"database": database} | {source: known[source] for source in sources}
-
-
-def failing(probes: dict[str, Probe]) -> dict[str, str]:
-    """Which parts cannot be reached, and why."""
-    faults = {}
-    for name, probe in probes.items():
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            probe()
-        except (OSError, psycopg.Error) as error:
-            faults[name] = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return faults
+            status, document = await self._request(reader)
+            writer.write(_answer(status, document))
+            async with asyncio.timeout(REQUEST_TIMEOUT_S):
+                await writer.drain()
+        except (OSError, asyncio.IncompleteReadError):  # it went away, or does not read
+            pass
+
+    async def _request(self, reader: asyncio.StreamReader) -> tuple[int, Document]:
+        try:
+            async with asyncio.timeout(REQUEST_TIMEOUT_S):
+                head = await reader.readuntil(b"\r\n\r\n")
+        except TimeoutError:
+            return 408, {"status": "request not complete"}
+        except asyncio.LimitOverrunError:
+            return 431, {"status": "request too large"}
+        current = asyncio.current_task()
+        assert current is not None
+        self._reading.pop(current, None)
+        words = head.split(b"\r\n", 1)[0].split(b" ")
+        if len(words) != 3 or not words[2].startswith(b"HTTP/1."):
+            return 400, {"status": "no request of HTTP/1"}
+        if words[0] != b"GET":
+            return 405, {"status": "only GET is answered"}
+        path = words[1].split(b"?", 1)[0]
+        if path == b"/healthz":
+            return 200, {"status": "alive"}
+        return (
+            await self._ready()
+            if path == b"/readyz"
+            else (404, {"status": "not found", "paths": ["/healthz", "/readyz"]})
+        )
+
+    async def _ready(self) -> tuple[int, Document]:
+        if self._answering >= ANSWERING_MAX:
+            return 503, {"status": "too many ask at once", "faults": {}}
+        self._answering += 1
+        try:
+            codes = await asyncio.gather(*map(_code, self._parts))
+        finally:
+            self._answering -= 1
+        faults = {part.name: code for part, code in zip(self._parts, codes, strict=True) if code != REACHED}
+        faults |= {"fleet": "paused"} if self._paused() else {}
+        return (503 if faults else 200), {"status": "not ready" if faults else "ready", "faults": faults}
 
 
-def _reach(host: str, port: int, timeout_s: float = PROBE_TIMEOUT_S) -> None:
-    socket.create_connection((host, port), timeout=timeout_s).close()
+def _close(writer: asyncio.StreamWriter) -> None:
+    if writer.transport.get_write_buffer_size():
+        writer.transport.abort()  # it did not read its answer in time
+    else:
+        writer.close()
+
+
+async def _code(part: Part) -> str:
+    try:
+        async with asyncio.timeout(ANSWER_TIMEOUT_S):
+            return await asyncio.wrap_future(part.ask())
+    except TimeoutError:
+        return TIMED_OUT
+
+
+def _answer(status: int, document: Document) -> bytes:
+    body = json.dumps(document).encode()
+    head = (
+        f"HTTP/1.1 {status} {PHRASES[status]}\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    )
+    return head.encode() + body

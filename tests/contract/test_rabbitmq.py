@@ -17,7 +17,7 @@ from incentive_fleet.brokers.rabbitmq.confirms import Confirms, Publication
 from incentive_fleet.brokers.rabbitmq.dead_letters import RabbitmqDeadLetters, RabbitmqSender
 from incentive_fleet.brokers.rabbitmq.transport import RabbitmqTransport
 from incentive_fleet.brokers.registry import open_events
-from incentive_fleet.consumers.health import probes_of
+from incentive_fleet.consumers.probes import probes_of
 from incentive_fleet.errors import BrokerUnavailable
 from tests.contract.stages import PLACED, RabbitmqStage, collect, eventually
 from tests.contract.test_transport import bodies, failure

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
+import select
 import signal
+import socket
+import threading
+import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
+from incentive_fleet.consumers import health as health_module
+from incentive_fleet.consumers.health import ANSWERING_MAX, READING_MAX, Service, serving
+from incentive_fleet.consumers.probes import Database, Part
 from incentive_fleet.embedded import sample_shop
 from incentive_fleet.embedded.postgres import Postgres
 from incentive_fleet.embedded.process import free_port
@@ -24,6 +35,7 @@ from tests.parts import fresh_database, make_template
 from tests.shop import open_shop
 
 SHOP = sample_shop.Shop(3, seed=4)
+PATIENCE_S = 60  # a fleet, a broker and a server start in some seconds, on a busy machine in many
 
 
 @pytest.fixture(scope="module")
@@ -46,11 +58,11 @@ def url(own_postgres: Postgres) -> Iterator[str]:
 
 class Health:
     def __init__(self, port: int) -> None:
-        self._port = port
+        self.port = port
 
     def ask(self, path: str) -> tuple[int, Any]:
         """Status and document; 0 while nobody listens."""
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         try:
             connection.request("GET", path)
             answer = connection.getresponse()
@@ -90,19 +102,157 @@ def test_readiness_follows_the_parts_and_health_does_not(
     fleet.process = start(CONSUME, settings, fleet.log)
     health = Health(settings.health_port or 0)
     try:
-        eventually(lambda: health.faults() == set())
+        eventually(lambda: health.faults() == set(), PATIENCE_S)
         assert health.ask("/elsewhere")[0] == 404
         own_postgres.kill()
-        assert eventually(health.faults) == {"database"}
+        assert eventually(health.faults, PATIENCE_S) == {"database"}
         brokers.publish("sqs", [body for _, body in sample_shop.events(SHOP)])
-        eventually(lambda: health.faults() == {"database", "fleet"})  # it holds what it cannot book, and says so
+        eventually(
+            lambda: health.faults() == {"database", "fleet"}, PATIENCE_S
+        )  # it holds what it cannot book, and says so
         own_postgres.start()
-        eventually(lambda: health.faults() == set())
+        eventually(lambda: health.faults() == set(), PATIENCE_S)
         wire.close()
-        eventually(lambda: health.faults() == {"rabbitmq", "fleet"})
+        eventually(lambda: health.faults() == {"rabbitmq", "fleet"}, PATIENCE_S)
         assert fleet.end(signal.SIGTERM) == 0
     finally:
         if fleet.process.poll() is None:
             fleet.process.kill()
             fleet.process.wait()
         brokers.close()
+
+
+@contextmanager
+def served(*parts: Part) -> Iterator[Health]:
+    with serving("127.0.0.1", 0, Service(parts, lambda: False)) as port:
+        yield Health(port)
+
+
+def half_open(health: Health, sent: bytes, count: int = 1) -> list[socket.socket]:
+    connections = []
+    for _ in range(count):
+        one = socket.create_connection(("127.0.0.1", health.port), timeout=10)
+        one.sendall(sent)
+        connections.append(one)
+    return connections
+
+
+def status_of(connection: socket.socket) -> int:
+    """The status of the answer; 0 when the connection ended without one."""
+    with connection:
+        try:
+            answer = b"".join(iter(lambda: connection.recv(4_096), b""))
+        except ConnectionError:
+            return 0
+    return int(answer.split(b" ")[1]) if answer else 0
+
+
+def backends(server: Postgres) -> set[int]:
+    with psycopg.connect(server.url("postgres")) as connection:
+        rows = connection.execute(
+            "SELECT pid FROM pg_stat_activity WHERE application_name = 'incentives readyz'"
+        ).fetchall()
+    return {row[0] for row in rows}
+
+
+def test_readiness_keeps_one_connection_and_gets_over_its_loss(own_postgres: Postgres) -> None:
+    database = Database(own_postgres.url("postgres"))
+    with closing(database), served(Part("database", database)) as health:
+        assert health.faults() == set()
+        first = backends(own_postgres)
+        assert len(first) == 1
+        with ThreadPoolExecutor(8) as pool:
+            assert all(faults == set() for faults in pool.map(lambda _: health.faults(), range(60)))
+        assert backends(own_postgres) == first
+        with psycopg.connect(own_postgres.url("postgres")) as admin:
+            admin.execute("SELECT pg_terminate_backend(%s)", (next(iter(first)),))
+        assert health.faults() == set()
+        (pid,) = backends(own_postgres)
+        os.kill(pid, signal.SIGSTOP)  # it accepts what it is asked, and never answers
+        try:
+            assert health.ask("/readyz") == (503, {"status": "not ready", "faults": {"database": "timed-out"}})
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        eventually(lambda: health.faults() == set())
+
+
+def test_readiness_tells_codes_and_no_driver_s_words() -> None:
+    for address in ("postgresql://ann:geheim@127.0.0.1:1/shop", "postgresql:///shop?host=/nowhere"):
+        with served(Part("database", Database(address))) as health:
+            assert health.ask("/readyz") == (503, {"status": "not ready", "faults": {"database": "unreachable"}})
+
+
+def test_whoever_asks_at_once_waits_for_one_answer_and_the_crowd_is_sent_away() -> None:
+    asked, go_on = [], threading.Event()
+
+    def probe() -> None:
+        asked.append(threading.get_ident())
+        assert go_on.wait(10)
+
+    with served(Part("rabbitmq", probe)) as health:
+        waiting = half_open(health, b"GET /readyz HTTP/1.1\r\n\r\n", ANSWERING_MAX)
+        eventually(lambda: bool(asked))
+        eventually(lambda: health.ask("/readyz") == (503, {"status": "too many ask at once", "faults": {}}))
+        assert health.ask("/healthz")[0] == 200
+        go_on.set()
+        assert [status_of(one) for one in waiting] == [200] * ANSWERING_MAX
+        assert len(asked) == 1
+        assert health.ask("/readyz")[0] == 200
+        assert len(asked) == 2
+
+
+def test_a_probe_that_hangs_is_asked_once_and_told_as_timed_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health_module, "ANSWER_TIMEOUT_S", 0.2)
+    asked, go_on = [], threading.Event()
+
+    def probe() -> None:
+        asked.append(1)
+        go_on.wait(10)
+
+    with served(Part("sqs", probe)) as health:
+        for _ in range(3):
+            assert health.ask("/readyz")[1]["faults"] == {"sqs": "timed-out"}
+        assert asked == [1]
+        go_on.set()
+        eventually(lambda: health.faults() == set())
+
+
+def test_half_open_requests_neither_pile_up_nor_shut_others_out() -> None:
+    with served() as health:
+        threads = threading.active_count()
+        slow = half_open(health, b"GET /readyz HTTP/1.1\r\nX-Slow: ", 300)
+        for _ in range(5):
+            assert health.ask("/healthz") == (200, {"status": "alive"})
+            assert health.ask("/readyz")[0] == 200
+        assert threading.active_count() == threads
+        eventually(lambda: sum(_open(one) for one in slow) <= READING_MAX)
+        for one in slow:
+            one.close()
+
+
+def _open(connection: socket.socket) -> bool:
+    if not select.select([connection], [], [], 0)[0]:
+        return True
+    try:
+        return connection.recv(1, socket.MSG_PEEK) != b""
+    except ConnectionError:
+        return False
+
+
+def test_a_request_has_an_end_in_time_and_in_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health_module, "REQUEST_TIMEOUT_S", 0.5)
+    with served() as health:
+        (dripping,) = half_open(health, b"G")
+        started = time.monotonic()
+        while _open(dripping) and not select.select([dripping], [], [], 0.05)[0]:
+            dripping.sendall(b"x")  # a byte now and then: no single read ever times out
+        assert status_of(dripping) in {0, 408}
+        assert time.monotonic() - started < 5
+        for sent, status in (
+            (b"GET / HTTP/1.1\r\nX: " + b"x" * 100_000, {0, 431}),  # 0: it was cut off while still sending
+            (b"POST /readyz HTTP/1.1\r\n\r\n", {405}),
+            (b"\x16\x03\x01\r\n\r\n", {400}),
+            (b"GET /readyz?verbose=1 HTTP/1.0\r\n\r\n", {200}),
+        ):
+            (connection,) = half_open(health, sent)
+            assert status_of(connection) in status, sent[:40]
