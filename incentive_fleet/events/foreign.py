@@ -43,6 +43,9 @@ _NAMES: Final[tuple[tuple[frozenset[str], str], ...]] = tuple(
 )
 # How a CloudEvent's type is called in the headers of the protocol bindings.
 _TYPE_HEADERS: Final = ("ce-type", "ce_type", "cloudevents:type", "cloudevents_type", "cloudevents-type")
+ENVELOPE: Final = frozenset(
+    {"id", "source", "type", "data", "data_base64"}
+)  # of a CloudEvent that only lacks its version
 _BINARY: Final = "a CloudEvent in binary mode: send structured JSON, with all attributes in the body"
 
 
@@ -92,7 +95,9 @@ def _records(first: dict[str, Any]) -> str:
 
 
 def _data(document: dict[str, Any]) -> str:
-    for type_, model in TYPES.items():
-        if all(name in document for name, field in model.model_fields.items() if field.is_required()):
-            return f"the data of {type_} without its envelope, as {_BINARY}"
-    return ""
+    if "order_id" not in document or ENVELOPE & document.keys():
+        return ""
+    # Complete or not: what lacks a field is told by the fields that it has.
+    held = {type_: len(document.keys() & model.model_fields.keys()) for type_, model in TYPES.items()}
+    type_ = max(held, key=lambda name: held[name] / len(TYPES[name].model_fields))
+    return f"what looks like the data of {type_} without its envelope, as {_BINARY}" if held[type_] > 1 else ""

@@ -47,6 +47,12 @@ FOREIGN: list[tuple[str, Any, str]] = [
     ("SNS in SNS", json.loads(wrapped(encoded(ORDER))), "an SNS notification inside another"),
     *((f"{name} in binary mode", document["data"], "a CloudEvent in binary mode") for name, document in ALL.items()),
 ]
+FOREIGN += [
+    (f"{name} in binary mode, {lost} lost", {k: v for k, v in document["data"].items() if k != lost}, document["type"])
+    for name, document in ALL.items()
+    for lost in document["data"]
+    if lost != "order_id"
+]
 IDS = [case[0] for case in FOREIGN]
 
 
@@ -79,7 +85,11 @@ def test_a_confirmation_shows_neither_token_nor_address() -> None:
 
 @pytest.mark.parametrize(
     "document",
-    [{}, [], [1], [[]], {"Type": 7}, {"Type": []}, {"Records": []}, {"Records": [1]}, {"Records": {}}, "x", 1],
+    [
+        *({}, [], [1], [[]], {"Type": 7}, {"Type": []}, {"Records": []}, {"Records": [1]}, {"Records": {}}, "x", 1),
+        *({"order_id": "o"}, {"order_id": "o", "name": "x"}),
+        {name: ORDER[name] for name in ("id", "source", "type", "data")},
+    ],
 )
 def test_what_nobody_knows_is_said_to_be_no_event_and_no_more(document: object) -> None:
     assert refusal(encoded(document)).detail in ("specversion is missing", "the document is not an object")
