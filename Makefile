@@ -1,11 +1,12 @@
-# Everything starts here: `make demo` and `make test` need a Debian or Ubuntu with Python 3.11 and make, nothing else.
+# Everything starts here: `make demo` and `make test` need a Debian or Ubuntu with Python 3.11 to 3.14 and make, nothing else.
 SHELL := /bin/bash
 BOOTSTRAP := deploy/install/bootstrap.sh
-SOURCES_OF_VERSIONS := pyproject.toml constraints.txt $(BOOTSTRAP)
+LOCKS := deploy/install/locks
+SOURCES_OF_VERSIONS := pyproject.toml $(LOCKS)/build.lock $(BOOTSTRAP)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install demo test foreign-parts lint system chaos fuzz bench clean
+.PHONY: help install demo test foreign-parts lint lock system-demo system-test chaos fuzz bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,7 +16,7 @@ install: .venv/.ready-test ## the package with everything it is developed with, 
 demo: .venv/.ready-demo ## incentives over real brokers into a real ledger, in under a minute
 	@.venv/bin/incentives demo
 
-test: .venv/.ready-test .venv-localstack/.ready system lint ## style, types and the whole suite on real servers
+test: system-test .venv/.ready-test .venv-localstack/.ready lint ## style, types and the whole suite on real servers
 	@.venv/bin/python -m pytest -m 'not chaos and not foreign' -n 2 --dist loadfile
 
 FOREIGN := bookworm/pgbouncer trixie/pgbouncer
@@ -33,36 +34,43 @@ lint: .venv/.ready-test ## ruff and mypy
 	@.venv/bin/ruff format --check --quiet || { .venv/bin/ruff format --check; exit 1; }
 	@.venv/bin/mypy
 
-chaos: .venv/.ready-test .venv-localstack/.ready system ## the long fault runs, and everything else that takes minutes
+chaos: system-test .venv/.ready-test .venv-localstack/.ready ## the long fault runs, and everything else that takes minutes
 	@.venv/bin/python -m pytest -m chaos --timeout=3600 -s
 	@$(MAKE) --no-print-directory fuzz
 
 fuzz: .venv/.ready-fuzz ## the codec under a fuzzer that coverage guides
 	@.venv/bin/python -m tests.chaos.guided 120
 
-bench: .venv/.ready-test .venv-peers/.ready system ## the benchmark against its peers; results in benchmarks/
+bench: system-test .venv/.ready-test .venv-peers/.ready ## the benchmark against its peers; results in benchmarks/
 	@.venv/bin/python -m benchmarks
 
 clean: ## remove what make made; data of `incentives up` stays
 	@rm -rf .venv .venv-localstack .venv-peers .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-system:
-	@$(BOOTSTRAP) system
+# What the system lacks is told, or installed, before anything else takes its minute.
+system-demo:
+	@$(BOOTSTRAP) system demo
 
-.venv/.ready-demo: $(SOURCES_OF_VERSIONS)
-	@$(BOOTSTRAP) packages embedded $@
+system-test:
+	@$(BOOTSTRAP) system test
+
+lock: ## resolve all versions again into deploy/install/locks, with hashes (UPGRADE=1 takes the newest)
+	@deploy/install/lock.sh
+
+.venv/.ready-demo: $(SOURCES_OF_VERSIONS) $(LOCKS)/demo.lock | system-demo
+	@$(BOOTSTRAP) packages demo $@
 
 # What the demo needs is part of it, so the demo after a test run installs nothing.
-.venv/.ready-test: $(SOURCES_OF_VERSIONS)
-	@$(BOOTSTRAP) packages embedded,test,lint $@
+.venv/.ready-test: $(SOURCES_OF_VERSIONS) $(LOCKS)/development.lock | system-demo
+	@$(BOOTSTRAP) packages development $@
 	@touch .venv/.ready-demo
 
-.venv/.ready-fuzz: .venv/.ready-test
-	@$(BOOTSTRAP) packages embedded,test,lint,fuzz $@
+.venv/.ready-fuzz: .venv/.ready-test $(LOCKS)/fuzz.lock
+	@$(BOOTSTRAP) packages fuzz $@
 
-.venv-localstack/.ready: deploy/install/constraints-localstack.txt $(BOOTSTRAP)
+.venv-localstack/.ready: $(LOCKS)/localstack.lock $(LOCKS)/build.lock $(BOOTSTRAP) | system-demo
 	@$(BOOTSTRAP) localstack $@
 
-.venv-peers/.ready: deploy/install/constraints-peers.txt $(BOOTSTRAP)
+.venv-peers/.ready: $(LOCKS)/peers.lock $(LOCKS)/build.lock $(BOOTSTRAP) | system-demo
 	@$(BOOTSTRAP) peers $@

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -128,6 +129,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("figures")
     for nodeid, text in said:
         terminalreporter.write_line(f"{nodeid}\n{text}\n")
+    skipped = Counter(str(report.longrepr[2]) for report in terminalreporter.stats.get("skipped", ()))
+    if skipped:
+        reasons = "; ".join(f"{count} tests: {reason.removeprefix('Skipped: ')}" for reason, count in skipped.items())
+        terminalreporter.write_line(f"NOT RUN, {reasons}")
 
 
 @pytest.fixture

@@ -1,14 +1,17 @@
 #!/usr/bin/env bash
 # Installs what `make` needs on a fresh Debian or Ubuntu, into the project's folder wherever possible.
 #
-#   bootstrap.sh packages EXTRAS STAMP   .venv with this package, editable, and the extras (comma-separated)
-#   bootstrap.sh localstack STAMP        .venv-localstack with the SNS and SQS runtime that the tests judge against
-#   bootstrap.sh peers STAMP             .venv-peers with the task libraries that the benchmark measures beside the fleet
-#   bootstrap.sh system                  RabbitMQ and hledger from the distribution, without starting any service
+#   bootstrap.sh system demo|test       Python; for the tests also RabbitMQ and hledger, without starting any service
+#   bootstrap.sh packages LOCK STAMP    .venv with the packages of a lock and this package, editable
+#   bootstrap.sh localstack STAMP       .venv-localstack with the SNS and SQS runtime that the tests judge against
+#   bootstrap.sh peers STAMP            .venv-peers with the task libraries that the benchmark measures beside the fleet
 #
 # It changes the system only by apt-get, only for what is missing, and only as root or with sudo that asks no password.
+# Packages come as deploy/install/locks pin them, by hash; what cannot be had so fails.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+locks=deploy/install/locks
 
 say() { printf '%s\n' "$*" >&2; }
 fail() { say "make: $*"; exit 1; }
@@ -22,24 +25,69 @@ may_install() {
   [ "$(id -u)" = 0 ] || { command -v sudo >/dev/null && sudo -n true 2>/dev/null; }
 }
 
-# Usage: apt_install "what it is for" PACKAGE...
+# Prints the Python to use; nothing where there is none.
+find_python() {
+  local candidate
+  for candidate in python3.11 python3 python3.12 python3.13 python3.14; do
+    if command -v "$candidate" >/dev/null &&
+      "$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null; then
+      command -v "$candidate"
+      return
+    fi
+  done
+}
+
+# Prints the distribution's packages that are missing, one a line.
+missing_packages() {
+  local purpose=$1 python
+  python=$(find_python)
+  if [ -z "$python" ]; then
+    printf '%s\n' python3 python3-venv
+  elif ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
+    "$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])'
+  fi
+  [ "$purpose" = test ] || return 0
+  has_rabbitmq || echo rabbitmq-server
+  command -v hledger >/dev/null || echo hledger
+}
+
+has_rabbitmq() {
+  [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] || [ -x "${RABBITMQ_HOME:-/nonexistent}/sbin/rabbitmq-server" ] ||
+    command -v rabbitmq-server >/dev/null
+}
+
+# Everything that is missing is named, or installed, at once.
+system() {
+  local purpose=$1 missing
+  mapfile -t missing < <(missing_packages "$purpose")
+  [ ${#missing[@]} -gt 0 ] || return 0
+  may_install || fail "missing are ${missing[*]}. Install them and run make again: apt-get install ${missing[*]} (as root)."
+  apt_install "${missing[@]}"
+  [ -n "$(find_python)" ] || fail "Python 3.11 to 3.14 is needed, and this distribution's python3 is another: $(python3 --version)."
+}
+
+# What systemd would start at the next boot, one link a line.
+enabled_units() { find /etc/systemd/system -type l 2>/dev/null | sort; }
+
 apt_install() {
-  local purpose=$1; shift
-  may_install || fail "$purpose is missing. Install it and run make again: apt-get install $* (as root)."
-  say "Installing $* for $purpose..."
-  local log; log=$(mktemp)
-  local policy=/usr/sbin/policy-rc.d made_policy=
+  say "Installing $*..."
+  local log policy=/usr/sbin/policy-rc.d made_policy= done_well=1 before link
+  log=$(mktemp)
   # Packages of servers start them by default; for the length of the installation the answer is no.
   if [ ! -e "$policy" ]; then
     printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
     as_root chmod 755 "$policy"
     made_policy=1
   fi
-  local done_well=1
+  before=$(enabled_units)
   as_root apt-get update -q >"$log" 2>&1 || say "apt-get update had troubles; going on with the lists that are here."
   as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 \
     apt-get install -y -q --no-install-recommends "$@" >>"$log" 2>&1 || done_well=
   [ -z "$made_policy" ] || as_root rm -f "$policy"
+  # Nor shall they start at the next boot: RabbitMQ, and Erlang's epmd, which would listen on every address.
+  while read -r link; do
+    [ -z "$link" ] || as_root rm -f "$link"
+  done < <(comm -13 <(printf '%s\n' "$before") <(enabled_units))
   if [ -z "$done_well" ]; then
     tail -n 20 "$log" >&2
     rm -f "$log"
@@ -48,68 +96,50 @@ apt_install() {
   rm -f "$log"
 }
 
-# The newest Python that the dependencies are pinned for comes first.
-find_python() {
-  local candidate
-  for candidate in python3.11 python3 python3.12 python3.13; do
-    if command -v "$candidate" >/dev/null &&
-      "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
-      command -v "$candidate"
-      return
-    fi
-  done
-  fail "Python 3.11 or newer was not found. On Debian 12: apt-get install python3 python3-venv."
-}
-
 # Usage: make_venv FOLDER; keeps one that works.
 make_venv() {
-  local folder=$1 python version
+  local folder=$1 python
   if "$folder/bin/python" -m pip --version >/dev/null 2>&1; then return; fi
   python=$(find_python)
-  if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
-    version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-    apt_install "Python's venv module" "python$version-venv"
-  fi
+  [ -n "$python" ] || fail "Python 3.11 to 3.14 was not found."
   say "Creating $folder with $("$python" --version)..."
   "$python" -m venv --clear "$folder"
 }
 
-# Usage: pip_install FOLDER CONSTRAINTS ARGUMENT...; pip is heard only when it fails.
+# Usage: pip_install FOLDER ARGUMENT...; pip is heard only when it fails.
 pip_install() {
-  local folder=$1 constraints=$2; shift 2
+  local folder=$1; shift
   local log; log=$(mktemp)
-  local pip=("$folder/bin/python" -m pip --disable-pip-version-check --no-input install -q)
-  if ! "${pip[@]}" -c "$constraints" "$@" >"$log" 2>&1; then
-    say "The versions of $constraints cannot be had here; trying the newest that are allowed."
-    if ! "${pip[@]}" "$@" >"$log" 2>&1; then
-      grep -v '^WARNING: Location' "$log" | tail -n 20 >&2
-      rm -f "$log"
-      fail "pip could not install $*; its last lines are above."
-    fi
+  if ! "$folder/bin/python" -m pip --disable-pip-version-check --no-input install -q "$@" >"$log" 2>&1; then
+    grep -v '^WARNING: Location' "$log" | tail -n 20 >&2
+    rm -f "$log"
+    fail "pip could not install $*; its last lines are above."
   fi
   rm -f "$log"
 }
 
+# Usage: install_locked FOLDER LOCK; what comes as source is built by what build.lock pins.
+install_locked() {
+  make_venv "$1"
+  say "Installing the packages of $2.lock into $1..."
+  pip_install "$1" --require-hashes --only-binary :all: -r "$locks/build.lock"
+  pip_install "$1" --require-hashes --no-build-isolation -r "$locks/$2.lock"
+}
+
 packages() {
-  make_venv .venv
-  say "Installing the packages into .venv..."
-  pip_install .venv constraints.txt -e ".[$1]"
+  install_locked .venv "$1"
+  pip_install .venv --no-deps --no-build-isolation -e .
   touch "$2"
 }
 
 localstack() {
-  make_venv .venv-localstack
-  say "Installing LocalStack into .venv-localstack..."
-  # 4.12 is the last release that needs no account; the upper bounds are those its imports hold with.
-  pip_install .venv-localstack deploy/install/constraints-localstack.txt \
-    'localstack-core[runtime]==4.12.0' 'cbor2<5.8' 'pyopenssl<25' 'cryptography<46' 'service_identity<25'
+  install_locked .venv-localstack localstack
   touch "$1"
 }
 
 peers() {
-  make_venv .venv-peers
-  say "Installing the benchmark's peers into .venv-peers..."
-  pip_install .venv-peers deploy/install/constraints-peers.txt -e . dramatiq celery 'faststream[rabbit,cli]' uvloop
+  install_locked .venv-peers peers
+  pip_install .venv-peers --no-deps --no-build-isolation -e .
   if command -v npm >/dev/null; then
     mkdir -p .venv-peers/fauxqs
     # fauxqs needs Node.js 22, which comes as a package too.
@@ -121,27 +151,10 @@ peers() {
   touch "$1"
 }
 
-has_rabbitmq() {
-  [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] || [ -x "${RABBITMQ_HOME:-/nonexistent}/sbin/rabbitmq-server" ] ||
-    command -v rabbitmq-server >/dev/null
-}
-
-system() {
-  local missing=()
-  has_rabbitmq || missing+=(rabbitmq-server)
-  command -v hledger >/dev/null || missing+=(hledger)
-  [ ${#missing[@]} -gt 0 ] || return 0
-  apt_install "the tests" "${missing[@]}"
-  # On a machine with systemd the package also asks to be started at every boot; the tests start a node of their own.
-  if [[ " ${missing[*]} " == *" rabbitmq-server "* ]] && [ -d /run/systemd/system ]; then
-    as_root systemctl disable --quiet rabbitmq-server || say "rabbitmq-server stays enabled for the next boot."
-  fi
-}
-
 case "${1:-}" in
   packages) packages "$2" "$3" ;;
   localstack) localstack "$2" ;;
   peers) peers "$2" ;;
-  system) system ;;
-  *) sed -n '2,9p' "${BASH_SOURCE[0]}"; exit 2 ;;
+  system) system "$2" ;;
+  *) sed -n '2,11p' "${BASH_SOURCE[0]}"; exit 2 ;;
 esac
