@@ -26,6 +26,7 @@ from incentive_fleet.ledger.revision import require_fit
 
 APPLICATION_ROLE = "incentives_app"
 CONNECT_TIMEOUT_S = 10
+CONNECT_TIMEOUT_OF_SEVERAL_S = 3  # a host that vanished shall not keep us from the one that took over
 STATEMENT_TIMEOUT_MS = 60_000  # a batch takes well under a second; what takes a minute is stuck
 IDLE_IN_TRANSACTION_TIMEOUT_MS = 120_000  # a stopped process must not hold an order's lock for ever
 
@@ -65,9 +66,9 @@ def connect(
     """Open a connection that has taken the application's role; transactions are begun explicitly.
 
     `settings` are more of them than every connection has. Those in the options of the URL win over ours, but for NEEDED.
-    Behind a pooler each transaction takes role and settings for itself (pooler.py). Raises DatabaseUnavailable or
-    DatabaseUnfit, SchemaUnfit included (a retry helps once it is mended), or SettingsError when the URL cannot be read or the
-    pooler is of no use. A connection belongs to one thread.
+    Behind a pooler each transaction takes role and settings for itself (pooler.py). Raises DatabaseUnavailable, DatabaseUnfit,
+    SchemaUnfit and a pooler of no use included (a retry helps once it is mended), or SettingsError when the URL cannot be
+    read. A connection belongs to one thread.
     """
     parameters = parameters_of(url)
     with mapped_errors(blameless=True):
@@ -100,9 +101,10 @@ def open_connection(parameters: Parameters, application_name: str) -> LedgerConn
 
 
 def _open(parameters: Parameters, application_name: str) -> LedgerConnection:
+    hosts = str(parameters.get("host") or "")
     return LedgerConnection.connect(
         **{
-            "connect_timeout": CONNECT_TIMEOUT_S,
+            "connect_timeout": CONNECT_TIMEOUT_OF_SEVERAL_S if "," in hosts else CONNECT_TIMEOUT_S,
             # A host that vanished without a word is noticed within a minute, idle or in the middle of a statement;
             # Linux by itself would take a quarter of an hour.
             "keepalives_idle": 30,

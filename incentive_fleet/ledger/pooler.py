@@ -15,7 +15,7 @@ import psycopg
 from psycopg import errors as pg
 from psycopg.pq import PipelineStatus, TransactionStatus
 
-from incentive_fleet.errors import SettingsError
+from incentive_fleet.errors import DatabaseUnfit
 
 TAKE = "SELECT set_config(name, value, %s) FROM unnest(%s::text[], %s::text[]) AS s (name, value)"
 
@@ -64,7 +64,7 @@ def take_for_session(connection: LedgerConnection, settings: Mapping[str, str]) 
 
 
 def take_for_each_transaction(connection: LedgerConnection, settings: Mapping[str, str]) -> None:
-    """Give each transaction of a pooled connection these settings, and try one. Raises SettingsError without transactions."""
+    """Give each transaction of a pooled connection these settings, and try one. Raises DatabaseUnfit without transactions."""
     refuse_statement_pooling(connection)
     connection.each_transaction = settings
     connection.cursor_factory = _SingleStatements
@@ -74,13 +74,13 @@ def take_for_each_transaction(connection: LedgerConnection, settings: Mapping[st
 
 
 def refuse_statement_pooling(connection: LedgerConnection) -> None:
-    """Raises SettingsError where a pooler takes no transaction. The connection, in autocommit, is outside of one."""
+    """Raises DatabaseUnfit where a pooler takes no transaction. The connection, in autocommit, is outside of one."""
     try:
         with connection.transaction():
             pass
     except pg.ProtocolViolation as error:
         where = f"{connection.info.host or 'the server'}:{connection.info.port}"
-        raise SettingsError(
+        raise DatabaseUnfit(
             f"The pooler at {where} (PgBouncer or one like it) takes no transaction: {error.diag.message_primary}. "
             "Set its pool_mode to transaction or session, or connect to Postgres itself."
         ) from None

@@ -168,6 +168,8 @@ def _work(run: _Run, lane: _Lane) -> None:
                     connection = connect(run.database_url, application_name=f"incentives-relay-{lane.destination}")
                 busy = _round(run, lane, connection)
             except FleetError as error:
+                if connection is not None and not isinstance(error, BrokerUnavailable | Refused):
+                    connection.close()  # after a failover it may lead to a standby, which stays open and takes nothing
                 lane.pause.wait(error)
                 if isinstance(error, Refused) and run.until_idle_s is not None:
                     return  # waiting for people to act is not what a run with an end is for

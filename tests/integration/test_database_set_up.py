@@ -12,13 +12,18 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from incentive_fleet.embedded.postgres import Postgres
-from incentive_fleet.errors import SchemaUnfit, SettingsError
-from incentive_fleet.ledger.connection import connect
+from incentive_fleet.consumers.health import failing, probes_of
+from incentive_fleet.embedded.postgres import SOCKET_NAME, Postgres
+from incentive_fleet.errors import DatabaseUnavailable, SchemaUnfit, SettingsError
+from incentive_fleet.ledger.connection import connect, mapped_errors
 from incentive_fleet.ledger.logins import owner_within_reach
 from incentive_fleet.ledger.migrate import upgrade
+from incentive_fleet.ledger.revision import NEWEST
 from incentive_fleet.ledger.session import Session
 from incentive_fleet.ledger.snapshot import snapshot
+from incentive_fleet.settings import Settings
+from tests.chaos.wire import Wire
+from tests.command import incentives
 
 
 def asking(url: str, options: str) -> str:
@@ -60,6 +65,45 @@ def test_a_snapshot_is_one_moment_and_the_next_transaction_is_not(database_url: 
             assert connection.execute(said).fetchone() == ("repeatable read", "on")
         with connection.transaction():
             assert connection.execute(said).fetchone() == ("read committed", "off")
+
+
+def through(*wires: Wire, database: str) -> str:
+    hosts = ",".join(f"127.0.0.1:{wire.port}" for wire in wires)
+    return f"postgresql://postgres@{hosts}/{database}?target_session_attrs=read-write"
+
+
+@pytest.fixture
+def two_hosts(postgres: Postgres) -> Iterator[tuple[Wire, Wire]]:
+    sockets = psycopg.conninfo.conninfo_to_dict(postgres.url())["host"]
+    with closing(Wire(f"{sockets}{SOCKET_NAME}")) as first, closing(Wire(f"{sockets}{SOCKET_NAME}")) as second:
+        yield first, second
+
+
+def test_several_hosts_are_tried_in_turn(two_hosts: tuple[Wire, Wire], empty_database_url: str) -> None:
+    first, second = two_hosts
+    url = through(first, second, database=empty_database_url.split("/")[3].split("?", maxsplit=1)[0])
+    first.cut()
+    env = {"INCENTIVES_DATABASE_URL": url}
+    assert incentives("db", "upgrade", env=env).out == f"The schema is at revision {NEWEST}.\n"
+    assert incentives("ledger", "verify", env=env).code == 0
+    assert failing(probes_of(Settings.from_environment(env), [])) == {}
+    with closing(Session(url)) as session:
+        assert session.connection.info.port == second.port
+        first.heal()
+        second.cut()
+        with pytest.raises(DatabaseUnavailable), mapped_errors():
+            session.connection.execute("SELECT 1")
+        session.close()
+        assert session.connection.info.port == first.port
+
+
+def test_a_host_that_hangs_does_not_keep_from_the_other(two_hosts: tuple[Wire, Wire], database_url: str) -> None:
+    first, second = two_hosts
+    first.hang()
+    with closing(
+        connect(through(first, second, database=database_url.split("/")[3].split("?", maxsplit=1)[0]))
+    ) as connection:
+        assert connection.info.port == second.port
 
 
 def named(text: str, *names: str) -> sql.Composed:

@@ -19,7 +19,7 @@ from psycopg import sql
 from incentive_fleet.dead_letters.run_locks import RunLocks
 from incentive_fleet.embedded.postgres import Postgres
 from incentive_fleet.embedded.sample_shop import Shop, events
-from incentive_fleet.errors import SettingsError
+from incentive_fleet.errors import DatabaseUnfit
 from incentive_fleet.events.codec import decode
 from incentive_fleet.ledger.batch import Verdict, apply_events
 from incentive_fleet.ledger.connection import connect
@@ -198,6 +198,6 @@ def test_a_pooler_without_transactions_is_refused_by_name(
     with pooling(program, postgres, tmp_path / "pooler", pool_mode="statement") as port:
         for act, user in ((connect, login), (upgrade, "postgres")):
             with pytest.raises(
-                SettingsError, match=rf"pooler at 127\.0\.0\.1:{port} \(PgBouncer or one like it\) takes no"
+                DatabaseUnfit, match=rf"pooler at 127\.0\.0\.1:{port} \(PgBouncer or one like it\) takes no"
             ):
                 act(f"postgresql://{user}@127.0.0.1:{port}/{database}")
