@@ -6,10 +6,10 @@ SOURCES_OF_VERSIONS := pyproject.toml $(LOCKS)/build.lock $(BOOTSTRAP)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install demo test foreign-parts lint lock system-demo system-test chaos fuzz bench clean
+.PHONY: help install demo test foreign-parts rabbitmq4 lint lock system-demo system-test chaos fuzz bench clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: .venv/.ready-test ## the package with everything it is developed with, in .venv
 
@@ -29,6 +29,9 @@ foreign-parts: .venv/.ready-test ## the tests with parts of other Debian release
 	if [ -z "$$missing" ]; then .venv/bin/python -m pytest -m foreign; \
 	else echo "NOT RUN, because this machine cannot get$$missing: pytest -m foreign"; fi
 
+rabbitmq4: system-test .venv/.ready-test .venv-localstack/.ready ## the tests of RabbitMQ on 4.x, unpacked beside the system's
+	@deploy/install/on_rabbitmq4.sh
+
 lint: .venv/.ready-test ## ruff and mypy
 	@.venv/bin/ruff check --quiet
 	@.venv/bin/ruff format --check --quiet || { .venv/bin/ruff format --check; exit 1; }
@@ -45,7 +48,7 @@ bench: system-test .venv/.ready-test .venv-peers/.ready ## the benchmark against
 	@.venv/bin/python -m benchmarks
 
 clean: ## remove what make made; data of `incentives up` stays
-	@rm -rf .venv .venv-localstack .venv-peers .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
+	@rm -rf .venv .venv-localstack .venv-peers .pytest_cache .mypy_cache .ruff_cache .hypothesis .cache/rabbitmq build dist *.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # What the system lacks is told, or installed, before anything else takes its minute.

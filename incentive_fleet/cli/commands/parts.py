@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from incentive_fleet.cli.command_line import format_option, settings
-from incentive_fleet.cli.printing import emit, say_each, tell
+from incentive_fleet.cli.printing import emit, say_raw, tell
 
 state_option = click.option(
     "--state",
@@ -36,7 +36,7 @@ def up_command(state: Path, output: str) -> None:
     upgrade(*values.need_owner_urls())
     declare.apply(values)
     lines = [f"export {name}={shlex.quote(value)}" for name, value in environment.items()]
-    emit(environment, output, lambda: say_each(lines))
+    emit(environment, output, lambda: say_raw("\n".join([*lines, ""])))  # for a shell, so never folded
 
 
 @click.command()

@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# The tests that touch RabbitMQ, on the 4.x of newer Debian releases: trixie has 4.0, sid the newest that Debian packages.
+#
+#   on_rabbitmq4.sh [RELEASE...]           unpacked once, into .cache/rabbitmq
+#
+# A release that cannot be had is told in one line, first; where none can be had, that line is all there is and is no failure.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+[ $# -gt 0 ] || set -- trixie sid
+
+homes=()
+for release in "$@"; do
+  if home=$(deploy/install/foreign_rabbitmq.sh "$release" ".cache/rabbitmq/$release"); then homes+=("$home"); fi
+done
+if [ ${#homes[@]} = 0 ]; then
+  echo "Nothing was tested on RabbitMQ 4.x, for none of $* can be had here (see above)."
+  exit 0
+fi
+
+# SNS and SQS have no part in this; recovery's tests of Postgres are short and come along.
+tests=(tests/contract tests/integration/test_{topology,publish_rabbitmq,cluster,recovery,dead_letters_collected,dead_letters_replayed}.py)
+code=0
+for home in "${homes[@]}"; do
+  echo "On ${home##*/}:"
+  RABBITMQ_HOME=$home .venv/bin/python -m pytest -m 'not chaos and not foreign' -n 2 --dist loadfile \
+    -k 'not aws and not sqs and not moto and not localstack and not memory' "${tests[@]}" || code=$?
+done
+exit "$code"
