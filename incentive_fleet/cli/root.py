@@ -103,10 +103,10 @@ def run() -> int:
     except errors.TransientError as error:
         # A driver's words may have several lines; they are one sentence here.
         printing.tell_error(" ".join(line.strip() for line in str(error).split("\n")), _whereabouts(error))
-        code = 1
+        code = 2 if isinstance(error, errors.SchemaUnfit) else 1
     except errors.FleetError as error:
         printing.tell_error(str(error))
-        code = 2 if isinstance(error, errors.SettingsError | errors.SchemaUnfit) else 1
+        code = 2 if isinstance(error, errors.SettingsError) else 1
     except BrokenPipeError:  # the reader of our output has had enough, like `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
