@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from incentive_fleet.brokers import declare
-from incentive_fleet.cli.main import main
+from incentive_fleet.cli.root import run
 from incentive_fleet.ledger.export import account_of
 from incentive_fleet.literal import literal
 from tests.chaos.ground import environment_of, settings_of
@@ -119,9 +119,7 @@ def world(
 
     def call(*arguments: str | Path) -> Ran:
         monkeypatch.setattr(sys, "argv", ["incentives", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return Ran(int(ended.value.code or 0), *capfd.readouterr())
+        return Ran(run(), *capfd.readouterr())
 
     folder = tmp_path / "[bold]\u202efolder\u2028"
     folder.mkdir()
