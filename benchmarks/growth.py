@@ -64,8 +64,14 @@ REPEATED = (
         ("key", "customer_id"),
         ("currency", "amount", "campaign_id", "expires_at", "lot_no", "granted_at"),
     ),
+    ("anomalies", ("order_id", "subject"), ("reason", "claimed")),
     ("outbox", ("order_id", "fact", "body"), ("sequence", "type")),
 )
+PUBLISHED = """
+    WITH gone AS (DELETE FROM outbox_unpublished RETURNING destination, outbox_id)
+    INSERT INTO publications (destination, outcomes, outbox_ids)
+    SELECT destination, count(*), range_agg(int8range(outbox_id, outbox_id, '[]')) FROM gone GROUP BY destination
+"""
 
 NEW = "replace({column}::text, '" + FIRST + "', 'k' || lpad(n::text, 4, '0') || '-')"
 CASTS = {"data": "::json"}  # columns whose text has to become something else again
@@ -97,7 +103,7 @@ def fill(url: str, sizes: Sizes, transfers: int) -> Full:
         repeats = max(0, round(transfers / held) - 1)
         with connection.transaction():
             connection.execute("SET LOCAL session_replication_role = replica")  # triggers off: the sums are known
-            connection.execute("DELETE FROM outbox_unpublished")
+            connection.execute(PUBLISHED)
             for table, named, others in REPEATED:
                 _repeat(connection, table, named, others, repeats)
             _repeat_balances(connection, repeats)
