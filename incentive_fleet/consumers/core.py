@@ -24,7 +24,7 @@ from incentive_fleet.events.codec import Event, decode
 from incentive_fleet.events.foreign import binary_mode
 from incentive_fleet.events.reasons import Reason
 from incentive_fleet.faults import reach
-from incentive_fleet.ledger.attempts import forget_attempts, record_attempt
+from incentive_fleet.ledger.attempts import FailedMessage, forget_attempts, record_attempt
 from incentive_fleet.ledger.batch import Verdict, apply_events
 from incentive_fleet.ledger.probe import probe
 from incentive_fleet.ledger.session import Session
@@ -200,16 +200,8 @@ class Core:
             before = delivery.failure
             attempts, first_at = (before.attempts + 1, before.first_at) if before else (1, now)
         else:
-            counted = record_attempt(
-                self.session.connection,
-                queue=delivery.queue,
-                message_id=delivery.message_id,
-                error_class=name,
-                message=message,
-                traceback=trace,
-                host=HOST,
-                now=now,
-            )
+            failed = FailedMessage(delivery.queue, delivery.message_id, name, message, trace, HOST)
+            counted = record_attempt(self.session.connection, failed, now)
             attempts, first_at = counted.attempts, counted.first_at
         return Failure(attempts, name, message, trace, first_at, now, HOST)
 

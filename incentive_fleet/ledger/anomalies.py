@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from psycopg import Connection
 
@@ -59,6 +59,14 @@ class Resolution:
     resolution: str
 
 
+class AnomalyKey(NamedTuple):
+    """Which anomaly is meant: an order has at most one of each reason and subject."""
+
+    order_id: str
+    reason: str
+    subject: str
+
+
 @dataclass(frozen=True, slots=True)
 class AnomalyRecord:
     """One oddity of an order; `resolved_at`, `resolved_by` and `resolution` are None while it is open.
@@ -92,7 +100,7 @@ def list_anomalies(
 
 
 def resolve_anomaly(
-    connection: Connection[Any], order_id: str, reason_code: str, subject: str, who: str, note: str, now: datetime
+    connection: Connection[Any], anomaly: AnomalyKey, who: str, note: str, now: datetime
 ) -> AnomalyRecord:
     """Note that `who` looked at an open anomaly and what came of it; of two at once, one is refused.
 
@@ -104,14 +112,14 @@ def resolve_anomaly(
             raise Refused(
                 f"{name}-out-of-bounds", f"{name} is {text[:50]!r}: 1 to {NOTE_LENGTH_MAX} characters are needed"
             )
-    key = (order_id, reason_code, subject)
     with mapped_errors(blameless=True):
-        row = connection.execute(RESOLVE, (now, who.strip(), note.strip(), *key)).fetchone()
+        row = connection.execute(RESOLVE, (now, who.strip(), note.strip(), *anomaly)).fetchone()
         if row is not None:
             return anomaly_record(row)
-        before = connection.execute(READ_ONE, key).fetchone()
+        before = connection.execute(READ_ONE, anomaly).fetchone()
     if before is None:
-        raise Refused("unknown-anomaly", f"order {order_id!r} has no anomaly {reason_code!r} about {subject!r}")
+        order_id, reason, subject = anomaly
+        raise Refused("unknown-anomaly", f"order {order_id!r} has no anomaly {reason!r} about {subject!r}")
     known = anomaly_record(before)
     raise Refused("already-resolved", f"{known.resolved_by} resolved it at {known.resolved_at}: {known.resolution}")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
@@ -29,30 +29,25 @@ class Attempt:
     first_at: datetime
 
 
-def record_attempt(
-    connection: Connection[Any],
-    *,
-    queue: str,
-    message_id: str,
-    error_class: str,
-    message: str,
-    traceback: str,
-    host: str,
-    now: datetime,
-) -> Attempt:
+@dataclass(frozen=True, slots=True)
+class FailedMessage:
+    """A message, by queue and id, and the unexpected error that it met this time."""
+
+    queue: str
+    message_id: str
+    error_class: str
+    message: str
+    traceback: str
+    host: str
+
+
+def record_attempt(connection: Connection[Any], failed: FailedMessage, now: datetime) -> Attempt:
     """Count one more failure, in a transaction of its own. Raises TransientError; counting again is then right.
 
     Postgres stores neither NUL nor half a surrogate pair: an error's text that has one shows it as U+FFFD or `?`.
     """
-    values = {
-        "queue": queue,
-        "message_id": message_id,
-        "error_class": error_class,
-        "message": _storable(message),
-        "traceback": _storable(traceback),
-        "host": host,
-        "now": now,
-    }
+    texts = {"message": _storable(failed.message), "traceback": _storable(failed.traceback)}
+    values = asdict(failed) | texts | {"now": now}
     with mapped_errors(blameless=True), connection.cursor(row_factory=class_row(Attempt)) as cursor:
         attempt = cursor.execute(RECORD, values).fetchone()
     assert attempt is not None

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import quote, unquote
 
 from psycopg import Connection
@@ -43,10 +43,27 @@ ACCOUNT_TYPES: Final = {
 READ_CURRENCIES = "SELECT DISTINCT currency FROM transfers ORDER BY currency"
 READ_KINDS = "SELECT DISTINCT kind FROM transfers ORDER BY kind"  # a transaction's payee
 READ_ACCOUNTS = "SELECT debit_account FROM transfers UNION SELECT credit_account FROM transfers ORDER BY 1"
-READ_TRANSFERS = """
-    SELECT transfer_id, kind, debit_account, credit_account, currency, amount, customer_id, order_id, lot_no, cause,
-           happened_at, booked_at
-    FROM transfers ORDER BY (booked_at AT TIME ZONE 'UTC')::date, transfer_id
+
+
+class TransferRow(NamedTuple):
+    """A stored transfer, with the columns of its table by name."""
+
+    transfer_id: int
+    kind: str
+    debit_account: str
+    credit_account: str
+    currency: str
+    amount: int
+    customer_id: str
+    order_id: str | None
+    lot_no: int | None
+    cause: str
+    happened_at: datetime
+    booked_at: datetime
+
+
+READ_TRANSFERS = f"""
+    SELECT {", ".join(TransferRow._fields)} FROM transfers ORDER BY (booked_at AT TIME ZONE 'UTC')::date, transfer_id
 """
 
 
@@ -63,7 +80,7 @@ def export_hledger(connection: Connection[Any]) -> Generator[str, None, None]:
                 yield f"account {hledger_name(row[0])}\n"
         yield "\n"
         for row in _rows(connection, "transfers_exported", READ_TRANSFERS):
-            yield _transaction(*row)
+            yield _transaction(TransferRow(*row))
 
 
 def hledger_name(account: str) -> str:
@@ -107,33 +124,21 @@ def _rows(connection: Connection[Any], name: str, query: str) -> Iterator[tuple[
         yield from cursor
 
 
-def _transaction(
-    transfer_id: int,
-    kind: str,
-    debit_account: str,
-    credit_account: str,
-    currency: str,
-    amount: int,
-    customer_id: str,
-    order_id: str | None,
-    lot_no: int | None,
-    cause: str,
-    happened_at: datetime,
-    booked_at: datetime,
-) -> str:
-    value = major_units(amount, currency)
-    about = f"order {_encoded(order_id)}" if order_id is not None else _encoded(cause)
-    tags = f"kind:{kind}, customer:{_encoded(customer_id)}"
-    if order_id is not None:
-        tags += f", order:{_encoded(order_id)}"
-    if lot_no is not None:
-        tags += f", lot:{lot_no}"
-    tags += f", cause:{_encoded(cause)}, happened:{format_time(happened_at)}, booked:{format_time(booked_at)}"
+def _transaction(row: TransferRow) -> str:
+    value = major_units(row.amount, row.currency)
+    about = f"order {_encoded(row.order_id)}" if row.order_id is not None else _encoded(row.cause)
+    tags = f"kind:{row.kind}, customer:{_encoded(row.customer_id)}"
+    if row.order_id is not None:
+        tags += f", order:{_encoded(row.order_id)}"
+    if row.lot_no is not None:
+        tags += f", lot:{row.lot_no}"
+    happened, booked = format_time(row.happened_at), format_time(row.booked_at)
+    tags += f", cause:{_encoded(row.cause)}, happened:{happened}, booked:{booked}"
     return (
-        f"{_day(booked_at)}={_day(happened_at)} * ({transfer_id}) {kind} | {about}\n"
+        f"{_day(row.booked_at)}={_day(row.happened_at)} * ({row.transfer_id}) {row.kind} | {about}\n"
         f"    ; {tags}\n"
-        f"    {hledger_name(debit_account)}  {value} {currency}\n"
-        f"    {hledger_name(credit_account)}  -{value} {currency}\n\n"
+        f"    {hledger_name(row.debit_account)}  {value} {row.currency}\n"
+        f"    {hledger_name(row.credit_account)}  -{value} {row.currency}\n\n"
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -66,18 +66,18 @@ class OrderHistory:
     """
 
     order_id: str
-    customer_id: str | None
-    currency: str | None
-    standing: int
     facts: list[Row]
-    decision: Row | None
-    terms: list[Row]  # the versions that the decision names
-    progress: Row | None
-    transfers: list[Row]
-    lots: list[Row]  # that the order brought into the wallet
-    redemptions: list[Row]
     anomalies: list[AnomalyRecord]
     outcomes: list[Row]
+    customer_id: str | None = None
+    currency: str | None = None
+    standing: int = 0
+    decision: Row | None = None
+    terms: list[Row] = field(default_factory=list)  # the versions that the decision names
+    progress: Row | None = None
+    transfers: list[Row] = field(default_factory=list)
+    lots: list[Row] = field(default_factory=list)  # that the order brought into the wallet
+    redemptions: list[Row] = field(default_factory=list)
 
 
 def order_history(connection: Connection[Any], order_id: str) -> OrderHistory | None:
@@ -89,19 +89,20 @@ def order_history(connection: Connection[Any], order_id: str) -> OrderHistory | 
         facts = _rows(connection, READ_FACTS, (order_id,))
         if not facts:
             return None
-        anomalies = connection.execute(READ_ANOMALIES, (order_id,)).fetchall()
-        outcomes = _rows(connection, READ_OUTCOMES, (order_id,))
+        history = OrderHistory(
+            order_id=order_id,
+            facts=facts,
+            anomalies=[anomaly_record(row) for row in connection.execute(READ_ANOMALIES, (order_id,)).fetchall()],
+            outcomes=_rows(connection, READ_OUTCOMES, (order_id,)),
+        )
         placed = connection.execute(READ_DECISION, (order_account(order_id), order_id)).fetchone()
         if placed is None:
-            return _history(order_id, facts, anomalies, outcomes)
+            return history
         customer_id, currency, document, totals, standing = placed
         decision = Decision.from_json(customer_id, currency, document)
         coupons = [coupon.campaign_id for coupon in decision.coupons]
-        return _history(
-            order_id,
-            facts,
-            anomalies,
-            outcomes,
+        return replace(
+            history,
             customer_id=customer_id,
             currency=currency,
             standing=standing,
@@ -112,39 +113,6 @@ def order_history(connection: Connection[Any], order_id: str) -> OrderHistory | 
             lots=_rows(connection, READ_LOTS, (customer_id, currency, order_id)),
             redemptions=_rows(connection, READ_REDEMPTIONS, (coupons, customer_id, order_id)),
         )
-
-
-def _history(
-    order_id: str,
-    facts: list[Row],
-    anomalies: list[tuple[Any, ...]],
-    outcomes: list[Row],
-    *,
-    customer_id: str | None = None,
-    currency: str | None = None,
-    standing: int = 0,
-    decision: Row | None = None,
-    terms: list[Row] | None = None,
-    progress: Row | None = None,
-    transfers: list[Row] | None = None,
-    lots: list[Row] | None = None,
-    redemptions: list[Row] | None = None,
-) -> OrderHistory:
-    return OrderHistory(
-        order_id,
-        customer_id,
-        currency,
-        standing,
-        facts,
-        decision,
-        terms or [],
-        progress,
-        transfers or [],
-        lots or [],
-        redemptions or [],
-        [anomaly_record(row) for row in anomalies],
-        outcomes,
-    )
 
 
 def _rows(connection: Connection[Any], query: str, parameters: tuple[Any, ...]) -> list[Row]:

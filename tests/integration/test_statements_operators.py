@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from incentive_fleet.errors import Refused
-from incentive_fleet.ledger.anomalies import Resolution, list_anomalies, resolve_anomaly
+from incentive_fleet.ledger.anomalies import AnomalyKey, Resolution, list_anomalies, resolve_anomaly
 from incentive_fleet.ledger.session import Session
 from incentive_fleet.ledger.verify import verify
 from incentive_fleet.ledger.waiting import list_waiting
@@ -66,13 +66,13 @@ def test_an_anomaly_is_listed_until_somebody_resolves_it_once(session: Session) 
         ("exceeds-gross", "a"),
         ("unknown-line", "z"),
     ]
-    done = resolve_anomaly(connection, "o", "unknown-line", "z", "eve", " a typing error ", NOON)
+    done = resolve_anomaly(connection, AnomalyKey("o", "unknown-line", "z"), "eve", " a typing error ", NOON)
     assert (done.resolved_at, done.resolved_by, done.resolution) == (text(NOON), "eve", "a typing error")
     assert [odd.reason for odd in list_anomalies(connection)] == ["exceeds-gross"]
     assert len(list_anomalies(connection, include_resolved=True)) == 2
     assert len(list_anomalies(connection, include_resolved=True, limit=1)) == 1
     with pytest.raises(Refused, match="eve resolved it") as again:
-        resolve_anomaly(connection, "o", "unknown-line", "z", "bob", "me too", NOON)
+        resolve_anomaly(connection, AnomalyKey("o", "unknown-line", "z"), "bob", "me too", NOON)
     assert again.value.reason == "already-resolved"
 
 
@@ -88,7 +88,7 @@ def test_an_anomaly_is_listed_until_somebody_resolves_it_once(session: Session) 
 def test_a_resolution_that_cannot_be_is_refused(session: Session, order: str, who: str, note: str, reason: str) -> None:
     apply(session, placed("o"), refunded("r1", back("z"), order="o"))
     with pytest.raises(Refused) as refused:
-        resolve_anomaly(session.connection, order, "unknown-line", "z", who, note, NOON)
+        resolve_anomaly(session.connection, AnomalyKey(order, "unknown-line", "z"), who, note, NOON)
     assert refused.value.reason == reason
     assert len(list_anomalies(session.connection)) == 1
 
@@ -96,7 +96,7 @@ def test_a_resolution_that_cannot_be_is_refused(session: Session, order: str, wh
 def test_a_resolved_anomaly_stays_resolved_when_its_fact_comes_again(session: Session) -> None:
     refund = refunded("r1", back("z"), order="o")
     apply(session, placed("o"), refund)
-    resolve_anomaly(session.connection, "o", "unknown-line", "z", "eve", "known", NOON)
+    resolve_anomaly(session.connection, AnomalyKey("o", "unknown-line", "z"), "eve", "known", NOON)
     apply(session, refund)
     assert list_anomalies(session.connection) == []
 
@@ -105,13 +105,13 @@ def test_an_anomaly_that_is_exceeded_further_is_open_again_and_keeps_what_was_sa
     connection = session.connection
     apply(session, placed("o"), refunded("r1", back("a", quantity=2), order="o"))
     [first] = list_anomalies(connection)
-    resolve_anomaly(connection, "o", "exceeds-gross", "a", "eve", "paid twice by mistake", NOON)
+    resolve_anomaly(connection, AnomalyKey("o", "exceeds-gross", "a"), "eve", "paid twice by mistake", NOON)
     apply(session, refunded("r2", back("a", quantity=1), order="o"))
     [again] = list_anomalies(connection)
     assert (again.reason, again.subject, again.resolved_at, again.resolution) == ("exceeds-gross", "a", None, None)
     assert again.noticed_at > first.noticed_at
     assert again.earlier == [Resolution(first.noticed_at, text(NOON), "eve", "paid twice by mistake")]
-    resolve_anomaly(connection, "o", "exceeds-gross", "a", "bob", "and once more", day(2))
+    resolve_anomaly(connection, AnomalyKey("o", "exceeds-gross", "a"), "bob", "and once more", day(2))
     apply(session, refunded("r3", back("a", amount=1), order="o"))
     [third] = list_anomalies(connection)
     assert [(one.resolved_by, one.resolution) for one in third.earlier] == [
@@ -123,7 +123,7 @@ def test_an_anomaly_that_is_exceeded_further_is_open_again_and_keeps_what_was_sa
 
 def test_a_further_claim_on_an_unknown_line_opens_it_again(session: Session) -> None:
     apply(session, placed("o"), refunded("r1", back("z"), order="o"))
-    resolve_anomaly(session.connection, "o", "unknown-line", "z", "eve", "known", NOON)
+    resolve_anomaly(session.connection, AnomalyKey("o", "unknown-line", "z"), "eve", "known", NOON)
     apply(session, refunded("r2", back("z"), order="o"))
     assert [one.earlier[0].resolution for one in list_anomalies(session.connection)] == ["known"]
 
@@ -131,7 +131,7 @@ def test_a_further_claim_on_an_unknown_line_opens_it_again(session: Session) -> 
 def test_a_fact_that_claims_no_more_of_the_line_leaves_it_resolved(session: Session) -> None:
     """Units that a delivery did not bring and a refund then gives back as undelivered are claimed once."""
     apply(session, placed("o"), delivered("o", missing={"a": 2}))
-    resolve_anomaly(session.connection, "o", "exceeds-gross", "a", "eve", "known", NOON)
+    resolve_anomaly(session.connection, AnomalyKey("o", "exceeds-gross", "a"), "eve", "known", NOON)
     apply(session, refunded("r1", back("a", quantity=1, reason="undelivered"), order="o"))
     assert list_anomalies(session.connection) == []
     assert verify(session.connection).sound

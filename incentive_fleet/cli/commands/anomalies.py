@@ -65,10 +65,9 @@ def _resolved(one: AnomalyRecord) -> str | None:
 @format_option
 def resolve(order_id: str, reason_code: str, subject: str, reason: str, actor: str | None, output: str) -> None:
     """Resolve an anomaly: ORDER_ID REASON_CODE SUBJECT as `incentives anomalies` lists them."""
-    from incentive_fleet.ledger.anomalies import resolve_anomaly
+    from incentive_fleet.ledger.anomalies import AnomalyKey, resolve_anomaly
 
     with open_reader(settings(), "anomalies resolve") as connection:
-        record = resolve_anomaly(
-            connection, order_id, reason_code, subject, actor or login_name(), reason, datetime.now(UTC)
-        )
+        anomaly = AnomalyKey(order_id, reason_code, subject)
+        record = resolve_anomaly(connection, anomaly, actor or login_name(), reason, datetime.now(UTC))
     emit(record, output, lambda: say(f"{order_id}: {reason_code} {subject} is resolved."))
