@@ -19,7 +19,7 @@ import pytest
 from incentive_fleet.cli.interrupted import SENTENCES
 from incentive_fleet.cli.interrupts import SAME_ORDER_S, SERVING
 from incentive_fleet.embedded import sample_shop
-from incentive_fleet.embedded.rabbitmq import _server
+from incentive_fleet.embedded.broker_release import installed
 from incentive_fleet.settings import Settings
 from tests.chaos.ground import Brokers, environment_of, settings_of
 from tests.command import every_command, incentives
@@ -300,9 +300,11 @@ def alarm(node: Any) -> Iterator[None]:
 
 def evaluate(node: Any, expression: str) -> str:
     """What RabbitMQ's own tool says to an expression in the node."""
+    broker = installed()
+    assert broker is not None
     done = subprocess.run(
-        [str(_server().with_name("rabbitmqctl")), "eval", f"{expression}."],
-        env=node._environment(),
+        [str(broker.server.with_name("rabbitmqctl")), "eval", f"{expression}."],
+        env=node._environment(broker.path),
         capture_output=True,
         text=True,
         timeout=60,
