@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import stopwatch
-from incentive_fleet.brokers.contract import Delivery, Outcome, Transport
+from incentive_fleet.brokers.contract import Delivery, OnTaken, Outcome, Transport, nobody_asks
 from incentive_fleet.consumers import worker
 
 
@@ -31,10 +31,10 @@ class Timed:
             stopwatch.delivered()
         return deliveries
 
-    def settle(self, outcomes: Sequence[tuple[Delivery, Outcome]]) -> None:
+    def settle(self, outcomes: Sequence[tuple[Delivery, Outcome]], on_taken: OnTaken = nobody_asks) -> None:
         ids = [delivery.message_id for delivery, _ in outcomes]
         stopwatch.committed(ids)  # settling is what follows COMMIT
-        self._transport.settle(outcomes)
+        self._transport.settle(outcomes, on_taken)
         stopwatch.acknowledged(ids)
 
 

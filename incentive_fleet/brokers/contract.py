@@ -13,6 +13,7 @@ Promises of every adapter, checked by tests/contract for memory, SQS and RabbitM
   the broker before the original is acknowledged, so a crash in between repeats and never loses.
 - Both raise `BrokerUnavailable` when the broker is away; the next call reconnects by itself. No other error leaves. A
   queue that is missing or a permission that lacks is the same: it ends when an operator acts, and waiting loses nothing.
+- `settle` calls `on_taken` for each dead letter and retry that the broker has taken for certain, and for no other.
 - When `settle` raises, whatever it could carry out is carried out and nothing that it was given is held any more: the rest
   comes again by the broker's own doing. There is nothing to settle a second time.
 - `close` gives back at once whatever is held and unsettled, and ends threads. Calling it twice is harmless.
@@ -21,7 +22,7 @@ Promises of every adapter, checked by tests/contract for memory, SQS and RabbitM
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -97,6 +98,13 @@ class Guarantees:
     release_is_free: bool  # Release does not count towards the broker's delivery limit
 
 
+OnTaken = Callable[[Delivery, Outcome], None]
+
+
+def nobody_asks(delivery: Delivery, outcome: Outcome) -> None:
+    """Where nobody wants to know what was taken."""
+
+
 class Transport(Protocol):
     """See the module's docstring for the promises."""
 
@@ -104,7 +112,7 @@ class Transport(Protocol):
 
     def receive(self, max_deliveries: int, wait_s: float) -> list[Delivery]: ...
 
-    def settle(self, outcomes: Sequence[tuple[Delivery, Outcome]]) -> None: ...
+    def settle(self, outcomes: Sequence[tuple[Delivery, Outcome]], on_taken: OnTaken = nobody_asks) -> None: ...
 
     def idle(self) -> bool:
         """True when the queues consumed hold nothing ready, delayed or in flight, as far as the broker tells."""

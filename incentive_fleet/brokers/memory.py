@@ -16,7 +16,18 @@ from dataclasses import dataclass
 from typing import Final, assert_never
 
 from incentive_fleet.brokers import message_headers
-from incentive_fleet.brokers.contract import Ack, DeadLetter, Delivery, Failure, Guarantees, Outcome, Release, Retry
+from incentive_fleet.brokers.contract import (
+    Ack,
+    DeadLetter,
+    Delivery,
+    Failure,
+    Guarantees,
+    OnTaken,
+    Outcome,
+    Release,
+    Retry,
+    nobody_asks,
+)
 from incentive_fleet.brokers.topology import CATCH_ALL, SOURCES
 from incentive_fleet.errors import BrokerUnavailable
 
@@ -136,7 +147,7 @@ class MemoryTransport:
         self._held[delivery] = message
         return delivery
 
-    def settle(self, outcomes: Sequence[tuple[Delivery, Outcome]]) -> None:
+    def settle(self, outcomes: Sequence[tuple[Delivery, Outcome]], on_taken: OnTaken = nobody_asks) -> None:
         """See transport.py."""
         with self.broker._changed:
             if self.broker.away:
@@ -149,6 +160,8 @@ class MemoryTransport:
                 else:
                     self.broker._in_flight -= 1
                     self._carry_out(delivery, message, outcome)
+                    if isinstance(outcome, DeadLetter | Retry):
+                        on_taken(delivery, outcome)
 
     def _carry_out(self, delivery: Delivery, message: _Message, outcome: Outcome) -> None:
         match outcome:

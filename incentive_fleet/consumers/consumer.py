@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from incentive_fleet.brokers.contract import Delivery, Outcome, Release, Transport
 from incentive_fleet.consumers.core import Core
+from incentive_fleet.consumers.suspects import Care
 from incentive_fleet.errors import BrokerUnavailable, TransientError
 from incentive_fleet.faults import reach
 from incentive_fleet.pausing import Pause
@@ -28,6 +29,7 @@ class Consumer:
     wait_s: float
     pause_max_s: float
     stop: Stop
+    care: Care | None = None  # of a careful worker
     pause: Pause = field(init=False)
 
     def __post_init__(self) -> None:
@@ -68,6 +70,18 @@ class Consumer:
         return deliveries
 
     def _handle(self, deliveries: list[Delivery]) -> None:
+        if self.care is None:
+            self._process(deliveries)
+            return
+        condemned = self.care.condemn(deliveries)
+        if condemned:
+            self._settle(condemned)
+        lethal = {delivery for delivery, _ in condemned}
+        left = [delivery for delivery in deliveries if delivery not in lethal]
+        with self.care.in_hand([*(delivery for delivery, _ in self.core.put_off), *left]):
+            self._process(left)
+
+    def _process(self, deliveries: list[Delivery]) -> None:
         carries = self.transport.guarantees.carries_failures
         while True:
             try:
@@ -89,7 +103,7 @@ class Consumer:
         if not outcomes:
             return
         try:
-            self.transport.settle(outcomes)
+            self.transport.settle(outcomes, on_taken=self.core.on_taken)
         except BrokerUnavailable as error:
             # What was committed is committed; the messages come again and are duplicates then.
             self.pause.wait(error)

@@ -46,7 +46,8 @@ Failed = tuple[Delivery, Event | None]  # None: even the codec failed
 
 @dataclass(slots=True)
 class Core:
-    """One thread's batch core. `counts` sums what became of deliveries: verdicts, dead letters by reason, retries.
+    """One thread's batch core. `counts` sums what became of deliveries: verdicts, and by `on_taken` dead letters by
+    reason, and retries.
 
     Unless it is `patient`, events whose wallet another batch holds just then are kept for the next one, and nobody waits.
     """
@@ -135,10 +136,7 @@ class Core:
 
     def _decide(self, delivery: Delivery, outcome: Outcome, carries_failures: bool) -> None:
         self._decided.append((delivery, outcome))
-        if isinstance(outcome, DeadLetter):
-            self.counts[f"dead-letter:{outcome.reason}"] += 1
-        elif isinstance(outcome, Retry):
-            self.counts["retry"] += 1
+        if isinstance(outcome, Retry):
             return
         # One that came more than once and is done with may have a count in Postgres that nobody needs now.
         if not carries_failures and delivery.receive_count > 1 and len(self._unforgotten) < UNFORGOTTEN_MAX:
@@ -204,6 +202,13 @@ class Core:
             counted = record_attempt(self.session.connection, failed, now)
             attempts, first_at = counted.attempts, counted.first_at
         return Failure(attempts, name, message, trace, first_at, now, HOST)
+
+    def on_taken(self, _delivery: Delivery, outcome: Outcome) -> None:
+        """Count what the broker has taken: a dead letter or retry that it did not take does not exist."""
+        if isinstance(outcome, DeadLetter):
+            self.counts[f"dead-letter:{outcome.reason}"] += 1
+        elif isinstance(outcome, Retry):
+            self.counts["retry"] += 1
 
 
 def _detail(error: Malformed, delivery: Delivery) -> str:

@@ -13,7 +13,8 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from incentive_fleet.consumers.worker import DRAINED, Source
+from incentive_fleet.consumers.suspects import Suspects
+from incentive_fleet.consumers.worker import CAREFUL, DRAINED, Source
 from incentive_fleet.settings import Settings
 from incentive_fleet.stopping import Stop
 
@@ -21,8 +22,10 @@ log = logging.getLogger(__name__)
 
 RESTART_FIRST_S = 0.5
 RESTART_MAX_S = 15.0
-HEALTHY_AFTER_S = 5.0  # a worker that lived so long, or that got something done, was not stillborn
-DEATHS_MAX = 10  # stillborn in a row: something is wrong that a restart does not mend
+HEALTHY_AFTER_S = 60.0  # a worker that lived so long died of something new; what it got done before tells nothing
+DEATHS_MAX = 10  # in a row, none of them healthy: something is wrong that a restart does not mend
+CAREFUL_FROM = 2  # deaths in a row after which a place is filled with a careful worker (suspects.py)
+CAREFUL_S = 20.0  # a careful worker that lived so long makes room for one at full speed
 POLL_S = 0.05
 
 
@@ -39,7 +42,8 @@ class Worker:
     paused: bool = False
     counts: Counter[str] = field(default_factory=Counter)  # of the process that runs now
     earlier: Counter[str] = field(default_factory=Counter)  # of its predecessors
-    worked: bool = False  # whether the process that died last had handled any delivery
+    careful: bool = False  # whether the process that runs now is
+    in_hand: str = ""  # what a careful one touches now: digests, one as a rule
     reader: threading.Thread | None = None
 
     def total(self) -> Counter[str]:
@@ -57,6 +61,7 @@ class Fleet:
     on_tick: Callable[[Fleet], None] = lambda fleet: None
     stopping: Stop = field(init=False)
     workers: list[Worker] = field(default_factory=list)
+    suspects: Suspects = field(default_factory=Suspects)
     told: Stop | None = None  # ends the fleet when it is set
 
     def __post_init__(self) -> None:
@@ -117,20 +122,26 @@ class Fleet:
             return True
         code = worker.process.poll()
         if code is None:
+            if worker.careful and now - worker.started_at > CAREFUL_S:
+                worker.process.send_signal(signal.SIGTERM)
             return True
         self._bury(worker)
         if code == 0 or (self.stopping.is_set() and code in (DRAINED, -signal.SIGTERM)):
             worker.done = True
             return True
         if code == DRAINED:  # told to stop by somebody else, while the fleet goes on: its place is filled again
-            log.info("worker was stopped", extra={"worker": worker.number})
-            worker.restart_at = now
+            if not worker.careful:
+                log.info("worker was stopped", extra={"worker": worker.number})
+            worker.careful, worker.restart_at = False, now
             return True
         return self._after_death(worker, code, now)
 
     def _after_death(self, worker: Worker, code: int, now: float) -> bool:
-        lived = now - worker.started_at > HEALTHY_AFTER_S or worker.worked
+        lived = now - worker.started_at > HEALTHY_AFTER_S
         worker.deaths = 1 if lived else worker.deaths + 1
+        if worker.in_hand and " " not in worker.in_hand:  # of several nobody can tell which it was
+            self.suspects.died_with(worker.in_hand)
+        worker.careful = worker.deaths >= CAREFUL_FROM
         delay_s = min(RESTART_FIRST_S * 2 ** (worker.deaths - 1), RESTART_MAX_S)
         extra = {"worker": worker.number, "exit_code": code, "deaths": worker.deaths}
         if worker.deaths >= DEATHS_MAX or self.stopping.is_set():
@@ -146,16 +157,20 @@ class Fleet:
         command = [sys.executable, "-m", "incentive_fleet.consumers.worker", ",".join(self.sources)]
         if self.until_idle_s is not None:
             command.append(str(self.until_idle_s))
+        if worker.careful:
+            command += [CAREFUL, ",".join(self.suspects.condemned())]
+        worker.in_hand = ""
         # A process group of its own: Ctrl-C in a terminal, and whoever signals a whole group, is for the supervisor alone.
         worker.process = subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, process_group=0)
         worker.started_at = now
-        worker.reader = threading.Thread(target=_read_reports, args=(worker, worker.process), daemon=True)
+        worker.reader = threading.Thread(
+            target=_read_reports, args=(worker, worker.process, self.suspects), daemon=True
+        )
         worker.reader.start()
 
     def _bury(self, worker: Worker) -> None:
         if worker.reader is not None:
             worker.reader.join(timeout=5)
-        worker.worked = bool(worker.counts)
         worker.earlier.update(worker.counts)
         worker.counts, worker.paused, worker.process = Counter(), False, None
 
@@ -165,7 +180,7 @@ class Fleet:
                 worker.process.send_signal(number)
 
 
-def _read_reports(worker: Worker, process: subprocess.Popen[bytes]) -> None:
+def _read_reports(worker: Worker, process: subprocess.Popen[bytes], suspects: Suspects) -> None:
     """Follow a worker's reports until it closes its end."""
     assert process.stdout is not None
     with process.stdout as lines:
@@ -174,4 +189,9 @@ def _read_reports(worker: Worker, process: subprocess.Popen[bytes]) -> None:
                 report = json.loads(line)
             except ValueError:  # a line cut short by the worker's death
                 continue
-            worker.counts, worker.paused = Counter(report["counts"]), bool(report["paused"])
+            if "in_hand" in report:
+                for digest in worker.in_hand.split() if not report["in_hand"] else ():
+                    suspects.went_well(digest)
+                worker.in_hand = str(report["in_hand"])
+            else:
+                worker.counts, worker.paused = Counter(report["counts"]), bool(report["paused"])

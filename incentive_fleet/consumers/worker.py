@@ -1,6 +1,7 @@
 """One worker process of the fleet: a consumer thread a broker, each with its own connection, transport and core.
 
-It speaks to its supervisor in JSON lines on standard output: state and counts, once a second and at the end.
+It speaks to its supervisor in JSON lines on standard output: state and counts, once a second and at the end; a careful one
+(suspects.py) also what it has in hand.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import signal
 import sys
 import threading
 from collections import Counter
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -19,6 +21,7 @@ from incentive_fleet.brokers.contract import Transport
 from incentive_fleet.consumers.consumer import Consumer
 from incentive_fleet.consumers.core import Core
 from incentive_fleet.consumers.garbage import look_seldom
+from incentive_fleet.consumers.suspects import Care
 from incentive_fleet.ledger.session import Session
 from incentive_fleet.logs import log_json
 from incentive_fleet.settings import Settings
@@ -28,6 +31,8 @@ log = logging.getLogger(__name__)
 
 Source = Literal["sqs", "rabbitmq"]
 REPORT_EVERY_S = 1.0
+CAREFUL = "--careful"  # see suspects.py
+_SPEAKING = threading.Lock()
 DRAINED = 128 + signal.SIGTERM  # exit code of a worker that was told to stop and did; 0 says that nothing is left to do
 
 
@@ -42,7 +47,7 @@ def open_transport(source: Source, settings: Settings, stop: Stop) -> Transport:
     return RabbitmqTransport(settings, stop)
 
 
-def open_consumer(source: Source, settings: Settings, stop: Stop) -> Consumer:
+def open_consumer(source: Source, settings: Settings, stop: Stop, care: Care | None = None) -> Consumer:
     """A consumer of one broker with a core of its own."""
     session = Session(settings.need_database_url(), application_name=f"incentives consume {source}")
     core = Core(session, settings.retry_delays_s, clock=lambda: datetime.now(UTC), patient=False)
@@ -54,12 +59,19 @@ def open_consumer(source: Source, settings: Settings, stop: Stop) -> Consumer:
         wait_s=settings.wait_s,
         pause_max_s=settings.pause_max_s,
         stop=stop,
+        care=care,
     )
 
 
-def run_worker(sources: list[Source], settings: Settings, until_idle_s: float | None, stop: Stop) -> Counter[str]:
+def run_worker(
+    sources: list[Source],
+    settings: Settings,
+    until_idle_s: float | None,
+    stop: Stop,
+    care: Care | None = None,
+) -> Counter[str]:
     """Consume from every source at once until `stop` or idle; returns the counts. A thread's error ends the worker."""
-    consumers = [open_consumer(source, settings, stop) for source in sources]
+    consumers = [open_consumer(source, settings, stop, care) for source in sources]
     failures: list[BaseException] = []
 
     def run(consumer: Consumer) -> None:
@@ -85,10 +97,14 @@ def run_worker(sources: list[Source], settings: Settings, until_idle_s: float | 
 
 
 def _report(consumers: list[Consumer], stop: Stop) -> None:
+    _say({"counts": _sum(consumers), "paused": any(consumer.pause.paused for consumer in consumers)}, stop)
+
+
+def _say(report: Mapping[str, object], stop: Stop) -> None:
     """Tell the supervisor. When it is gone, nobody would stop or restart this worker any more: it drains and ends."""
-    line = json.dumps({"counts": _sum(consumers), "paused": any(consumer.pause.paused for consumer in consumers)})
     try:
-        print(line, flush=True)  # noqa: T201  (the channel to the supervisor)
+        with _SPEAKING:  # a careful worker's consumers report as well
+            print(json.dumps(report), flush=True)  # noqa: T201  (the channel to the supervisor)
     except BrokenPipeError:
         if not stop.is_set():
             log.warning("the supervisor is gone")
@@ -105,15 +121,23 @@ def _sum(consumers: list[Consumer]) -> Counter[str]:
 
 
 def main(arguments: list[str]) -> int:
-    """`python -m incentive_fleet.consumers.worker SOURCES [UNTIL_IDLE_S]`: started by the supervisor, not by people."""
+    """`python -m incentive_fleet.consumers.worker SOURCES [UNTIL_IDLE_S] [--careful [DIGEST,...]]`: started by the supervisor,
+    not by people."""
     log_json()
     settings = Settings.from_environment(os.environ)
     stop = Stop(settings.drain_s)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    care = None
+    if CAREFUL in arguments:
+        at = arguments.index(CAREFUL)
+        condemned = frozenset(digest for digest in ",".join(arguments[at + 1 :]).split(",") if digest)
+        arguments = arguments[:at]
+        care = Care(condemned, lambda in_hand: _say({"in_hand": in_hand}, stop))
+        settings = settings.model_copy(update={"batch_size": 1, "prefetch": 1})
     sources: list[Source] = [source for source in ("sqs", "rabbitmq") if source in arguments[0].split(",")]
     until_idle_s = float(arguments[1]) if len(arguments) > 1 else None
-    run_worker(sources, settings, until_idle_s, stop)
+    run_worker(sources, settings, until_idle_s, stop, care)
     return DRAINED if stop.is_set() else 0
 
 

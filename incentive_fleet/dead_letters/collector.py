@@ -12,15 +12,16 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final
 
 from incentive_fleet.brokers.dead_letters import Arrival, DeadLetterQueues
+from incentive_fleet.brokers.message_headers import REASON
 from incentive_fleet.consumers.worker import Source
 from incentive_fleet.dead_letters.keeping import Seen, keep, probe_keeping
-from incentive_fleet.errors import BrokerUnavailable, TransientError
+from incentive_fleet.errors import BrokerUnavailable, FleetError, TransientError
 from incentive_fleet.faults import reach
 from incentive_fleet.ledger.session import Session
 from incentive_fleet.ledger.splitting import Probe, Trial
@@ -31,6 +32,7 @@ from incentive_fleet.stopping import SLICE_S, DrainCut, Stop, join
 log = logging.getLogger(__name__)
 
 BATCH: Final = 100  # letters in one transaction
+REASON_CHARACTERS: Final = 200  # longer than every reason of ours
 
 
 def run_collector(
@@ -161,7 +163,8 @@ class _Desk:
         self.probe = Probe(partial(probe_keeping, self.session, self.source))
 
     def keep(self, arrivals: list[Arrival], kept: list[tuple[Arrival, Seen]]) -> None:
-        """Add to `kept` what is committed: all, but for copies that meet a bug of ours, which stay with the broker.
+        """Add to `kept` what is committed: all, those that meet a bug of ours without their headers, or, if even that
+        fails, not at all: they stay with the broker.
 
         Raises TransientError, then with a part of them kept, and when a made-up letter cannot be kept either.
         """
@@ -169,11 +172,28 @@ class _Desk:
         def keep_some(some: Sequence[Arrival]) -> None:
             kept.extend(zip(some, keep(self.session.connection, some, datetime.now(UTC)), strict=True))
 
-        trial: Trial[Arrival] = Trial(self.probe, self._tell)
+        trial: Trial[Arrival] = Trial(self.probe, partial(self._keep_bare, kept))
         trial.split(arrivals, keep_some)
         trial.judge()
 
-    def _tell(self, culprits: Sequence[tuple[Arrival, Exception]]) -> None:
+    def _keep_bare(self, kept: list[tuple[Arrival, Seen]], culprits: Sequence[tuple[Arrival, Exception]]) -> None:
+        """What matters is a body and why it is there: each is kept without what else came with it."""
+        bared: list[tuple[Arrival, Exception]] = []
+        left: list[tuple[Arrival, Exception]] = []
+        for arrival, error in culprits:
+            try:
+                kept += [(arrival, seen) for seen in keep(self.session.connection, [_bare(arrival)], datetime.now(UTC))]
+                bared.append((arrival, error))
+            except FleetError:
+                raise
+            except Exception as second:
+                left.append((arrival, second))
+        self._tell("dead letter is kept without its headers", bared)
+        self._tell("dead letter cannot be kept and stays where it is", left)
+
+    def _tell(self, what: str, culprits: Sequence[tuple[Arrival, Exception]]) -> None:
+        if not culprits:
+            return
         arrival, error = culprits[0]
         extra: dict[str, object] = {
             "queue": arrival.dead_letter_queue,
@@ -182,9 +202,12 @@ class _Desk:
             "error": str(error)[:500],
         }
         trace = self.probe.traces.once(error)
-        log.error(
-            "dead letter cannot be kept and stays where it is", extra=extra | ({"traceback": trace} if trace else {})
-        )
+        log.error(what, extra=extra | ({"traceback": trace} if trace else {}))
+
+
+def _bare(arrival: Arrival) -> Arrival:
+    reason = {name: text[:REASON_CHARACTERS] for name, text in arrival.headers.items() if name == REASON}
+    return replace(arrival, headers=reason, envelope={})
 
 
 def _store(queues: DeadLetterQueues, desk: _Desk, arrivals: list[Arrival], pause: Pause, counts: Counter[str]) -> None:

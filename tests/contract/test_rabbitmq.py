@@ -6,19 +6,28 @@ import threading
 from contextlib import closing
 from typing import Any
 
+import pika
 import pytest
 
 from incentive_fleet.brokers import message_headers, topology
 from incentive_fleet.brokers.contract import Ack, DeadLetter, Release, Retry
 from incentive_fleet.brokers.dead_letters import Outgoing
 from incentive_fleet.brokers.publishing import Message
+from incentive_fleet.brokers.rabbitmq import proof
 from incentive_fleet.brokers.rabbitmq import topology as topology_rabbitmq
+from incentive_fleet.brokers.rabbitmq import transport as transport_rabbitmq
+from incentive_fleet.brokers.rabbitmq.client import open_link, parameters
 from incentive_fleet.brokers.rabbitmq.confirms import Confirms, Publication
 from incentive_fleet.brokers.rabbitmq.dead_letters import RabbitmqDeadLetters, RabbitmqSender
+from incentive_fleet.brokers.rabbitmq.link import Link
+from incentive_fleet.brokers.rabbitmq.properties import Parts, text_value
+from incentive_fleet.brokers.rabbitmq.sending import Copy, send
 from incentive_fleet.brokers.rabbitmq.transport import RabbitmqTransport
 from incentive_fleet.brokers.registry import open_events
 from incentive_fleet.consumers.probes import probes_of
 from incentive_fleet.errors import BrokerUnavailable
+from incentive_fleet.stopping import Stop
+from tests import amqp
 from tests.contract.stages import PLACED, RabbitmqStage, collect, eventually
 from tests.contract.test_transport import bodies, failure
 
@@ -225,3 +234,156 @@ def test_many_are_released_and_acknowledged_in_turns(rabbitmq_stage: RabbitmqSta
     transport.settle([(delivery, Ack()) for delivery in collect(transport, 200)])
     eventually(transport.idle)
     assert transport.skipped == 0
+
+
+NEARLY_A_FRAME = {f"baggage-{number}": "b" * 13_000 for number in range(10)} | {"last": "b" * 800}
+
+
+@pytest.mark.parametrize("outcome", [DEAD, Retry(1.0, failure())], ids=["dead letter", "retry"])
+def test_headers_that_nearly_fill_a_frame_give_way_to_ours(rabbitmq_stage: RabbitmqStage, outcome: Any) -> None:
+    """What we add made a legal message unsendable, 501 FRAME_ERROR in a loop; those beside it went nowhere either."""
+    queue = rabbitmq_stage.queue(PLACED)
+    with rabbitmq_stage.channel() as channel:
+        properties = pika.BasicProperties(headers=NEARLY_A_FRAME, delivery_mode=2, message_id="m")
+        channel.basic_publish("", queue, b"heavy", properties)
+    rabbitmq_stage.send(b"beside")
+    transport = rabbitmq_stage.open()
+    taken: list[bytes] = []
+    for delivery in collect(transport, 2):
+        transport.settle([(delivery, outcome)], on_taken=lambda delivery, _: taken.append(delivery.body))
+    assert sorted(taken) == [b"beside", b"heavy"]
+    if isinstance(outcome, Retry):
+        again = {delivery.body: delivery for delivery in collect(transport, 2)}
+        assert again[b"heavy"].failure == failure()
+        headers = again[b"heavy"].headers
+    else:
+        headers = {letter.body: letter for letter in rabbitmq_stage.letters()}[b"heavy"].headers
+        assert headers[message_headers.REASON] == DEAD.reason
+    assert headers[message_headers.LEFT_OUT] == "baggage-9"
+    assert headers["baggage-8"] == NEARLY_A_FRAME["baggage-8"]
+    assert headers["last"] == NEARLY_A_FRAME["last"]
+
+
+def test_a_small_frame_is_enough(rabbitmq_stage: RabbitmqStage) -> None:
+    """AMQP's least is 4,096 bytes; the broker delivers larger headers all the same."""
+    with rabbitmq_stage.channel() as channel:
+        headers = {"large": "b" * 9_000, "small": "s"}
+        channel.basic_publish("", rabbitmq_stage.queue(PLACED), b"x" * 9_000, pika.BasicProperties(headers=headers))
+    transport = rabbitmq_stage.open(rabbitmq_url=f"{rabbitmq_stage.settings.rabbitmq_url}?frame_max=4096")
+    [delivery] = collect(transport, 1)
+    why = DeadLetter("unexpected-error", "\U0001f600" * 2_000, failure())
+    transport.settle([(delivery, why)])
+    [letter] = rabbitmq_stage.letters()
+    assert letter.body == b"x" * 9_000
+    assert letter.headers[message_headers.REASON] == "unexpected-error"
+    assert letter.headers[message_headers.LEFT_OUT] == f"{message_headers.DETAIL}, large"
+    assert letter.headers["small"] == "s"
+
+
+def test_a_copy_that_the_broker_will_not_have_goes_bare_and_alone(rabbitmq_stage: RabbitmqStage) -> None:
+    """RabbitMQ closes the channel for it and does not say which it was: here for a list of further queues that is none."""
+    source = rabbitmq_stage.queue(PLACED)
+    exchange = topology.dead_letter_exchange(rabbitmq_stage.settings.prefix)
+    ours = {message_headers.REASON: "r", message_headers.DETAIL: "d"}
+    wrong = {b"CC": text_value("not a list")}
+    copies = [
+        Copy(
+            exchange,
+            source,
+            b"%d" % at,
+            lambda at=at: Parts({}, wrong if at == 17 else {}),
+            lambda room: ours,
+            {"least": "l"},
+        )
+        for at in range(40)
+    ]
+    links: list[Link] = []
+
+    def link() -> Link:
+        if not links or not links[-1].alive:
+            links.append(open_link(parameters(rabbitmq_stage.settings), Stop(10)))
+        return links[-1]
+
+    sent = send(copies, link)
+    assert (sent.taken, sent.error) == ([True] * 40, None)
+    letters = {letter.body: letter.headers for letter in rabbitmq_stage.letters()}
+    assert letters.keys() == {b"%d" % at for at in range(40)}
+    assert [body for body, headers in letters.items() if "least" in headers] == [b"17"]
+    assert len(links) < 12
+    for one in links:
+        one.close()
+
+
+def test_an_error_in_building_one_copy_concerns_that_copy_alone(
+    rabbitmq_stage: RabbitmqStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rabbitmq_stage.send(b"one", b"two", b"fine")
+    transport = rabbitmq_stage.open()
+    by_body = {delivery.body: delivery for delivery in collect(transport, 3)}
+    culprit = by_body[b"one"].receipt.properties  # type: ignore[attr-defined]
+    real = transport_rabbitmq.senders
+    seen: list[bytes] = []
+
+    def failing(encoded: bytes) -> Parts:
+        seen.append(encoded)
+        if len(seen) == 1:
+            raise RecursionError("nobody thought of that")
+        return real(encoded)
+
+    monkeypatch.setattr(transport_rabbitmq, "senders", failing)
+    outcomes = [(by_body[b"one"], DEAD), (by_body[b"two"], DEAD), (by_body[b"fine"], Ack())]
+    transport.settle(outcomes)
+    assert seen[0] == culprit
+    letters = {letter.body: letter.headers for letter in rabbitmq_stage.letters()}
+    assert {body: headers[message_headers.REASON] for body, headers in letters.items()} == {
+        b"one": DEAD.reason,
+        b"two": DEAD.reason,
+    }
+    eventually(transport.idle)
+
+
+def test_a_sender_cannot_have_our_copies_put_into_further_queues(rabbitmq_stage: RabbitmqStage) -> None:
+    """`CC` is an order to the broker; obeyed for a retry, it would double the message with each one."""
+    queue = rabbitmq_stage.queue(PLACED)
+    with rabbitmq_stage.channel() as channel:
+        properties = pika.BasicProperties(headers={"CC": ["nowhere"], "mine": "m"}, delivery_mode=2)
+        channel.basic_publish("", queue, b"twice?", properties)
+    transport = rabbitmq_stage.open()
+    [first] = collect(transport, 1)
+    assert "CC" in first.headers
+    transport.settle([(first, Retry(1.0, failure()))])
+    [second] = collect(transport, 1)
+    assert "CC" not in second.headers
+    assert second.headers["mine"] == "m"
+
+
+@pytest.mark.parametrize("body", [b"", b"one frame", b"b" * 300_000], ids=["empty", "one frame", "many frames"])
+@pytest.mark.parametrize("own_way", [False, True], ids=["short way", "pika's own"])
+def test_what_pika_cannot_decode_does_not_end_the_link(
+    rabbitmq_stage: RabbitmqStage, body: bytes, own_way: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if own_way:
+        monkeypatch.setattr(proof._Pika, "differs", False)
+        monkeypatch.setitem(pika.spec.props, pika.BasicProperties.INDEX, pika.BasicProperties)
+        monkeypatch.setattr(
+            pika.SelectConnection, "_proto_data_received", pika.connection.Connection._on_data_available
+        )
+    times = b"T" + (1_790_000_000_000).to_bytes(8)
+    pairs = [(b"sent-at", times), (b"deep", amqp.nested(2_000))]
+    wire = amqp.Wire(rabbitmq_stage.direct.rabbitmq_url or "")
+    properties = amqp.properties(
+        headers=amqp.table(pairs), timestamp=b"\xff" * 8, correlation_id=amqp.short(b"\xff\x00")
+    )
+    wire.publish([(rabbitmq_stage.queue(PLACED), properties, body)])
+    wire.close()
+    rabbitmq_stage.send(b"behind")
+    transport = rabbitmq_stage.open()
+    first, second = collect(transport, 2)
+    assert proof._Pika.differs == own_way
+    assert (first.body, second.body) == (body, b"behind")
+    assert first.headers["sent-at"] == "1790000000000"
+    transport.settle([(first, DEAD), (second, Ack())])
+    eventually(transport.idle)
+    with rabbitmq_stage.channel() as channel:
+        assert channel.queue_declare(f"{rabbitmq_stage.queue(PLACED)}.dlq", passive=True).method.message_count == 1
+        channel.queue_purge(f"{rabbitmq_stage.queue(PLACED)}.dlq")

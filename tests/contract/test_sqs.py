@@ -173,7 +173,8 @@ def test_a_dead_letter_fits_into_an_sqs_message_and_keeps_what_matters() -> None
         message_headers.FAILURE,
     ]
     assert len(kept) == 10
-    assert dropped == ["a5", "a6", "a7", "a8", "a9"]
+    assert dropped == ["a4", "a5", "a6", "a7", "a8", "a9"]
+    assert kept[message_headers.LEFT_OUT]["StringValue"] == "a4, a5, a6, a7, a8, a9"
     assert kept[message_headers.DETAIL]["StringValue"] == "d\ufffd"
     assert size < 1_000
     small, size, dropped = sqs_letters.fit("b" * 900, theirs, ours, limit=1_000)
@@ -181,3 +182,7 @@ def test_a_dead_letter_fits_into_an_sqs_message_and_keeps_what_matters() -> None
     assert message_headers.FAILURE in dropped
     assert message_headers.REASON in small["MessageAttributes"]
     assert sqs_letters.fit("b" * 1_000, theirs, ours, limit=1_000)[0]["MessageAttributes"] == {}
+    # What says that something is missing never takes the place of what says why.
+    tight = sqs_letters.fit("b" * 940, theirs, ours, limit=1_000)[0]["MessageAttributes"]
+    assert list(tight)[:2] == [message_headers.REASON, message_headers.SOURCE_QUEUE]
+    assert message_headers.LEFT_OUT not in tight

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import random
 import signal
 import sys
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,13 +21,17 @@ from hypothesis import settings as h_settings
 from hypothesis import strategies as st
 from kombu import Connection
 
-from incentive_fleet.brokers import message_headers
+from incentive_fleet.brokers import message_headers, topology
+from incentive_fleet.brokers.aws.attributes import fit
 from incentive_fleet.brokers.contract import DeadLetter, Delivery, Failure
 from incentive_fleet.brokers.dead_letters import Outgoing
 from incentive_fleet.brokers.rabbitmq import dead_letters as rabbitmq_letters
 from incentive_fleet.brokers.rabbitmq.dead_letters import RabbitmqDeadLetters
-from incentive_fleet.dead_letters import documents, store
+from incentive_fleet.brokers.rabbitmq.properties import shown
+from incentive_fleet.dead_letters import collector, documents, keeping, store
+from incentive_fleet.ledger.session import Session
 from incentive_fleet.settings import Settings
+from tests import amqp
 from tests.chaos.ground import SOURCES, Brokers, Source, settings_of, start
 from tests.dead_letter_desk import NOON, Desk, Floor, arrival, order
 
@@ -73,7 +80,7 @@ def test_what_the_consumer_gave_up_is_kept_with_its_reason(floor: Floor, source:
     assert floor.collect(source) == {}
 
 
-def test_a_header_that_pika_cannot_write_does_not_hold_its_message_up(floor: Floor) -> None:
+def test_a_header_that_pika_cannot_write_goes_as_it_came(floor: Floor) -> None:
     """pika reads a double as a whole number of any size, and writes 64 bits; dead letter and replay must go all the same."""
     names = floor.brokers.queues["rabbitmq"][0]
     with Connection(
@@ -84,7 +91,7 @@ def test_a_header_that_pika_cannot_write_does_not_hold_its_message_up(floor: Flo
     assert floor.consume("rabbitmq") == {"dead-letter:not-json": 1}
     assert floor.collect("rabbitmq") == {"new": 1}
     (letter,) = floor.letters()
-    assert letter.headers["weight"] == str(int(1e30))
+    assert letter.headers["weight"] == "1e+30"
     (done,) = floor.replay(letter.id)
     assert done.refused == ""
     assert floor.consume("rabbitmq") == {"dead-letter:not-json": 1}
@@ -245,35 +252,82 @@ def _patient(settings: Settings) -> Settings:
     return settings.model_copy(update={"pause_max_s": 0.5})
 
 
-TABLES = st.dictionaries(
-    st.text(max_size=10) | st.sampled_from(["x-death", "x-delivery-count", "fleet-reason", "fleet-replay", "type"]),
-    st.recursive(
-        st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats() | st.text() | st.binary(max_size=50),
-        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3),
-        max_leaves=10,
-    ),
-    max_size=6,
-)
+FORGED = [
+    b"x-death",
+    b"x-delivery-count",
+    b"fleet-reason",
+    b"fleet-detail",
+    b"fleet-replay",
+    b"fleet-left-out",
+    b"type",
+]
 FAILURES = st.dictionaries(
     st.sampled_from(["attempts", "error_class", "message", "traceback", "first_at", "last_at", "host"]),
     st.integers() | st.floats() | st.text() | st.just("2026-01-01T00:00:00+00:00"),
 ).map(json.dumps) | st.sampled_from(["[" * 100_000, '{"attempts": 1e999}', "9" * 5_000])
 
 
-@given(TABLES, FAILURES, st.binary(max_size=200))
+@given(st.integers(0, 2**32), FAILURES, st.binary(max_size=200))
 @h_settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_no_header_and_no_body_can_keep_a_letter_out(
-    desk: Desk, headers: dict[str, Any], failure: str, body: bytes
-) -> None:
+def test_no_header_and_no_body_can_keep_a_letter_out(desk: Desk, seed: int, failure: str, body: bytes) -> None:
     """A letter that cannot be kept would be met again for ever."""
     queues: Any = RabbitmqDeadLetters(settings_of("p", rabbitmq_url="amqp://guest:guest@127.0.0.1/"))
-    properties = pika.BasicProperties(headers={**headers, message_headers.FAILURE: failure}, message_id="m\x00")
-    letter = queues._arrival(None, (1, "p.order-placed.dlq", properties, body))
+    chance = random.Random(seed)
+    given_ = {name: amqp.any_property(chance, name, kind) for name, kind in amqp.PROPERTIES if kind != "F"}
+    names = [*FORGED, *(amqp.any_text(chance, size) for size in (0, 3, 255))]
+    pairs = {chance.choice(names): amqp.any_value(chance, 9) for _ in range(6)} | {b"deep": amqp.nested(2_000)}
+    pairs[message_headers.FAILURE.encode()] = amqp.long("S", failure.encode())
+    wire = amqp.properties(**given_, headers=amqp.table(pairs.items()))
+    letter = queues._arrival(None, (1, "p.order-placed.dlq", wire, body))
     assert desk.keep(letter) in (["new"], ["again"], ["same"])
     (kept,) = [one for one in desk.letters() if one.body == body]
-    outgoing = Outgoing("q", kept.body, kept.envelope, f"{kept.id}.1", None)
-    publication: Any = rabbitmq_letters._publication(outgoing)
-    publication.properties.encode()  # what was kept can be sent again
+    parts = rabbitmq_letters._parts(Outgoing("q", kept.body, kept.envelope, f"{kept.id}.1", None))
+    theirs = {name: value for name, value in pairs.items() if not name.startswith((b"fleet-", b"x-de"))}
+    assert parts.headers == theirs  # what was kept is sent again as it came
     with desk.connect() as connection:
         for one in store.list_letters(connection, store.Filters(), limit=1):
             json.dumps(documents.letter_summary(one, NOON), default=str)
+
+
+def test_what_was_collected_before_properties_were_kept_as_they_came_is_sent_again() -> None:
+    headers = {
+        "n": 7,
+        "t": {"time": "2026-01-01T00:00:00+00:00"},
+        "b": {"base64": "/w=="},
+        "l": [{"table": {"x": 1e300}}],
+    }
+    envelope = {"headers": {**headers, "fleet-reason": "r"}, "properties": {"message_id": "m", "priority": 255}}
+    parts = rabbitmq_letters._parts(Outgoing("q", b"", envelope, "7.1", None))
+    assert {name: shown(value) for name, value in parts.headers.items()} == {
+        **{b"n": "7", b"t": "2026-01-01T00:00:00+00:00", b"b": "ff"},
+        b"l": "[{x: 1e+300}]",
+    }
+    assert parts.properties == {"message_id": b"\x01m", "priority": b"\xff"}
+
+
+def test_a_body_that_leaves_no_room_for_a_reason_on_sqs_is_read_again(desk: Desk) -> None:
+    size = topology.SQS_MESSAGE_BYTES
+    for body in (b"{".ljust(size), order(1).ljust(size), order(2).ljust(size - 1_000)):
+        entry, _, _ = fit(body.decode(), {}, {message_headers.REASON: "not-json", message_headers.SOURCE_QUEUE: "q"})
+        theirs = {name: value["StringValue"] for name, value in entry["MessageAttributes"].items()}
+        assert desk.keep(arrival(body, name=str(body[:20]), headers=theirs)) == ["new"]
+    assert [letter.reason for letter in desk.letters()] == ["not-json", "unexplained", "not-json"]
+
+
+def test_a_copy_whose_headers_cannot_be_kept_is_kept_without_them(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bug of ours with some header: the letter is there, with its reason, and leaves the broker."""
+    real = keeping.storable_values
+
+    def failing(value: object) -> object:
+        if isinstance(value, dict) and "bad" in value:
+            raise ValueError("a header that nobody thought of")
+        return real(value)
+
+    monkeypatch.setattr(keeping, "storable_values", failing)
+    letters = [arrival(order(number), name=f"m-{number}") for number in (1, 2)]
+    letters[0] = replace(letters[0], headers={**letters[0].headers, "bad": "b", message_headers.REASON: "not-json"})
+    kept: list[Any] = []
+    with closing(Session(desk.url)) as session:
+        collector._Desk(session, "sqs").keep(letters, kept)
+    assert [seen.value for _, seen in kept] == ["new", "new"]
+    assert {letter.body: letter.reason for letter in desk.letters()}[order(1)] == "not-json"

@@ -176,6 +176,39 @@ def test_a_fleet_whose_workers_keep_dying_ends_with_an_error(
         channel.queue_purge(brokers.queue_of("rabbitmq", "order-placed.v1"))
 
 
+# What a library does that a body makes crash: it takes the process with it, without an error.
+LETHAL = """
+import os, signal
+import incentive_fleet.consumers.core as core
+decode = core.decode
+core.decode = lambda body: os.kill(os.getpid(), signal.SIGKILL) if b"lethal" in body else decode(body)
+"""
+# The real bounds, with less time between two deaths and for a careful worker.
+QUICK = """
+import incentive_fleet.consumers.supervisor as supervisor
+supervisor.RESTART_FIRST_S, supervisor.RESTART_MAX_S, supervisor.CAREFUL_S = 0.05, 0.2, 3
+from incentive_fleet.cli.main import main
+main()
+"""
+
+
+@pytest.mark.parametrize("others", [EVENTS, []], ids=["among others", "alone"])
+def test_a_message_that_kills_its_worker_is_found_and_given_up(
+    others: list[bytes], brokers: Brokers, settings: Settings, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    (tmp_path / "sitecustomize.py").write_text(LETHAL)
+    brokers.publish("rabbitmq", [*others[:9], b"lethal", *others[9:]], "order-placed.v1")
+    command = [sys.executable, "-c", QUICK, *FROM_RABBITMQ[3:], "--processes", "1", "--until-idle", "1"]
+    ended = start([*command, "--no-collect"], settings, log, PYTHONPATH=str(tmp_path))
+    assert ended.wait(120) == 0
+    assert facts(settings) == len(others)
+    assert len(said(log, "worker died")) < 10
+    [letter] = brokers.letters("rabbitmq")
+    assert (letter.body, letter.reason) == (b"lethal", "kills-workers")
+    assert brokers.left("rabbitmq") == {}
+
+
 def test_workers_whose_supervisor_was_killed_drain_by_themselves(
     brokers: Brokers, settings: Settings, tmp_path: Path
 ) -> None:

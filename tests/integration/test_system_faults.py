@@ -394,6 +394,8 @@ def test_a_failure_in_the_middle_loses_and_repeats_no_decision(url: str) -> None
     assert isinstance(outcome, Retry)
     assert count(url, "SELECT sum(attempts) FROM attempts") == 2, "each was counted once"
     assert core.undecided() == []
+    for one, fate in (*decided.items(), (delivery, outcome)):
+        core.on_taken(one, fate)
     assert core.counts == {"applied": 1, "retry": 2}
     core.session.close()
 

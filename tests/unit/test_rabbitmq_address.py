@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from struct import pack
 from typing import Any
 
 import pytest
-from pika.compat import long
 
 from incentive_fleet.brokers.rabbitmq import address
 from incentive_fleet.brokers.rabbitmq.address import AMQP, MANAGEMENT, Node, read
@@ -15,6 +15,7 @@ from incentive_fleet.brokers.rabbitmq.publisher import RabbitMqPublisher
 from incentive_fleet.brokers.rabbitmq.transport import DELIVERIES_MOST, delivered_before
 from incentive_fleet.errors import SettingsError
 from incentive_fleet.settings import Settings
+from tests.amqp import long
 
 
 @pytest.mark.parametrize(
@@ -127,18 +128,16 @@ def test_kombu_gets_the_tls_options_of_the_url_or_says_what_it_cannot_take() -> 
 @pytest.mark.parametrize(
     ("headers", "count"),
     [
-        (None, 0),
         ({}, 0),
-        ({"x-delivery-count": 3}, 3),
-        ({"x-acquired-count": long(2)}, 2),  # as pika decodes it
-        ({"x-acquired-count": 2}, 2),  # all that RabbitMQ 4.3 raises for a nack that requeues
-        ({"x-delivery-count": 1, "x-acquired-count": 4}, 4),
-        ({"x-delivery-count": 5, "x-acquired-count": 4}, 5),
-        ({"x-delivery-count": -1, "x-acquired-count": "many"}, 0),
-        ({"x-delivery-count": True, "x-acquired-count": 1.5}, 0),
-        ({"x-delivery-count": 2**63, "x-acquired-count": {"a": [1]}}, 0),
-        ({"x-delivery-count": DELIVERIES_MOST, "x-acquired-count": None}, DELIVERIES_MOST),
+        ({"x-delivery-count": b"l" + pack(">q", 3)}, 3),
+        ({"x-acquired-count": b"B\x02"}, 2),  # all that RabbitMQ 4.3 raises for a nack that requeues
+        ({"x-delivery-count": b"b\x01", "x-acquired-count": b"I" + pack(">i", 4)}, 4),
+        ({"x-delivery-count": b"s" + pack(">h", 5), "x-acquired-count": b"b\x04"}, 5),
+        ({"x-delivery-count": b"b\xff", "x-acquired-count": long("S", b"many")}, 0),
+        ({"x-delivery-count": b"t\x01", "x-acquired-count": b"d" + pack(">d", 1.5)}, 0),
+        ({"x-delivery-count": b"l" + pack(">q", 2**62), "x-acquired-count": long("A", b"b\x01")}, 0),
+        ({"x-delivery-count": b"l" + pack(">q", DELIVERIES_MOST), "x-acquired-count": b"V"}, DELIVERIES_MOST),
     ],
 )
-def test_a_deliverys_count_is_the_larger_of_what_the_broker_says(headers: dict[str, Any] | None, count: int) -> None:
-    assert delivered_before(headers) == count
+def test_a_deliverys_count_is_the_larger_of_what_the_broker_says(headers: dict[str, bytes], count: int) -> None:
+    assert delivered_before({name.encode(): value for name, value in headers.items()}) == count

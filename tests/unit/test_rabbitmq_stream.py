@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from struct import pack
 from typing import Any
 
+import pika
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pika.exceptions import InvalidFrameError
-from pika.frame import Body, Header, Heartbeat, Method
+from pika.frame import Body, Header, Heartbeat, Method, decode_frame
 from pika.spec import Basic, BasicProperties
 
-from incentive_fleet.brokers.rabbitmq.headers import readable
-from incentive_fleet.brokers.rabbitmq.stream import DeliveringConnection
+from incentive_fleet.brokers.rabbitmq import proof, stream
+from incentive_fleet.brokers.rabbitmq.stream import DeliveringConnection, OwnWayConnection
+from tests.amqp import long, nested, short, table
+from tests.amqp import properties as properties_of
 
 BODY_MAX = 100
 
@@ -28,7 +33,7 @@ class Stream(DeliveringConnection):
         self.bytes_received = self.frames_received = 0
         self.seen: list[Any] = []
         self._on_delivery = lambda tag, queue, properties, body: self.seen.append(
-            (tag, queue, readable(properties).message_id, body)
+            (tag, queue, BasicProperties().decode(properties).message_id, body)
         )
         self._process_frame = lambda frame: self.seen.append(type(frame).__name__)  # type: ignore[assignment, attr-defined]
 
@@ -98,8 +103,89 @@ def test_another_protocol_is_pikas_to_refuse() -> None:
     assert Stream().feed(b"AMQP\x00\x00\x09\x01", []) == ["ProtocolHeader"]
 
 
-def test_properties_that_pika_cannot_decode_are_left_out() -> None:
-    """An endless double and a year beyond the calendar: the message itself is none the worse."""
-    for field in (b"d\x7f\xf0\x00\x00\x00\x00\x00\x00", b"T\xff\xff\xff\xff\xff\xff\xff\xff"):
-        table = b"\x01n" + field
-        assert readable(b"\x20\x00" + len(table).to_bytes(4) + table).headers is None
+UNDECODABLE = [
+    b"\x20\x00" + table([(b"n", value)])
+    for value in (
+        b"d" + pack(">d", float("inf")),
+        b"T" + b"\xff" * 8,
+        b"?",
+        nested(400),
+        nested(400, "A"),
+        b"S\xff\xff\xff\xff",
+    )
+]
+
+
+@pytest.mark.parametrize("properties", UNDECODABLE)
+@pytest.mark.parametrize("body", [b"", b"one frame", b"b" * 3 * BODY_MAX])
+def test_properties_that_pika_cannot_decode_arrive_as_they_are(properties: bytes, body: bytes) -> None:
+    header = pack(">HHQ", 60, 0, len(body)) + properties
+    made = frames(7, "orders", "", body)
+    made[1] = pack(">BHL", 2, 1, len(header)) + header + b"\xce"
+    reader = Stream()
+    arrived: list[bytes] = []
+    reader._on_delivery = lambda tag, queue, properties, body: arrived.append(properties)
+    reader._process_frame = lambda frame: (  # type: ignore[assignment, attr-defined]
+        arrived.append(frame.properties.encoded) if isinstance(frame, Header) else None
+    )
+    reader.feed(b"".join(made), [])
+    assert arrived == [properties]
+
+
+def test_the_short_way_proves_itself_on_this_pika() -> None:
+    assert proof.difference() is None
+    assert proof.proven_connection() is DeliveringConnection
+
+
+def _without_a_buffer(patch: pytest.MonkeyPatch) -> None:
+    """A pika that keeps its unread bytes elsewhere."""
+    patch.setattr(pika.connection.Connection, "_init_connection_state", _init_without_a_buffer)
+
+
+def _init_without_a_buffer(connection: Any, real: Any = pika.connection.Connection._init_connection_state) -> None:
+    real(connection)
+    del connection._frame_buffer
+
+
+def _with_another_entrance(patch: pytest.MonkeyPatch) -> None:
+    """A pika whose transport hands its bytes to another method, so that the short way is never asked."""
+    own = pika.connection.Connection._on_data_available
+    patch.setattr(pika.SelectConnection, "_proto_data_received", own)
+
+
+def _with_frames_left_out(patch: pytest.MonkeyPatch) -> None:
+    """A pika that looks at another attribute of a frame."""
+    patch.setattr(pika.channel.ContentFrameAssembler, "process", lambda self, frame: None)
+
+
+def _without_the_step(patch: pytest.MonkeyPatch) -> None:
+    """A pika that has renamed what the short way calls."""
+    patch.setattr(pika.connection.Connection, "_process", pika.connection.Connection._process_frame, raising=False)
+    patch.delattr(pika.connection.Connection, "_process_frame")
+
+
+@pytest.mark.parametrize(
+    "differ", [_without_a_buffer, _with_another_entrance, _with_frames_left_out, _without_the_step]
+)
+def test_a_pika_that_differs_is_used_its_own_way_and_that_is_said_once(
+    differ: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(proof._Pika, "differs", False)
+    monkeypatch.setitem(pika.spec.props, BasicProperties.INDEX, BasicProperties)
+    differ(monkeypatch)
+    with caplog.at_level("WARNING", logger=proof.__name__):
+        assert [proof.proven_connection() for _ in range(3)] == [OwnWayConnection] * 3
+    [said] = caplog.records
+    assert pika.__version__ in said.getMessage()
+
+
+def test_pikas_own_way_never_raises_for_what_a_sender_wrote(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(pika.spec.props, BasicProperties.INDEX, BasicProperties)
+    stream.read_leniently()
+    for properties in UNDECODABLE:
+        header = pack(">HHQ", 60, 0, 0) + properties
+        _, frame = decode_frame(pack(">BHL", 2, 1, len(header)) + header + b"\xce")
+        assert isinstance(frame, Header)
+        assert stream._encoded(frame.properties) == properties
+    read = stream.Lenient().decode(properties_of(message_id=short(b"m"), headers=table([(b"n", long("S", b"x"))])))
+    assert (read.message_id, read.headers) == ("m", {"n": "x"})

@@ -11,7 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from incentive_fleet.brokers.aws.client import available
+from botocore.exceptions import ClientError
+
+from incentive_fleet.brokers.aws.client import available, error_code
 from incentive_fleet.errors import BrokerUnavailable
 from incentive_fleet.faults import reach
 
@@ -21,6 +23,15 @@ if TYPE_CHECKING:
 ENTRIES: Final = 10  # SQS's bound on every batch call
 ATTEMPTS: Final = 3  # of an entry that failed by the service's fault
 BATCH_BYTES: Final = 262_144  # of all messages in one send; 1 MiB on AWS since August 2025, less on what emulates it
+
+# Answered with 400 as well, and no message's fault: SQS is asked too often, or an operator must act.
+NO_MESSAGES_FAULT: Final = frozenset(
+    {
+        *("RequestThrottled", "Throttling", "ThrottlingException", "OverLimit", "KmsThrottled", "KmsDisabled"),
+        *("KmsAccessDenied", "KmsInvalidState", "KmsNotFound", "KmsOptInRequired", "ExpiredToken"),
+        *("AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist", "AccessDenied", "AccessDeniedException"),
+    }
+)
 
 Entry = Mapping[str, Any]
 
@@ -79,10 +90,26 @@ class Batches:
         )
 
     def send(self, messages: Sequence[tuple[str, Entry, int]]) -> Result:
-        """Send (queue URL, body and attributes, size in bytes) each. A send that failed may have arrived all the same."""
+        """Send (queue URL, body and attributes, size in bytes) each. A send that failed may have arrived all the same.
+
+        A call that SQS turns down is made again for each of its entries alone, so that none suffers for another.
+        """
 
         def call(url: str, entries: Sequence[Entry]) -> Mapping[str, Any]:
-            return self._client.send_message_batch(QueueUrl=url, Entries=entries)  # type: ignore[arg-type]
+            try:
+                return self._client.send_message_batch(QueueUrl=url, Entries=entries)  # type: ignore[arg-type]
+            except ClientError as error:
+                if not _turned_down(error):
+                    raise
+                if len(entries) > 1:
+                    return _together([call(url, [entry]) for entry in entries])
+                refusal = {
+                    "Id": entries[0]["Id"],
+                    "SenderFault": True,
+                    "Code": error_code(error),
+                    "Message": str(error),
+                }
+                return {"Failed": [refusal]}
 
         return self._run(call, messages)
 
@@ -104,6 +131,16 @@ class Batches:
         for part in run:
             result.add(part)
         return result
+
+
+def _turned_down(error: ClientError) -> bool:
+    """Whether SQS blames what it was sent, rather than the caller or itself."""
+    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    return status in (400, 413) and error_code(error) not in NO_MESSAGES_FAULT
+
+
+def _together(answers: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    return {kind: [entry for answer in answers for entry in answer.get(kind, ())] for kind in ("Successful", "Failed")}
 
 
 def _in_tens(wanted: Sequence[tuple[str, Entry, int]]) -> Iterator[tuple[str, dict[int, Entry]]]:

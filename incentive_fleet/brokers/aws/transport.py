@@ -16,10 +16,20 @@ from typing import TYPE_CHECKING, Any, Final, assert_never
 
 from incentive_fleet.brokers import message_headers
 from incentive_fleet.brokers.aws.attributes import fit
-from incentive_fleet.brokers.aws.batches import Batches, Entry, Result
+from incentive_fleet.brokers.aws.batches import Batches, Entry, Receipt, Result
 from incentive_fleet.brokers.aws.client import available, sqs_client
 from incentive_fleet.brokers.aws.intake import HELD_MOST_S, Held, Intake
-from incentive_fleet.brokers.contract import Ack, DeadLetter, Delivery, Guarantees, Outcome, Release, Retry
+from incentive_fleet.brokers.contract import (
+    Ack,
+    DeadLetter,
+    Delivery,
+    Guarantees,
+    OnTaken,
+    Outcome,
+    Release,
+    Retry,
+    nobody_asks,
+)
 from incentive_fleet.brokers.topology import sqs_queues
 from incentive_fleet.errors import BrokerUnavailable
 from incentive_fleet.faults import reach
@@ -73,12 +83,13 @@ class SqsTransport:
             self._intake.start()
         return self._intake, self._batches
 
-    def settle(self, outcomes: Sequence[tuple[Delivery, Outcome]]) -> None:
+    def settle(self, outcomes: Sequence[tuple[Delivery, Outcome]], on_taken: OnTaken = nobody_asks) -> None:
         """See transport.py; also raises BrokerUnavailable where a dead letter was not taken by SQS."""
         intake, batches = self._connected()
         known = set(intake.drop([_held(delivery) for delivery, _ in outcomes]))
         delete: list[Held] = []
         hide: list[tuple[Held, int]] = []
+        retries: list[tuple[Held, Delivery, Retry]] = []
         letters: list[tuple[Held, Delivery, DeadLetter]] = []
         for delivery, outcome in outcomes:
             held = _held(delivery)
@@ -90,6 +101,7 @@ class SqsTransport:
                     delete.append(held)  # also when it lapsed: if nobody received it since, that saves a duplicate
                 case Retry(after_s):
                     hide.append((held, ceil(after_s)))
+                    retries.append((held, delivery, outcome))
                 case Release():
                     hide.append((held, 0))
                 case DeadLetter():
@@ -99,14 +111,21 @@ class SqsTransport:
         sent = self._send(letters, batches) if letters else []
         if sent:
             reach("after-dead-letter")
-        away = self._delete([*delete, *sent], batches) or self._hide(hide, batches)
+        for at in sent:
+            on_taken(*letters[at][1:])
+        away = self._delete([*delete, *(letters[at][0] for at in sent)], batches)
+        if away is None:
+            away, hidden = self._hide(hide, batches)
+            for held, delivery, outcome in retries:
+                if held.receipt in hidden:
+                    on_taken(delivery, outcome)
         if len(sent) < len(letters):
             away = f"{len(letters) - len(sent)} dead letters were not taken"
         if away:
             raise BrokerUnavailable(f"SQS: {away}")
 
-    def _send(self, letters: Sequence[tuple[Held, Delivery, DeadLetter]], batches: Batches) -> list[Held]:
-        """Those whose dead letter SQS has taken."""
+    def _send(self, letters: Sequence[tuple[Held, Delivery, DeadLetter]], batches: Batches) -> list[int]:
+        """The positions of those whose dead letter SQS has taken."""
         full = [
             self._letter(delivery, held, message_headers.of_dead_letter(delivery, why))
             for held, delivery, why in letters
@@ -114,9 +133,7 @@ class SqsTransport:
         result = batches.send(full)
         # Refused for its attributes' sake, perhaps: what matters is the body and why it is there.
         bare = {
-            position: self._letter(
-                delivery, None, {message_headers.REASON: why.reason, message_headers.SOURCE_QUEUE: delivery.queue}
-            )
+            position: self._letter(delivery, None, message_headers.least_of(delivery, why))
             for position, (_, delivery, why) in enumerate(letters)
             if position in result.refused
         }
@@ -124,7 +141,7 @@ class SqsTransport:
             log.warning("SQS refused dead letters with full history: %s", sorted(set(result.refused.values())))
             second = batches.send(list(bare.values()))
             result.done |= {list(bare)[position] for position in second.done}
-        return [letters[position][0] for position in sorted(result.done)]
+        return sorted(result.done)
 
     def _letter(self, delivery: Delivery, held: Held | None, ours: Mapping[str, str]) -> tuple[str, Entry, int]:
         theirs: Mapping[str, Any] = held.message.get("MessageAttributes", {}) if held is not None else {}
@@ -138,9 +155,12 @@ class SqsTransport:
         result = batches.delete(list(dict.fromkeys(held.receipt for held in done)))
         return self._report("delete", result)
 
-    def _hide(self, changes: Sequence[tuple[Held, int]], batches: Batches) -> str | None:
+    def _hide(self, changes: Sequence[tuple[Held, int]], batches: Batches) -> tuple[str | None, set[Receipt]]:
+        """Why SQS is away, if it is; and what is hidden for certain."""
         by_receipt = {held.receipt: min(seconds, HELD_MOST_S - held.age_s - 1) for held, seconds in changes}
-        return self._report("change of visibility", batches.change_visibility(list(by_receipt.items())))
+        result = batches.change_visibility(list(by_receipt.items()))
+        hidden = list(by_receipt)
+        return self._report("change of visibility", result), {hidden[position] for position in result.done}
 
     def _report(self, what: str, result: Result) -> str | None:
         """Counts and logs what did not work; gives the reason when SQS is away."""

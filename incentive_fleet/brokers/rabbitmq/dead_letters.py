@@ -6,38 +6,39 @@ It never decides what a letter means and never declares a queue.
 from __future__ import annotations
 
 import base64
-import json
+import logging
 from collections.abc import Mapping
-from datetime import datetime
+from functools import partial
 from hashlib import sha256
-from typing import Any, Final, cast
+from typing import Final, cast
 
-from pika.spec import BasicProperties
-
-from incentive_fleet.brokers.dead_letters import OURS, REPLAY, Arrival, Outgoing
+from incentive_fleet.brokers.dead_letters import REPLAY, Arrival, Outgoing
 from incentive_fleet.brokers.rabbitmq.client import open_link, parameters
-from incentive_fleet.brokers.rabbitmq.confirms import Publication
-from incentive_fleet.brokers.rabbitmq.headers import readable, sendable
+from incentive_fleet.brokers.rabbitmq.copies import KEPT, OF_THE_BROKER, senders, with_type, without_ours
+from incentive_fleet.brokers.rabbitmq.earlier_envelopes import encoded_by
 from incentive_fleet.brokers.rabbitmq.link import Incoming, Link
-from incentive_fleet.brokers.rabbitmq.transport import OF_THE_BROKER, PERSISTENT, delivered_before
+from incentive_fleet.brokers.rabbitmq.properties import (
+    TEXT_SIZE,
+    Parts,
+    array,
+    cut,
+    join,
+    shown,
+    shown_name,
+    shown_property,
+    table,
+)
+from incentive_fleet.brokers.rabbitmq.sending import Copy, send
+from incentive_fleet.brokers.rabbitmq.transport import delivered_before
 from incentive_fleet.brokers.topology import rabbitmq_queues
-from incentive_fleet.names import TYPE_ATTRIBUTE
+from incentive_fleet.errors import BrokerUnavailable
 from incentive_fleet.settings import Settings
 from incentive_fleet.stopping import Stop
 
+log = logging.getLogger(__name__)
+
 PREFETCH: Final = 200  # bodies of up to 16 MiB are held in memory meanwhile
-# Not `expiration`, which would drop a replayed message, and not `user_id`, which RabbitMQ checks against the login.
-PROPERTIES: Final = (
-    "content_type",
-    "content_encoding",
-    "priority",
-    "correlation_id",
-    "reply_to",
-    "message_id",
-    "timestamp",
-    "type",
-    "app_id",
-)
+WIRE: Final = "wire"  # member of an envelope: the sender's properties as on the wire, in base64
 
 
 class RabbitmqDeadLetters:
@@ -60,32 +61,26 @@ class RabbitmqDeadLetters:
         return [self._arrival(link, incoming) for incoming in link.take(most, wait_s)]
 
     def _arrival(self, link: Link, incoming: Incoming) -> Arrival:
-        tag, queue, received, body = incoming
-        properties = readable(received)
-        raw: Mapping[str, Any] = properties.headers or {}
-        theirs = {name: value for name, value in raw.items() if not name.startswith(OF_THE_BROKER)}
-        envelope = {
-            "headers": {name: _kept(value) for name, value in theirs.items()},
-            "properties": {
-                name: value
-                for name in PROPERTIES
-                if (value := getattr(properties, name)) is not None and isinstance(value, str | int)
-            },
-        }
+        tag, queue, properties, body = incoming
+        parts = cut(properties)
+        theirs = _of_sender(parts)
         # Copies have no name of their own on RabbitMQ: what was published with equal properties is told apart by
         # being delivered again.
-        name = sha256(json.dumps(envelope, sort_keys=True).encode()).hexdigest()
+        name = sha256(join(theirs.properties, dict(sorted(theirs.headers.items())))).hexdigest()
         return Arrival(
             transport="rabbitmq",
             source_queue=self._sources[queue],
             dead_letter_queue=queue,
             body=body,
-            headers={name: _shown(value) for name, value in raw.items()},
-            envelope=envelope,
+            headers={shown_name(name): shown(value) for name, value in parts.headers.items()},
+            envelope={
+                WIRE: base64.b64encode(join(theirs.properties, theirs.headers)).decode(),
+                "properties": {name: shown_property(name, value) for name, value in theirs.properties.items()},
+            },
             name=name,
             certain=False,
-            receive_count=delivered_before(raw) + 1,
-            moved_by_broker=_moved(raw, self._sources[queue]),
+            receive_count=delivered_before(parts.headers) + 1,
+            moved_by_broker=_moved(parts.headers, self._sources[queue]),
             receipt=(link, tag),
         )
 
@@ -120,13 +115,17 @@ class RabbitmqSender:
 
     def send(self, messages: list[Outgoing]) -> list[str]:
         """By the default exchange, persistent, mandatory and confirmed."""
+        sent = send([_copy(message) for message in messages], self._connected)
+        if sent.error is not None and not any(sent.taken):
+            raise sent.error
+        return [
+            "" if took else _problem(message, sent.error) for took, message in zip(sent.taken, messages, strict=True)
+        ]
+
+    def _connected(self) -> Link:
         if self._link is None or not self._link.alive:
             self._link = open_link(self._nodes, self._stop)
-        taken = self._link.publish([_publication(message) for message in messages])
-        return [
-            "" if took else f"RabbitMQ refused it or has no queue {message.source_queue!r}"
-            for took, message in zip(taken, messages, strict=True)
-        ]
+        return self._link
 
     def close(self) -> None:
         """See Sender."""
@@ -135,63 +134,35 @@ class RabbitmqSender:
             self._link = None
 
 
-def _publication(message: Outgoing) -> Publication:
-    kept: Mapping[str, Any] = message.envelope.get("headers", {})
-    headers: dict[str, Any] = {name: _restored(value) for name, value in kept.items() if not name.startswith(OURS)}
-    properties: dict[str, Any] = dict(message.envelope.get("properties", {}))
-    if message.type is not None:
-        if TYPE_ATTRIBUTE in headers:
-            headers[TYPE_ATTRIBUTE] = message.type
-        if "type" in properties:
-            properties["type"] = message.type
-    headers[REPLAY] = message.mark
-    return Publication(
-        "",
-        message.source_queue,
-        BasicProperties(headers=sendable(headers), delivery_mode=PERSISTENT, **properties),
-        message.body,
-    )
+def _problem(message: Outgoing, error: BrokerUnavailable | None) -> str:
+    return str(error) if error is not None else f"RabbitMQ refused it or has no queue {message.source_queue!r}"
 
 
-def _moved(headers: Mapping[str, Any], source_queue: str) -> str:
+def _copy(message: Outgoing) -> Copy:
+    mark = {REPLAY: message.mark}
+    return Copy("", message.source_queue, message.body, partial(_parts, message), lambda room: mark, mark)
+
+
+def _parts(message: Outgoing) -> Parts:
+    """The sender's properties as the envelope holds them, which starts without any header of ours."""
+    kept = message.envelope.get(WIRE)
+    encoded = base64.b64decode(kept) if isinstance(kept, str) else encoded_by(message.envelope)
+    parts = without_ours(senders(encoded))
+    return parts if message.type is None else with_type(parts, message.type)
+
+
+def _of_sender(parts: Parts) -> Parts:
+    """All that came with a copy, but for the broker's word about this life of it."""
+    headers = {name: value for name, value in parts.headers.items() if not name.startswith(OF_THE_BROKER)}
+    properties = {name: value for name, value in parts.properties.items() if name in KEPT}
+    return Parts(properties, headers, parts.unread)
+
+
+def _moved(headers: Mapping[bytes, bytes], source_queue: str) -> str:
     """RabbitMQ's word for why it moved the message from its source queue; the newest entry of x-death stands first."""
-    deaths = headers.get("x-death")
-    if not isinstance(deaths, list):
-        return ""
-    known = (death for death in deaths if isinstance(death, dict))  # a sender may put anything under that name
-    return next((str(death.get("reason", "")) for death in known if death.get("queue") == source_queue), "")
-
-
-def _kept(value: object) -> object:
-    """A header as JSON; bytes and times in a form that `_restored` knows, whatever else AMQP has as its text."""
-    match value:
-        case None | bool() | int() | str():
-            return value
-        case bytes():
-            return {"base64": base64.b64encode(value).decode()}
-        case datetime():
-            return {"time": value.isoformat()}
-        case list():
-            return [_kept(item) for item in value]
-        case dict():
-            return {"table": {str(name): _kept(item) for name, item in value.items()}}
-        case _:
-            return str(value)
-
-
-def _restored(value: object) -> object:
-    match value:
-        case {"base64": str(text)}:
-            return base64.b64decode(text)
-        case {"time": str(text)}:
-            return datetime.fromisoformat(text)
-        case {"table": dict(table)}:
-            return {name: _restored(item) for name, item in table.items()}
-        case list():
-            return [_restored(item) for item in value]
-        case _:
-            return value
-
-
-def _shown(value: object) -> str:
-    return value.hex() if isinstance(value, bytes) else str(value)
+    deaths = headers.get(b"x-death", b"")
+    for death in (array(deaths[TEXT_SIZE:]) or []) if deaths[:1] == b"A" else []:
+        known = table(death[TEXT_SIZE:]) if death[:1] == b"F" else None  # a sender may put anything under that name
+        if known and shown(known.get(b"queue", b"V")) == source_queue:
+            return shown(known.get(b"reason", b"S\0\0\0\0"))
+    return ""

@@ -16,11 +16,11 @@ from typing import Any, Final
 
 import pika
 from pika.channel import Channel
-from pika.exceptions import AMQPError
+from pika.exceptions import AMQPError, ChannelClosedByBroker, ConnectionClosedByBroker
 from pika.spec import Basic, BasicProperties
 
 from incentive_fleet.brokers.rabbitmq.confirms import Confirms, Publication
-from incentive_fleet.brokers.rabbitmq.stream import DeliveringConnection, Properties
+from incentive_fleet.brokers.rabbitmq.proof import proven_connection
 from incentive_fleet.errors import BrokerUnavailable
 from incentive_fleet.stopping import SLICE_S, Stop
 
@@ -29,7 +29,22 @@ CONFIRM_S: Final = 30.0  # a quorum queue confirms in milliseconds; longer means
 CLOSE_S: Final = 5.0
 CONNECT_ON_S: Final = 1.0  # beyond a stop: what is about to open is closed in order
 
-Incoming = tuple[int, str, Properties, bytes]  # tag, queue, properties, body
+# Reply codes by which the broker ends a channel or connection for what was sent on it (AMQP 0-9-1, 1.2): too large, a
+# failed precondition, a frame or its syntax, a field of a wrong type, a command out of place.
+BLAMES_WHAT_WAS_SENT: Final = frozenset({311, 406, 501, 502, 503, 505, 540, 541})
+
+CLOSED_BY_BROKER: Final = (ChannelClosedByBroker, ConnectionClosedByBroker)
+
+Incoming = tuple[int, str, bytes, bytes]  # tag, queue, properties as on the wire, body
+
+
+class Unconfirmed(BrokerUnavailable):
+    """The link ended before each publication was confirmed."""
+
+    def __init__(self, why: str, taken: list[bool], *, blamed: bool) -> None:
+        super().__init__(why)
+        self.taken = taken  # which the broker has confirmed; of the others nobody knows
+        self.blamed = blamed  # whether the broker ended it for something that was published
 
 
 class Link:
@@ -46,12 +61,13 @@ class Link:
         self._waiting = False
         self._open = False
         self._ended: str | None = None  # why, once it is over
+        self._blamed = False  # whether it is over for something that was sent on it
         self._channel: Channel | None = None
         self._consuming = 0
         self._published = 0
         self._confirms: Confirms | None = None
         self._answered = threading.Event()  # what the owner waits for has come, or the link is over
-        self._connection = DeliveringConnection(
+        self._connection = proven_connection()(
             parameters,
             on_delivery=self._on_delivery,
             on_open_callback=self._on_connection_open,
@@ -110,12 +126,21 @@ class Link:
     def publish(self, publications: Sequence[Publication]) -> list[bool]:
         """Publish all at once, wait until each is confirmed; False for one that was refused or could not be routed.
 
-        Raises BrokerUnavailable when the broker went away or did not confirm in time; then nobody knows which it took.
+        Raises Unconfirmed when the broker went away or did not confirm in time.
         """
         confirms = Confirms(self._published + 1, publications)
         self._published += len(publications)
-        self._ask(partial(self._on_publish, confirms, publications), CONFIRM_S, "confirm of a publication")
+        try:
+            self._ask(partial(self._on_publish, confirms, publications), CONFIRM_S, "confirm of a publication")
+        except BrokerUnavailable as error:
+            self._thread.join(min(CLOSE_S, self._stop.left_s() / 2))  # so that no confirm arrives while they are read
+            raise Unconfirmed(str(error), confirms.taken(), blamed=self._blamed) from error
         return confirms.taken()
+
+    @property
+    def frame_max(self) -> int:
+        """How large a frame may be on this link, as it was agreed on when it opened; 0 when without limit."""
+        return int(self._connection.params.frame_max)
 
     def ready(self, queues: Sequence[str]) -> int:
         """How many messages the queues hold ready in all. Raises BrokerUnavailable, also for a queue that is missing."""
@@ -195,7 +220,7 @@ class Link:
             self._open = True
             self._changed.notify_all()
 
-    def _on_delivery(self, tag: int, queue: str, properties: Properties, body: bytes) -> None:
+    def _on_delivery(self, tag: int, queue: str, properties: bytes, body: bytes) -> None:
         self._incoming.append((tag, queue, properties, body))
         if self._waiting:
             with self._changed:
@@ -253,6 +278,8 @@ class Link:
         with self._changed:
             if self._ended is None:
                 self._ended = str(reason) or repr(reason)
+                closed_for = reason.reply_code if isinstance(reason, CLOSED_BY_BROKER) else 0
+                self._blamed = closed_for in BLAMES_WHAT_WAS_SENT
             self._incoming.clear()
             self._answered.set()
             self._changed.notify_all()

@@ -4,21 +4,31 @@ pika makes three frames, three objects of the protocol and a chain of callbacks 
 after each frame; with that, receiving a message costs as much as deciding it. A delivery whose three frames (Basic.Deliver,
 content header, one body; AMQP 0-9-1, 4.2.6) are all there is taken whole instead. What is larger than a frame, empty or
 interleaved goes pika's way and arrives by the same callback.
+
+On neither way are a message's properties decoded here: a sender may write there what pika cannot read, and an error on the
+thread that does the I/O ends the link for all messages.
+
+The short way stands on private parts of pika; proof.py tries it, and where it fails, `OwnWayConnection` is used.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from struct import Struct
 from typing import Any, Final
 
 import pika
+from pika import spec
 from pika.channel import Channel
-from pika.frame import decode_frame
+from pika.frame import Header, decode_frame
 from pika.spec import FRAME_BODY, FRAME_END, FRAME_HEADER, FRAME_HEARTBEAT, FRAME_METHOD, Basic, BasicProperties
 
-Properties = BasicProperties | bytes  # bytes: still encoded, for `rabbitmq_headers.readable`
-DeliveryCallback = Callable[[int, str, Properties, bytes], None]  # tag, queue, properties, body
+from incentive_fleet.brokers.rabbitmq.properties import NONE
+
+log = logging.getLogger(__name__)
+
+DeliveryCallback = Callable[[int, str, bytes, bytes], None]  # tag, queue, properties as on the wire, body
 
 RECEIVE_BYTES: Final = 64 * 1024  # of one recv; pika's own 4 KiB are five messages
 
@@ -29,18 +39,39 @@ _TAG: Final = Struct(">Q")
 _KINDS: Final = {FRAME_METHOD, FRAME_HEADER, FRAME_BODY, FRAME_HEARTBEAT}
 
 
-class DeliveringConnection(pika.SelectConnection):
-    """A connection that hands deliveries to `on_delivery`. Consumers must be started with `deliver` as their callback and
-    their queue's name as their tag."""
+class Received(BasicProperties):
+    """Properties as they came, which nobody has decoded."""
 
-    # What pika keeps and its stubs do not tell.
-    _frame_buffer: bytes
-    _body_max_length: int
-    _process_frame: Callable[[object], None]
-    bytes_received: int
-    frames_received: int
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoded = NONE
 
-    def __init__(self, parameters: pika.URLParameters, *, on_delivery: DeliveryCallback, **callbacks: Any) -> None:
+    def decode(self, encoded: bytes, offset: int = 0) -> Received:
+        """Keep them."""
+        self.encoded = encoded[offset:]
+        return self
+
+
+class Lenient(Received):
+    """The same where others in this process read properties too: decoded as far as pika can. Never raises."""
+
+    def decode(self, encoded: bytes, offset: int = 0) -> Lenient:
+        """Keep them, and decode what can be decoded."""
+        self.encoded = encoded[offset:]
+        try:
+            BasicProperties.decode(self, encoded, offset)
+        except Exception:  # pika documents none; what was kept is what counts
+            log.debug("pika cannot decode properties", exc_info=True)
+        return self
+
+
+class OwnWayConnection(pika.SelectConnection):
+    """A connection that hands deliveries to `on_delivery`, by what pika has published of itself and no more. Consumers
+    must be started with `deliver` as their callback and their queue's name as their tag."""
+
+    def __init__(
+        self, parameters: pika.connection.Parameters, *, on_delivery: DeliveryCallback, **callbacks: Any
+    ) -> None:
         self._on_delivery = on_delivery
         super().__init__(parameters, **callbacks)
 
@@ -48,7 +79,33 @@ class DeliveringConnection(pika.SelectConnection):
         """What pika put together itself."""
         assert method.delivery_tag is not None
         assert method.consumer_tag is not None
-        self._on_delivery(method.delivery_tag, method.consumer_tag, properties, body)
+        self._on_delivery(method.delivery_tag, method.consumer_tag, _encoded(properties), body)
+
+
+def _encoded(properties: BasicProperties) -> bytes:
+    if isinstance(properties, Received):
+        return properties.encoded
+    try:
+        return b"".join(properties.encode())
+    except Exception:  # a message goes on without what pika decoded and cannot encode again
+        log.warning("pika cannot encode properties that it decoded", exc_info=True)
+        return NONE
+
+
+def read_leniently() -> None:
+    """Have all of pika in this process read properties without ever raising, which its own way needs."""
+    spec.props[BasicProperties.INDEX] = Lenient
+
+
+class DeliveringConnection(OwnWayConnection):
+    """The same with the short way."""
+
+    # What pika keeps and its stubs do not tell.
+    _frame_buffer: bytes
+    _body_max_length: int
+    _process_frame: Callable[[object], None]
+    bytes_received: int
+    frames_received: int
 
     def _proto_connection_made(self, transport: Any) -> None:
         transport._MAX_RECV_BYTES = RECEIVE_BYTES
@@ -77,12 +134,21 @@ class DeliveringConnection(pika.SelectConnection):
                     self.frames_received += 3
                     place = cut
                     continue
-            consumed, frame = decode_frame(buffer[place:after])
-            assert frame is not None
-            self.bytes_received += consumed
+            self._pass_on(kind, buffer[place:after])
             place = after
-            self._process_frame(frame)
         self._frame_buffer = buffer[place:]
+
+    def _pass_on(self, kind: int, encoded: bytes) -> None:
+        """One whole frame that is pika's."""
+        self.bytes_received += len(encoded)
+        if kind == FRAME_HEADER and encoded[-1] == FRAME_END and len(encoded) > _HEADER.size:
+            _, channel, _, of, _, body_size = _HEADER.unpack_from(encoded)
+            if of == BasicProperties.INDEX:
+                self._process_frame(Header(channel, body_size, Received().decode(encoded[:-1], _HEADER.size)))
+                return
+        _, frame = decode_frame(encoded)
+        assert frame is not None
+        self._process_frame(frame)
 
     def _cut_delivery(self, buffer: bytes, method: int, header: int) -> int:
         """Hand over the delivery whose method frame lies there; returns its end, -1 when more bytes are needed to tell,

@@ -14,33 +14,38 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, assert_never
-
-from pika.spec import BasicProperties
+from functools import partial
+from typing import Final, assert_never
 
 from incentive_fleet.brokers import message_headers
-from incentive_fleet.brokers.contract import Ack, DeadLetter, Delivery, Guarantees, Outcome, Release, Retry
+from incentive_fleet.brokers.contract import (
+    Ack,
+    DeadLetter,
+    Delivery,
+    Guarantees,
+    OnTaken,
+    Outcome,
+    Release,
+    Retry,
+    nobody_asks,
+)
 from incentive_fleet.brokers.rabbitmq.client import open_link, parameters
-from incentive_fleet.brokers.rabbitmq.confirms import Publication
-from incentive_fleet.brokers.rabbitmq.headers import readable, sendable
+from incentive_fleet.brokers.rabbitmq.copies import senders
 from incentive_fleet.brokers.rabbitmq.link import Incoming, Link
 from incentive_fleet.brokers.rabbitmq.management import Management
+from incentive_fleet.brokers.rabbitmq.properties import cut, shown, shown_name, shown_property, whole_number
+from incentive_fleet.brokers.rabbitmq.sending import Copy, send
 from incentive_fleet.brokers.topology import dead_letter_exchange, rabbitmq_queues
 from incentive_fleet.errors import BrokerUnavailable
 from incentive_fleet.faults import reach
 from incentive_fleet.settings import Settings
 from incentive_fleet.stopping import Stop
 
-WINDOW: Final = 256  # publications awaiting their confirms at a time
-PERSISTENT: Final = 2
 # Between a delay queue and the source queue a message is counted in neither: for milliseconds, longer on a busy broker.
 RETURN_S: Final = 2.0
 # Set by quorum queues from the second delivery on. Since RabbitMQ 4.3 a requeueing nack raises the second alone.
-DELIVERIES_SO_FAR: Final = ("x-delivery-count", "x-acquired-count")
+DELIVERIES_SO_FAR: Final = (b"x-delivery-count", b"x-acquired-count")
 DELIVERIES_MOST: Final = 2**31 - 1  # no message lives to see so many; what says more was written by a sender
-# What the broker itself wrote about an earlier life: it would mislead the next reader, and RabbitMQ before 4.0 would take
-# a published x-death for its own and find cycles in it.
-OF_THE_BROKER: Final = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-count", "x-acquired-count", "x-opt-")
 BACKOFF_FIRST_S: Final = 0.1
 BACKOFF_MOST_S: Final = 5.0  # the consumers' core pauses longer where need be
 
@@ -51,7 +56,7 @@ NOTHING: Final[Mapping[str, str]] = {}
 class _Receipt:
     link: Link
     tag: int
-    properties: BasicProperties
+    properties: bytes  # as on the wire
 
 
 class RabbitmqTransport:
@@ -122,22 +127,23 @@ class RabbitmqTransport:
         return link
 
     def _delivery(self, link: Link, incoming: Incoming) -> Delivery:
-        tag, queue, received, body = incoming
-        properties = readable(received)
-        raw = properties.headers
-        headers = {str(name): str(value) for name, value in raw.items()} if raw else NOTHING
+        tag, queue, properties, body = incoming
+        parts = cut(properties)
+        raw = parts.headers
+        headers = {shown_name(name): shown(value) for name, value in raw.items()} if raw else NOTHING
+        message_id = parts.properties.get("message_id")
         return Delivery(
             body,
             queue,
             "rabbitmq",
-            properties.message_id or "",
+            str(shown_property("message_id", message_id)) if message_id else "",
             delivered_before(raw) + 1,
             _Receipt(link, tag, properties),
             headers,
             message_headers.failure_in(headers) if headers else None,
         )
 
-    def settle(self, outcomes: Sequence[tuple[Delivery, Outcome]]) -> None:
+    def settle(self, outcomes: Sequence[tuple[Delivery, Outcome]], on_taken: OnTaken = nobody_asks) -> None:
         """See transport.py; also raises BrokerUnavailable where a dead letter or retry was not taken by the broker."""
         held = [
             (delivery, receipt, outcome) for delivery, receipt, outcome in _receipts(outcomes) if self._holds(receipt)
@@ -147,7 +153,7 @@ class RabbitmqTransport:
             return
         done: list[int] = []
         back: list[int] = []
-        copies: list[tuple[int, Publication]] = []
+        copies: list[tuple[Delivery, _Receipt, Retry | DeadLetter]] = []
         for delivery, receipt, outcome in held:
             match outcome:
                 case Ack():
@@ -155,33 +161,33 @@ class RabbitmqTransport:
                 case Release():
                     back.append(receipt.tag)
                 case Retry() | DeadLetter():
-                    copies.append((receipt.tag, self._copy(delivery, receipt, outcome)))
+                    copies.append((delivery, receipt, outcome))
                 case _:
                     assert_never(outcome)
         # What is settled already is acknowledged first, so that a publisher that is away does not hold it up.
         self._acknowledge(done, back)
         if copies:
             reach("between-settles")
-            self._publish(copies)
+            self._publish(copies, on_taken)
 
     def _holds(self, receipt: _Receipt) -> bool:
         link = self._consuming
         return receipt.link is link and link.alive and receipt.tag > self._floor and receipt.tag not in self._settled
 
-    def _publish(self, copies: Sequence[tuple[int, Publication]]) -> None:
-        taken: list[bool] = []
-        try:
-            for start in range(0, len(copies), WINDOW):
-                taken += self._publisher().publish([copy for _, copy in copies[start : start + WINDOW]])
-                reach("after-dead-letter")
-        finally:
-            taken += [False] * (len(copies) - len(taken))
-            tags = [tag for tag, _ in copies]
-            self._acknowledge(
-                [tag for tag, took in zip(tags, taken, strict=True) if took],
-                [tag for tag, took in zip(tags, taken, strict=True) if not took],
-            )
-        failed = Counter(copy.routing_key for (_, copy), took in zip(copies, taken, strict=True) if not took)
+    def _publish(self, copies: Sequence[tuple[Delivery, _Receipt, Retry | DeadLetter]], on_taken: OnTaken) -> None:
+        sent = send([self._copy(*copy) for copy in copies], self._publisher)
+        reach("after-dead-letter")
+        tags = [receipt.tag for _, receipt, _ in copies]
+        self._acknowledge(
+            [tag for tag, took in zip(tags, sent.taken, strict=True) if took],
+            [tag for tag, took in zip(tags, sent.taken, strict=True) if not took],
+        )
+        for (delivery, _, outcome), took in zip(copies, sent.taken, strict=True):
+            if took:
+                on_taken(delivery, outcome)
+        if sent.error is not None:
+            raise sent.error
+        failed = Counter(delivery.queue for (delivery, _, _), took in zip(copies, sent.taken, strict=True) if not took)
         if failed:
             raise BrokerUnavailable(
                 f"RabbitMQ refused or could not route copies for {dict(failed)}; is the topology applied?"
@@ -216,21 +222,18 @@ class RabbitmqTransport:
         if late and self._consuming is not None and self._consuming.alive:
             self._consuming.acknowledge(0, late, ())
 
-    def _copy(self, delivery: Delivery, receipt: _Receipt, outcome: Retry | DeadLetter) -> Publication:
+    def _copy(self, delivery: Delivery, receipt: _Receipt, outcome: Retry | DeadLetter) -> Copy:
         names = self._queues[delivery.queue]
-        if isinstance(outcome, Retry):
-            fitting = (retry for retry in names.retries if retry[0] >= outcome.after_s)
-            delay_s, step = next(fitting, names.retries[-1])
-            self._returns_by = max(self._returns_by, time.monotonic() + delay_s + RETURN_S)
-            exchange, routing_key = "", step
-            ours = {message_headers.FAILURE: message_headers.of_failure(outcome.failure)}
-        else:
-            exchange, routing_key = self._dead_letters, names.source
-            ours = message_headers.of_dead_letter(delivery, outcome)
-        raw = receipt.properties.headers or {}
-        kept = {name: value for name, value in raw.items() if not name.startswith(OF_THE_BROKER)}
-        properties = _with(receipt.properties, sendable({**kept, **ours}))
-        return Publication(exchange, routing_key, properties, delivery.body)
+        parts = partial(senders, receipt.properties)
+        if isinstance(outcome, DeadLetter):
+            least = message_headers.least_of(delivery, outcome)
+            ours = partial(_of_dead_letter, delivery, outcome)
+            return Copy(self._dead_letters, names.source, delivery.body, parts, ours, least)
+        fitting = (retry for retry in names.retries if retry[0] >= outcome.after_s)
+        delay_s, step = next(fitting, names.retries[-1])
+        self._returns_by = max(self._returns_by, time.monotonic() + delay_s + RETURN_S)
+        count = partial(_of_retry, outcome)
+        return Copy("", step, delivery.body, parts, count, count(0))
 
     def idle(self) -> bool:
         """See transport.py. What another process holds unacknowledged shows only over the management API.
@@ -259,7 +262,7 @@ class RabbitmqTransport:
                 link.close()
 
 
-def delivered_before(headers: Mapping[str, Any] | None) -> int:
+def delivered_before(headers: Mapping[bytes, bytes]) -> int:
     """How often the broker says that it delivered the message before. A sender may put anything under those names, and on
     the first delivery the broker leaves it as it is."""
     if not headers:
@@ -267,30 +270,20 @@ def delivered_before(headers: Mapping[str, Any] | None) -> int:
     return max(_count(headers.get(name)) for name in DELIVERIES_SO_FAR)
 
 
-def _count(value: object) -> int:
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= DELIVERIES_MOST:
-        return int(value)
-    return 0
+def _count(value: bytes | None) -> int:
+    number = whole_number(value)
+    return number if number is not None and 0 <= number <= DELIVERIES_MOST else 0
+
+
+def _of_dead_letter(delivery: Delivery, outcome: DeadLetter, room: int) -> Mapping[str, str]:
+    return message_headers.of_dead_letter(delivery, outcome, room // 2)
+
+
+def _of_retry(outcome: Retry, room: int) -> Mapping[str, str]:
+    return {message_headers.FAILURE: message_headers.of_failure(outcome.failure, room // 2)}
 
 
 def _receipts(outcomes: Iterable[tuple[Delivery, Outcome]]) -> Iterable[tuple[Delivery, _Receipt, Outcome]]:
     for delivery, outcome in outcomes:
         assert isinstance(delivery.receipt, _Receipt)
         yield delivery, delivery.receipt, outcome
-
-
-def _with(properties: BasicProperties, headers: Mapping[str, Any]) -> BasicProperties:
-    """The sender's properties with other headers; persistent, and without a per-message TTL, which would drop it."""
-    return BasicProperties(
-        content_type=properties.content_type,
-        content_encoding=properties.content_encoding,
-        headers=dict(headers),
-        delivery_mode=PERSISTENT,
-        priority=properties.priority,
-        correlation_id=properties.correlation_id,
-        reply_to=properties.reply_to,
-        message_id=properties.message_id,
-        timestamp=properties.timestamp,
-        type=properties.type,
-        app_id=properties.app_id,
-    )

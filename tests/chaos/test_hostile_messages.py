@@ -1,0 +1,168 @@
+"""Nothing that a sender can write stops, slows or kills what is not its own: through the real brokers, the fleet as an
+operator runs it, the collector and the replay. CHAOS_SEED changes the long run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from incentive_fleet.dead_letters import store
+from incentive_fleet.embedded import sample_shop
+from tests.amqp import Wire
+from tests.chaos.ground import Brokers, Source, environment_of, log_of, settings_of
+from tests.chaos.hostile import Hostile, attributes, messages
+from tests.dead_letter_desk import Floor
+from tests.shop import balances, calm_balances, faults, open_shop
+
+SEED = int(os.environ.get("CHAOS_SEED", "20260401"))
+WINDOW = 50
+
+
+@pytest.fixture(scope="module")
+def brokers(rabbitmq: Any, localstack: Any) -> Iterator[Brokers]:
+    prefix = f"t{uuid.uuid4().hex[:8]}"
+    settings = settings_of(
+        prefix, rabbitmq_url=rabbitmq.url, aws_endpoint_url=localstack.endpoint_url, sqs_visibility_s=30, drain_s=30
+    )
+    brokers = Brokers(settings)
+    brokers.apply()
+    yield brokers
+    brokers.close()
+
+
+@pytest.fixture
+def floor(brokers: Brokers, database_url: str) -> Floor:
+    return Floor(database_url, brokers.settings.model_copy(update={"database_url": database_url}), brokers)
+
+
+def publish(url: str, queue: str, hostile: Sequence[Hostile]) -> list[Hostile]:
+    """Those that RabbitMQ takes. What it refuses closes the connection, and is told apart by being sent alone."""
+    taken: list[Hostile] = []
+    windows = [list(hostile[start : start + WINDOW]) for start in range(0, len(hostile), WINDOW)]
+    wire = Wire(url)
+    while windows:
+        window = windows.pop(0)
+        try:
+            wire.publish([(queue, one.properties, one.body) for one in window])
+            taken += window
+        except (AssertionError, OSError):
+            wire.close()
+            wire = Wire(url)
+            if len(window) > 1:
+                windows[:0] = [[one] for one in window]
+    wire.close()
+    return taken
+
+
+def send(brokers: Brokers, url: str, chance: random.Random, bodies: Sequence[str]) -> list[str]:
+    """Those that SQS takes."""
+    taken: list[str] = []
+    for body in bodies:
+        try:
+            brokers.sqs.send_message(QueueUrl=url, MessageBody=body, MessageAttributes=attributes(chance, body))
+            taken.append(body)
+        except brokers.sqs.exceptions.ClientError:
+            brokers.sqs.send_message(QueueUrl=url, MessageBody=body)
+            taken.append(body)
+    return taken
+
+
+def consume(floor: Floor, source: Source, log: Path) -> dict[str, int]:
+    """`incentives consume`, which collects as well, until nothing is left; its counts."""
+    command = [sys.executable, "-m", "incentive_fleet.cli.main", "consume", "--from", source, "--processes", "2"]
+    with open(log, "ab") as errors:
+        done = subprocess.run(
+            [*command, "--until-idle", "2", "--format", "json"],
+            env=environment_of(floor.settings),
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            timeout=900,
+            check=False,
+        )
+    assert done.returncode == 0, log.read_text()[-3_000:]
+    found: dict[str, int] = json.loads(done.stdout)["counts"]
+    return found
+
+
+def letters(floor: Floor) -> list[Any]:
+    with floor.connect() as connection:
+        return store.list_letters(connection, store.Filters(), limit=10_000)
+
+
+def troubles(log: Path) -> list[dict[str, Any]]:
+    """What must not have happened, whatever the messages."""
+    return [line for line in log_of(log) if line["level"] in ("error", "critical") or line["message"] == "worker died"]
+
+
+def judge(floor: Floor, source: Source, log: Path, good: list[bytes], bad: Sequence[bytes], life: int) -> None:
+    assert troubles(log) == []
+    kept = letters(floor)
+    assert sorted(letter.body for letter in kept) == sorted(bad)
+    assert {(letter.reason, letter.status, letter.life) for letter in kept} == {("not-json", "open", life)}
+    assert floor.waiting(source) == 0
+    ended = balances(floor.url)
+    assert calm_balances(floor.url, good) == ended
+    assert faults(floor.url) == {}
+
+
+def run_rabbitmq(floor: Floor, log: Path, orders: int, count: int) -> None:
+    shop = sample_shop.Shop(orders, seed=SEED)
+    open_shop(floor.url, shop)
+    good = [body for _, body in sample_shop.events(shop)]
+    hostile = messages(random.Random(SEED), good, count - len(good))
+    queue = floor.brokers.queue_of("rabbitmq", "order-placed.v1")
+    taken = publish(floor.settings.need_rabbitmq_url(), queue, hostile)
+    assert len(taken) > 0.8 * len(hostile), "RabbitMQ takes most of it"
+    applied = [one.body for one in taken if one.good]
+    bad = [one.body for one in taken if not one.good]
+    counts = consume(floor, "rabbitmq", log)
+    judge(floor, "rabbitmq", log, applied, bad, life=1)
+    assert counts["dead-letter:not-json"] == len(bad)
+    done = floor.replay(*(letter.id for letter in letters(floor)))
+    assert [one for one in done if one.refused] == []
+    assert consume(floor, "rabbitmq", log)["dead-letter:not-json"] == len(bad)
+    judge(floor, "rabbitmq", log, applied, bad, life=2)
+
+
+def run_sqs(floor: Floor, log: Path, orders: int, count: int) -> None:
+    shop = sample_shop.Shop(orders, seed=SEED)
+    open_shop(floor.url, shop)
+    good = [body for _, body in sample_shop.events(shop)]
+    chance = random.Random(SEED)
+    bodies = [body.decode() for body in good] + [f"{{ not json {number}" for number in range(count - len(good))]
+    chance.shuffle(bodies)
+    taken = send(floor.brokers, floor.brokers.url(floor.brokers.queue_of("sqs", "order-placed.v1")), chance, bodies)
+    bad = [body.encode() for body in taken if body.startswith("{ not json")]
+    counts = consume(floor, "sqs", log)
+    judge(floor, "sqs", log, good, bad, life=1)
+    assert counts["dead-letter:not-json"] == len(bad)
+    done = floor.replay(*(letter.id for letter in letters(floor)))
+    assert [one for one in done if one.refused] == []
+    consume(floor, "sqs", log)
+    judge(floor, "sqs", log, good, bad, life=2)
+
+
+RUNS: dict[Source, Callable[[Floor, Path, int, int], None]] = {"rabbitmq": run_rabbitmq, "sqs": run_sqs}
+
+
+@pytest.mark.parametrize("source", RUNS)
+def test_hostile_messages_are_applied_or_dead_letters_and_nothing_else(
+    source: Source, floor: Floor, tmp_path: Path
+) -> None:
+    RUNS[source](floor, tmp_path / "log", 40, 300 if source == "rabbitmq" else 200)
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("source", RUNS)
+def test_ten_thousand_hostile_messages(source: Source, floor: Floor, tmp_path: Path) -> None:
+    RUNS[source](floor, tmp_path / "log", 1_500, 10_000 if source == "rabbitmq" else 6_000)
