@@ -81,8 +81,8 @@ FAULTS: dict[str, tuple[str, str]] = (
     {
         "a grant revoked": ("REVOKE SELECT ON facts FROM incentives_app", "GRANT SELECT ON facts TO incentives_app"),
         "a grant revoked that few events need": (
-            "REVOKE UPDATE (progress) ON orders FROM incentives_app",
-            "GRANT UPDATE (progress) ON orders TO incentives_app",
+            "REVOKE UPDATE (totals) ON orders FROM incentives_app",
+            "GRANT UPDATE (totals) ON orders TO incentives_app",
         ),
         "a column renamed": (
             "ALTER TABLE decisions RENAME COLUMN decision TO choice",
