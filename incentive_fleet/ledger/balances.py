@@ -14,7 +14,7 @@ READ_NOW = "SELECT account, currency, balance FROM accounts WHERE balance <> 0"
 # %s is compared strictly: a month's end is the first moment of the next month.
 _FOLD = """
     SELECT account, currency, sum(CASE WHEN starts_with(account, 'campaign:') OR starts_with(account, 'debt:')
-                                       THEN debited ELSE -debited END)::bigint AS balance
+                                       THEN debited ELSE -debited END) AS balance
     FROM (SELECT debit_account AS account, currency, amount AS debited FROM transfers WHERE {moment} < %(as_of)s
           UNION ALL
           SELECT credit_account, currency, -amount FROM transfers WHERE {moment} < %(as_of)s) AS side
@@ -42,4 +42,4 @@ def read_balances(
                 raise ValueError(f"as_of is {as_of.isoformat()}: it needs an offset")
             query = READ_BOOKED if by == "booked" else READ_HAPPENED
             rows = connection.execute(query.encode(), {"as_of": as_of}).fetchall()
-    return dict(sorted((f"{account}|{currency}", balance) for account, currency, balance in rows))
+    return dict(sorted((f"{account}|{currency}", int(balance)) for account, currency, balance in rows))

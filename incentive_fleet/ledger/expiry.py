@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from psycopg import Connection
@@ -15,7 +16,9 @@ from incentive_fleet.incentives.wallet import Wallet
 from incentive_fleet.ledger.columns import packed_rows
 from incentive_fleet.ledger.connection import mapped_errors, retry_contention
 from incentive_fleet.ledger.locking import READ_LOTS, WalletNeeds, add_lots, lock_terms, lock_wallets
+from incentive_fleet.ledger.probe import probe
 from incentive_fleet.ledger.session import Session
+from incentive_fleet.ledger.splitting import Probe, Trial, refusal_of
 from incentive_fleet.ledger.working_set import WalletKey
 from incentive_fleet.ledger.writing import transfer_changes, wallet_changes, write
 
@@ -36,6 +39,7 @@ class ExpirySummary:
     wallets: int
     lots: int
     moved: dict[str, int]
+    refused: list[dict[str, str]]  # wallets that the database refuses to sweep, and why; they stay as they are
 
 
 def expire_lots(
@@ -43,24 +47,42 @@ def expire_lots(
 ) -> ExpirySummary:
     """Sweep every lot with expires_at + grace <= as_of, some hundred wallets a transaction. Idempotent, also twice at once.
 
-    `progress` is called with the wallets done so far. Raises DatabaseUnavailable or DatabaseContention: what was swept
-    stays swept, and running it again does the rest.
+    `progress` is called with the wallets done so far. Raises DatabaseUnavailable, DatabaseContention or DatabaseUnfit: what
+    was swept stays swept, and running it again does the rest.
     """
     due = as_of - grace
+    postings: list[Posting] = []
+    refused: list[dict[str, str]] = []
     wallets, lots, moved = 0, 0, dict[str, int]()
     after: WalletKey = ("", "")
-    with mapped_errors():
-        while page := session.connection.execute(READ_DUE, (due, *after, WALLETS_MAX)).fetchall():
-            keys: list[WalletKey] = [(row[0], row[1]) for row in page]
-            postings = retry_contention()(_sweep, session, keys, due)
-            for posting in postings:
-                moved[posting.currency] = moved.get(posting.currency, 0) + posting.amount
-            wallets, lots, after = wallets + len(keys), lots + len(postings), keys[-1]
-            progress(wallets)
-    return ExpirySummary(wallets, lots, moved)
+
+    def sweep(keys: Sequence[WalletKey]) -> None:
+        with mapped_errors():
+            postings.extend(retry_contention()(_sweep, session, keys, due))
+
+    def blame(culprits: Sequence[tuple[WalletKey, Exception]]) -> None:
+        for (customer_id, currency), error in culprits:
+            refused.append({"customer_id": customer_id, "currency": currency, "detail": refusal_of(error)})
+
+    trial: Trial[WalletKey] = Trial(Probe(partial(probe, session)), blame)
+    while page := _due(session, due, after):
+        trial.split(page, sweep)
+        trial.judge()
+        for posting in postings:
+            moved[posting.currency] = moved.get(posting.currency, 0) + posting.amount
+        wallets, lots, after = wallets + len(page), lots + len(postings), page[-1]
+        postings.clear()
+        progress(wallets)
+    return ExpirySummary(wallets - len(refused), lots, moved, refused)
 
 
-def _sweep(session: Session, keys: list[WalletKey], due: datetime) -> list[Posting]:
+def _due(session: Session, due: datetime, after: WalletKey) -> list[WalletKey]:
+    with mapped_errors(blameless=True):
+        rows = session.connection.execute(READ_DUE, (due, *after, WALLETS_MAX)).fetchall()
+    return [(row[0], row[1]) for row in rows]
+
+
+def _sweep(session: Session, keys: Sequence[WalletKey], due: datetime) -> list[Posting]:
     connection = session.connection
     postings: list[Posting] = []
     with connection.transaction():

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
+from functools import partial
 from typing import Any, NamedTuple
 
 from psycopg import Connection
@@ -19,7 +20,9 @@ from incentive_fleet.incentives.wallet import Wallet
 from incentive_fleet.ledger.columns import Int, Table
 from incentive_fleet.ledger.connection import mapped_errors, retry_contention
 from incentive_fleet.ledger.locking import WalletNeeds, limited_among, lock_terms, lock_wallets
+from incentive_fleet.ledger.probe import probe
 from incentive_fleet.ledger.session import Session
+from incentive_fleet.ledger.splitting import Probe, Trial, refusal_of
 from incentive_fleet.ledger.working_set import WalletKey
 from incentive_fleet.ledger.writing import transfer_changes, wallet_changes, write
 
@@ -79,14 +82,28 @@ class GrantReversal:
 def grant(session: Session, grants: Sequence[Grant], now: datetime) -> list[Granted | Refused]:
     """Hand out credit in one transaction; a result a grant, in order. A refused one records nothing, the rest apply.
 
-    Idempotent by key. `now` is the time the act happened. Raises DatabaseUnavailable or DatabaseContention; a retry
-    helps. Refusals: unknown-campaign, not-a-grant-campaign, wrong-currency, amount-out-of-bounds, key-taken,
-    budget-exhausted.
+    Idempotent by key. `now` is the time the act happened. Raises DatabaseUnavailable, DatabaseContention or DatabaseUnfit; a
+    retry helps. Refusals: unknown-campaign, not-a-grant-campaign, wrong-currency, amount-out-of-bounds, key-taken,
+    budget-exhausted, and cannot-be-booked for one that the database refuses (a wallet holds 2^63 - 1 minor units); then the
+    others take several transactions.
     """
     if not 1 <= len(grants) <= GRANTS_MAX:
         raise ValueError(f"one transaction takes 1 to {GRANTS_MAX} grants, not {len(grants)}")
-    with mapped_errors():
-        return retry_contention()(_grant_once, session, grants, now)
+    results: dict[int, Granted | Refused] = {}
+
+    def hand_out(some: Sequence[tuple[int, Grant]]) -> None:
+        with mapped_errors():
+            done = retry_contention()(_grant_once, session, [one for _, one in some], now)
+        results.update((number, result) for (number, _), result in zip(some, done, strict=True))
+
+    def blame(culprits: Sequence[tuple[tuple[int, Grant], Exception]]) -> None:
+        for (number, one), error in culprits:
+            results[number] = Refused("cannot-be-booked", f"amount is {one.amount}: {refusal_of(error)}")
+
+    trial: Trial[tuple[int, Grant]] = Trial(Probe(partial(probe, session)), blame)
+    trial.split(list(enumerate(grants)), hand_out)
+    trial.judge()
+    return [results[number] for number in range(len(grants))]
 
 
 def _grant_once(session: Session, grants: Sequence[Grant], now: datetime) -> list[Granted | Refused]:

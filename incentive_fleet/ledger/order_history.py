@@ -25,7 +25,7 @@ READ_FACTS = """
     FROM facts f LEFT JOIN waiting w USING (order_id, fact) WHERE f.order_id = %s ORDER BY f.recorded_at, f.happened_at, f.fact
 """
 READ_DECISION = """
-    SELECT d.customer_id, d.currency, d.decision, o.totals, coalesce(b.balance, 0)
+    SELECT d.customer_id, d.currency, d.decision, o.totals, coalesce(b.balance, 0)::bigint
     FROM decisions d JOIN orders o USING (order_id)
     LEFT JOIN balances b ON b.account = %s AND b.currency = d.currency AND b.slot = 0 WHERE d.order_id = %s
 """

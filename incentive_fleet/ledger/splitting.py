@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
+import psycopg
+
 from incentive_fleet.errors import DatabaseUnfit, FleetError, StatementTimedOut, TransientError
 from incentive_fleet.logs import Traces
 
@@ -25,6 +27,13 @@ SUSPECTED_MAX_S: Final = 1.0  # how old a suspicion may be before the probe is a
 FRESH_S: Final = (
     1.0  # for so long a probe that passed is reason enough to look for a culprit; to blame one takes a new one
 )
+
+
+def refusal_of(error: Exception) -> str:
+    """Why the database refuses what stands alone, in one line for a person. Raises `error` where it is no such refusal."""
+    if not isinstance(error, psycopg.Error):
+        raise error
+    return f"Postgres refuses it: {str(error).partition(chr(10))[0]} (SQLSTATE {error.sqlstate})"
 
 
 @dataclass(slots=True)

@@ -180,8 +180,8 @@ def test_expiry_moves_each_lot_once(stocked: dict[str, str]) -> None:
     )
     incentives(*give, "--expires-at", "2026-03-01T00:00:00Z", env=stocked)
     sweep = ("expire", "--as-of", "2026-03-02T00:00:00Z", "--format", "json")
-    assert incentives(*sweep, env=stocked).document == {"wallets": 1, "lots": 1, "moved": {"EUR": 900}}
-    assert incentives(*sweep, env=stocked).document == {"wallets": 0, "lots": 0, "moved": {}}
+    assert incentives(*sweep, env=stocked).document == {"wallets": 1, "lots": 1, "moved": {"EUR": 900}, "refused": []}
+    assert incentives(*sweep, env=stocked).document == {"wallets": 0, "lots": 0, "moved": {}, "refused": []}
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,11 @@ from datetime import datetime, timedelta
 
 import click
 
-from incentive_fleet.cli.command_line import MOMENT, format_option, open_session, settings
+from incentive_fleet.cli.command_line import MOMENT, fail, format_option, open_session, settings
 from incentive_fleet.cli.printing import emit, say
 from incentive_fleet.cli.work import working
+
+SHOWN_MAX = 20  # refused wallets named on a terminal; JSON has them all
 
 
 @click.command("expire")
@@ -31,3 +33,6 @@ def expire_command(as_of: datetime, grace_hours: int | None, output: str) -> Non
         output,
         lambda: say(f"{summary.lots} lots of {summary.wallets} wallets expired; to breakage: {moved} (minor units)."),
     )
+    if summary.refused:
+        shown = [f"{one['customer_id']} {one['currency']}: {one['detail']}" for one in summary.refused[:SHOWN_MAX]]
+        fail(f"{len(summary.refused)} wallets were refused and stay as they are, the others are swept", more=shown)

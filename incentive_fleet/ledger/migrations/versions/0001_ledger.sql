@@ -149,19 +149,20 @@ CREATE TABLE wallets (
 ) WITH (fillfactor = 70);
 
 -- What campaigns, orders and breakage hold, positive on the normal side; written like wallets. Campaigns and breakage are
--- spread over slots, summed on read, so that no row is hot. An order has slot 0 alone.
+-- spread over slots, summed on read, so that no row is hot. An order has slot 0 alone. A campaign's account is shared by all
+-- customers, so its sum has no bound that a sender could reach: one that were full would refuse everybody.
 CREATE TABLE balances (
     account  text     NOT NULL,
     currency text     NOT NULL,
     slot     smallint NOT NULL,
-    balance  bigint   NOT NULL,
+    balance  numeric  NOT NULL,  -- whole minor units
     PRIMARY KEY (account, currency, slot),
     CONSTRAINT never_negative CHECK (balance >= 0 OR starts_with(account, 'campaign:'))
 ) WITH (fillfactor = 70);
 
 CREATE VIEW accounts AS
 SELECT account, currency, CASE WHEN starts_with(account, 'campaign:') THEN 'debit' ELSE 'credit' END AS normal_side,
-       sum(balance)::bigint AS balance
+       sum(balance) AS balance
 FROM balances GROUP BY account, currency
 UNION ALL SELECT 'wallet:' || customer_id, currency, 'credit', balance FROM wallets
 UNION ALL SELECT 'pending:' || customer_id, currency, 'credit', pending FROM wallets
@@ -364,7 +365,7 @@ DECLARE
     accounts   text[];
     currencies text[];
     slots      smallint[];
-    deltas     bigint[];
+    deltas     numeric[];
     reversal   record;
 BEGIN
     SELECT array_agg(side.account), array_agg(side.currency), array_agg(side.slot), array_agg(side.delta)
