@@ -12,12 +12,14 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+import pika
 import psycopg
 import pytest
 from psycopg import sql
 
 from incentive_fleet.dead_letters.run_locks import RunLocks
 from incentive_fleet.embedded.postgres import Postgres
+from incentive_fleet.embedded.rabbitmq import RabbitMQ
 from incentive_fleet.embedded.sample_shop import Shop, events
 from incentive_fleet.errors import DatabaseUnfit
 from incentive_fleet.events.codec import decode
@@ -25,7 +27,7 @@ from incentive_fleet.ledger.batch import Verdict, apply_events
 from incentive_fleet.ledger.connection import connect
 from incentive_fleet.ledger.migrate import upgrade
 from incentive_fleet.ledger.session import Session
-from tests.command import incentives
+from tests.command import Ran, incentives
 from tests.dead_letter_desk import Desk, arrival, order
 from tests.poolers import RELEASES, pooling, program_of
 from tests.shop import balances, calm_balances, faults, open_shop
@@ -201,3 +203,46 @@ def test_a_pooler_without_transactions_is_refused_by_name(
                 DatabaseUnfit, match=rf"pooler at 127\.0\.0\.1:{port} \(PgBouncer or one like it\) takes no"
             ):
                 act(f"postgresql://{user}@127.0.0.1:{port}/{database}")
+
+
+def test_a_fleet_consumes_publishes_and_replays(
+    pooled: Pooled, rabbitmq: RabbitMQ, prefix: str, tmp_path: Path
+) -> None:
+    open_shop(pooled.application, SHOP)
+    poison = BODIES[0].replace(b'"EUR"', b'"XXX"')
+    file = tmp_path / "events.jsonl"
+    file.write_bytes(b"\n".join([*BODIES, *BODIES[:40], poison]) + b"\n")
+    env = {
+        "INCENTIVES_DATABASE_URL": pooled.application,
+        "INCENTIVES_ADMIN_DATABASE_URL": pooled.owner,
+        "INCENTIVES_RABBITMQ_URL": rabbitmq.url,
+        "INCENTIVES_RABBITMQ_MANAGEMENT_URL": rabbitmq.management_url,
+        "INCENTIVES_PREFIX": prefix,
+        "INCENTIVES_BATCH_SIZE": "40",
+        "AWS_REGION": "",
+        "AWS_DEFAULT_REGION": "",
+    }
+
+    def run(*words: str | Path) -> Ran:
+        ran = incentives(*words, env=env)
+        assert ran.code == 0, ran.err
+        return ran
+
+    run("topology", "apply")
+    incentives("publish", file, "--to", "rabbitmq", "--skip-bad", env=env)
+    with closing(pika.BlockingConnection(pika.URLParameters(rabbitmq.url))) as by_hand:
+        by_hand.channel().basic_publish("", f"{prefix}.order-placed", poison)
+    done = run("consume", "--from", "rabbitmq", "--processes", "2", "--until-idle", "2", "--format", "json").document
+    counts = done["counts"]
+    assert counts["applied"] + counts.get("waiting", 0) == len(BODIES)  # two processes keep no order
+    assert (counts["duplicate"], counts["dead-letter:unknown-currency"]) == (40, 1)
+    relayed = run("relay", "--until-idle", "1", "--format", "json").document
+    assert relayed["published"]["rabbitmq"] > 0
+    assert "rabbitmq" not in relayed["unpublished"]
+    (letter,) = run("dlq", "list", "--format", "json").document["dead_letters"]
+    run("dlq", "replay", str(letter["id"]), "--yes")
+    run("consume", "--from", "rabbitmq", "--until-idle", "2")
+    (letter,) = run("dlq", "list", "--format", "json").document["dead_letters"]
+    assert (letter["status"], letter["life"]) == ("open", 2)
+    assert faults(pooled.application) == {}
+    assert left_behind(pooled.application) == NOTHING
