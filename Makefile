@@ -32,6 +32,19 @@ foreign-parts: .venv/.ready-test ## the tests with parts of other Debian release
 rabbitmq4: system-test .venv/.ready-test .venv-localstack/.ready ## the tests of RabbitMQ on 4.x, unpacked beside the system's
 	@deploy/install/on_rabbitmq4.sh
 
+unit: .venv/.ready-test ## the tests that need no server, in under half a minute
+	@.venv/bin/python -m pytest tests/unit -m 'not chaos' -n 2 -q
+
+coverage: system-test .venv/.ready-test .venv-localstack/.ready ## which lines the suite runs, of this process and of its workers
+	@.venv/bin/python -m coverage erase
+	@.venv/bin/python -m coverage run -m pytest -m 'not chaos and not foreign'
+	@.venv/bin/python -m coverage combine --quiet
+	@.venv/bin/python -m coverage report --skip-covered --sort=cover
+
+format: .venv/.ready-test ## write the style instead of checking it
+	@.venv/bin/ruff check --quiet --fix
+	@.venv/bin/ruff format --quiet
+
 lint: .venv/.ready-test ## ruff and mypy
 	@.venv/bin/ruff check --quiet
 	@.venv/bin/ruff format --check --quiet || { .venv/bin/ruff format --check; exit 1; }
