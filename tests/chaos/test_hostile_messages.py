@@ -11,16 +11,20 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from incentive_fleet.brokers.contract import DeadLetter, Failure, Retry
+from incentive_fleet.brokers.rabbitmq.transport import RabbitmqTransport
 from incentive_fleet.dead_letters import store
 from incentive_fleet.embedded import sample_shop
 from tests.amqp import Wire
 from tests.chaos.ground import Brokers, Source, environment_of, log_of, settings_of
 from tests.chaos.hostile import Hostile, attributes, messages
+from tests.contract.stages import collect
 from tests.dead_letter_desk import Floor
 from tests.shop import balances, calm_balances, faults, open_shop
 
@@ -160,6 +164,51 @@ def test_hostile_messages_are_applied_or_dead_letters_and_nothing_else(
     source: Source, floor: Floor, tmp_path: Path
 ) -> None:
     RUNS[source](floor, tmp_path / "log", 40, 300 if source == "rabbitmq" else 200)
+
+
+def test_what_a_sender_puts_straight_into_the_dead_letters_is_kept_and_sent_again(floor: Floor, tmp_path: Path) -> None:
+    shop = sample_shop.Shop(10, seed=SEED)
+    open_shop(floor.url, shop)
+    hostile = messages(random.Random(SEED + 1), [body for _, body in sample_shop.events(shop)], 60)
+    queue = floor.brokers.queues["rabbitmq"][0].dead_letters
+    taken = publish(floor.settings.need_rabbitmq_url(), queue, hostile)
+    assert floor.collect("rabbitmq") == {"new": len(taken)}
+    assert sorted(letter.body for letter in letters(floor)) == sorted(one.body for one in taken)
+    done = floor.replay(*(letter.id for letter in letters(floor)))
+    assert [one for one in done if one.refused] == []
+    bad = [one.body for one in taken if not one.good]
+    assert consume(floor, "rabbitmq", tmp_path / "log")["dead-letter:not-json"] == len(bad)
+    assert troubles(tmp_path / "log") == []
+    came_back = [letter for letter in letters(floor) if letter.status == "open"]
+    assert sorted(letter.body for letter in came_back) == sorted(bad)
+    assert {(letter.reason, letter.life) for letter in came_back} == {("not-json", 2)}
+    ended = balances(floor.url)
+    assert calm_balances(floor.url, [one.body for one in taken if one.good]) == ended
+
+
+def test_hostile_messages_go_through_the_retry_queues_with_their_count(floor: Floor) -> None:
+    hostile = messages(random.Random(SEED + 2), [], 60)
+    queue = floor.brokers.queue_of("rabbitmq", "order-placed.v1")
+    taken = publish(floor.settings.need_rabbitmq_url(), queue, hostile)
+    now = datetime.now(UTC)
+    met = Failure(2, "a.Bug", "\u20ac" * 2_000, "t" * 9_000, now, now, "host")
+    transport = RabbitmqTransport(floor.settings)
+    first = collect(transport, len(taken))
+    transport.settle([(delivery, Retry(1.0, met)) for delivery in first])
+    second = collect(transport, len(taken))
+    assert sorted(delivery.body for delivery in second) == sorted(one.body for one in taken)
+    assert {delivery.failure.attempts if delivery.failure else 0 for delivery in second} == {2}
+    counted: list[bytes] = []
+    transport.settle(
+        [(delivery, DeadLetter("unexpected-error", "d")) for delivery in second],
+        on_taken=lambda delivery, _: counted.append(delivery.body),
+    )
+    transport.close()
+    assert sorted(counted) == sorted(one.body for one in taken)
+    assert floor.collect("rabbitmq") == {"new": len(taken)}
+    kept = letters(floor)
+    assert {letter.reason for letter in kept} == {"unexpected-error"}
+    assert {letter.failure["attempts"] if letter.failure else 0 for letter in kept} == {2}
 
 
 @pytest.mark.chaos
