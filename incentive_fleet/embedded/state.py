@@ -27,6 +27,7 @@ from incentive_fleet.errors import Refused, SettingsError
 
 STATE = "state.json"
 LOCK = "lock"
+MEANWHILE_S = 0.2
 _RECORDS = TypeAdapter(dict[str, Record])
 
 Tell = Callable[[str], None]
@@ -51,9 +52,12 @@ class Parts:
             values["INCENTIVES_RABBITMQ_MANAGEMENT_URL"] = self.rabbitmq.management_url
         return values | self.aws.environment
 
-    def start(self) -> None:
-        """Start all at once; raises the first part's error after all have come up or failed."""
-        _each(self._all(), lambda part: part.start())
+    def start(self, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """Start all at once; raises the first part's error after all have come up or failed.
+
+        `meanwhile` is called several times a second: what is started already must be found again if we are ended now.
+        """
+        _each(self._all(), lambda part: part.start(), meanwhile)
 
     def stop(self) -> None:
         """Stop all at once; raises the first part's error after all were tried."""
@@ -96,7 +100,7 @@ def up(state_dir: Path, tell: Tell | None = None) -> dict[str, str]:
         if tell is not None:
             tell(FORGETS)
         try:
-            parts.start()
+            parts.start(meanwhile=lambda: _save(state_dir, records))
         finally:
             _save(state_dir, records)
         return parts.environment()
@@ -132,10 +136,15 @@ def _parts(
     )
 
 
-def _each(parts: list[Postgres | Aws | RabbitMQ], act: Callable[[Postgres | Aws | RabbitMQ], None]) -> None:
+def _each(
+    parts: list[Postgres | Aws | RabbitMQ],
+    act: Callable[[Postgres | Aws | RabbitMQ], None],
+    meanwhile: Callable[[], None] = lambda: None,
+) -> None:
     with ThreadPoolExecutor(max_workers=len(parts)) as pool:
         done = [pool.submit(act, part) for part in parts]
-        wait(done)
+        while wait(done, MEANWHILE_S).not_done:
+            meanwhile()
     for one in done:
         one.result()
 

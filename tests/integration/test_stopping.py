@@ -337,3 +337,37 @@ def test_a_long_poll_is_no_longer_than_the_drain(moto_server: Any, database_url:
     wrong = [wrong_end(one, signal.SIGTERM, 9) for one in running]
     assert not any(wrong), "\n".join(filter(None, wrong))
     assert not [one.words for one in running if one.process.returncode], "nothing had to be cut"
+
+
+def test_a_demo_that_is_interrupted_leaves_nothing_running(tmp_path: Path) -> None:
+    env = {"TMPDIR": str(tmp_path)}
+    demo = run(tmp_path, env, "demo", "--orders", "20")
+    demo.until("applied", 90)  # its parts run
+    folders = list(tmp_path.glob("incentives-*"))
+    assert folders
+    demo.tell(signal.SIGINT)
+    await_all([demo], 25 + MARGIN_S)
+    assert not wrong_end(demo, signal.SIGINT, 25 + MARGIN_S)
+    assert not list(tmp_path.glob("incentives-*")), "its folder is gone"
+    assert not [pid for pid in Path("/proc").glob("[0-9]*/cmdline") if str(folders[0]).encode() in read_bytes(pid)]
+
+
+def read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:  # it ended meanwhile
+        return b""
+
+
+def test_parts_that_are_interrupted_while_starting_are_found_again(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    starting = run(tmp_path, {}, "up", "--state", str(state))
+    eventually(lambda: '"pid"' in read_bytes(state / "state.json").decode())
+    starting.tell(signal.SIGTERM)
+    starting.tell(signal.SIGTERM)
+    time.sleep(2 * SAME_ORDER_S)  # a person who has lost patience
+    starting.tell(signal.SIGTERM)
+    await_all([starting], 25 + MARGIN_S)
+    assert not wrong_end(starting, signal.SIGTERM, 25 + MARGIN_S)
+    assert incentives("down", "--state", state).code == 0
+    assert not [pid for pid in Path("/proc").glob("[0-9]*/cmdline") if str(state).encode() in read_bytes(pid)]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from incentive_fleet.cli import printing
 from incentive_fleet.cli.command_line import format_option
 from incentive_fleet.cli.layout import Column
 from incentive_fleet.cli.printing import emit, say, say_table
@@ -41,7 +42,7 @@ def demo(orders: int, seed: int, output: str) -> None:
             head = sentence.split(":", maxsplit=1)[0]
             if not sys.stderr.isatty() and head not in said:
                 said.append(head)
-                tell(f"{time.perf_counter() - started:5.1f} s  {head}")
+                printing.tell(f"{time.perf_counter() - started:5.1f} s  {head}")
 
         with running(tell=tell) as parts:
             with settings_of(parts) as settings:
