@@ -1,0 +1,114 @@
+"""Who is to blame, without a database: batches in memory, poisons that fail alone, and a probe that passes or fails."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pytest
+
+from incentive_fleet.errors import DatabaseUnavailable, DatabaseUnfit, Refused, StatementTimedOut
+from incentive_fleet.ledger.splitting import FRESH_S, SUSPECTED_MAX_S, Probe, Trial
+
+
+@dataclass
+class Ground:
+    """A system that works or not, poisons, and a clock that goes on by `step_s` an attempt."""
+
+    poisons: set[int] = field(default_factory=set)
+    broken_from: int | None = None  # the attempt at which the system breaks
+    step_s: float = 0.0
+    error: Exception = field(default_factory=lambda: ValueError("x"))
+    now: float = 0.0
+    attempts: int = 0
+    probes: list[float] = field(default_factory=list)
+    done: list[int] = field(default_factory=list)
+    blamed: list[int] = field(default_factory=list)
+
+    def broken(self) -> bool:
+        return self.broken_from is not None and self.attempts >= self.broken_from
+
+    def attempt(self, batch: Sequence[int]) -> None:
+        self.attempts += 1
+        self.now += self.step_s
+        if self.broken() or self.poisons & set(batch):
+            raise self.error
+        self.done += batch
+
+    def ask(self) -> None:
+        self.probes.append(self.now)
+        if self.broken():
+            raise KeyError("everything is broken")
+
+    def blame(self, culprits: Sequence[tuple[int, Exception]]) -> None:
+        self.blamed += [one for one, _ in culprits]
+
+    def run(self, size: int) -> None:
+        trial: Trial[int] = Trial(Probe(self.ask, clock=lambda: self.now), self.blame)
+        trial.split(range(size), self.attempt)
+        trial.judge()
+
+
+def test_what_is_well_asks_no_probe() -> None:
+    ground = Ground()
+    ground.run(500)
+    assert (ground.attempts, ground.probes, ground.done) == (1, [], list(range(500)))
+
+
+def test_a_system_that_is_broken_is_asked_once_and_takes_no_batch_apart() -> None:
+    ground = Ground(broken_from=1)
+    with pytest.raises(DatabaseUnfit, match="a made-up order fails as well: KeyError"):
+        ground.run(500)
+    assert (ground.attempts, len(ground.probes), ground.blamed) == (1, 1, [])
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), StatementTimedOut("too slow")])
+def test_poisons_are_found_and_the_rest_is_done_in_its_order(error: Exception) -> None:
+    ground = Ground(poisons={0, 77, 499}, error=error)
+    ground.run(500)
+    assert ground.blamed == [0, 77, 499]
+    assert ground.done == [number for number in range(500) if number not in ground.poisons]
+    assert len(ground.probes) == 2
+
+
+def test_a_thousand_poisons_ask_the_probe_twice() -> None:
+    ground = Ground(poisons=set(range(1_000)))
+    ground.run(1_000)
+    assert len(ground.blamed) == 1_000
+    assert len(ground.probes) == 2
+
+
+def test_a_system_that_breaks_in_the_middle_blames_nobody() -> None:
+    ground = Ground(poisons={3}, broken_from=12)
+    with pytest.raises(DatabaseUnfit):
+        ground.run(100)
+    assert ground.blamed == []
+
+
+def test_a_suspicion_does_not_grow_old() -> None:
+    """Where attempts take long, suspects are judged meanwhile, each by a probe that passed after it failed."""
+    ground = Ground(poisons=set(range(8)), step_s=SUSPECTED_MAX_S * 0.6)
+    ground.run(8)
+    assert ground.blamed == list(range(8))
+    assert len(ground.probes) > 3
+
+
+def test_to_blame_takes_a_probe_that_is_newer_than_the_failure() -> None:
+    ground = Ground(poisons={0})
+    probe = Probe(ground.ask, clock=lambda: ground.now)
+    for batch in range(3):  # a fresh pass saves the first question, and never the last
+        trial: Trial[int] = Trial(probe, ground.blame)
+        trial.split(range(2), ground.attempt)
+        trial.judge()
+        assert len(ground.probes) == batch + 2
+    ground.now += FRESH_S * 2
+    Trial(probe, ground.blame).split(range(2), ground.attempt)
+    assert len(ground.probes) == 5
+
+
+@pytest.mark.parametrize("error", [DatabaseUnavailable("away"), Refused("x", "y")])
+def test_what_is_no_question_of_guilt_is_raised_as_it_is(error: Exception) -> None:
+    ground = Ground(poisons={1}, error=error)
+    with pytest.raises(type(error)):
+        ground.run(10)
+    assert (ground.probes, ground.blamed) == ([], [])
