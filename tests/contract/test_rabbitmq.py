@@ -180,7 +180,9 @@ def test_the_nodes_of_a_url_are_tried_in_turn_by_every_part(rabbitmq_stage: Rabb
             "rabbitmq_management_url": f"http://guest:guest@127.0.0.1:1,127.0.0.1:{ports['management']}",
         }
     )
-    probes_of(settings, ["rabbitmq"])["rabbitmq"]()
+    probes_of(settings.model_copy(update={"database_url": "postgresql://nobody@127.0.0.1/"}), ["rabbitmq"])[
+        "rabbitmq"
+    ]()
     assert topology_rabbitmq.apply(settings) == []
     assert topology_rabbitmq.check(settings).drift == ()
     with closing(open_events(settings, "rabbitmq")) as publisher:

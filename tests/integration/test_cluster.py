@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
+from itertools import pairwise
 
 import pytest
 
@@ -115,11 +116,10 @@ class Load:
 
 
 def held_up(load: Load, since: float) -> float:
-    """How long after a node's death the last message came that was confirmed by then, or the first after it."""
-    known = list(load.confirmed.items())
-    earlier = [load.received[body] - since for body, confirmed in known if confirmed <= since]
-    later = [load.received[body] - since for body, confirmed in known if confirmed > since]
-    return max(max(earlier, default=0.0), min(later))
+    """After a node's death the longest time without any delivery, or until the last came that was confirmed by then."""
+    deliveries = [since, *sorted(when for when in load.received.values() if when > since)]
+    known = [load.received[body] - since for body, confirmed in load.confirmed.items() if confirmed <= since]
+    return max(*(later - earlier for earlier, later in pairwise(deliveries)), *known, 0.0)
 
 
 def lose(cluster: Cluster, settings: Settings, which: Callable[[], str]) -> float:

@@ -13,6 +13,7 @@ import pytest
 from kombu import Connection
 
 from incentive_fleet.brokers.publishing import Message
+from incentive_fleet.brokers.rabbitmq import publisher as publisher_module
 from incentive_fleet.brokers.rabbitmq.publisher import RabbitMqPublisher
 from incentive_fleet.errors import BrokerUnavailable, SettingsError
 
@@ -143,9 +144,30 @@ def test_a_refused_login_is_a_setting(rabbitmq: Broker) -> None:
         publisher.check()
 
 
-def test_a_full_queue_refuses_by_name(
+def test_what_a_queue_refuses_for_a_moment_is_offered_again(
     publisher: RabbitMqPublisher, make_queue: Callable[..., str], channel: Any
 ) -> None:
+    queue = make_queue(x_queue_type="classic", x_max_length=5, x_overflow="reject-publish")
+    came: list[bytes] = []
+    done = threading.Event()
+
+    def publish() -> None:
+        assert publisher.publish(messages(12)) == []
+        done.set()
+
+    thread = threading.Thread(target=publish)
+    thread.start()
+    while not done.wait(0.05) and thread.is_alive():  # room comes bit by bit
+        came += drain(channel, queue)
+    thread.join()
+    assert done.is_set()
+    assert len({*came, *drain(channel, queue)}) == 12
+
+
+def test_a_full_queue_refuses_by_name(
+    publisher: RabbitMqPublisher, make_queue: Callable[..., str], channel: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publisher_module, "NACKED_S", 0.5)
     queue = make_queue(x_queue_type="classic", x_max_length=5, x_overflow="reject-publish")
     failures = publisher.publish(messages(20))
     assert [(failure.index, failure.reason) for failure in failures] == [(index, "nacked") for index in range(5, 20)]

@@ -32,6 +32,9 @@ WINDOW = 500  # unconfirmed messages; 50 cost a third of the throughput, 1,000 w
 CONFIRM_TIMEOUT_S = 30.0  # from the last sign of life; below the 120 s after which Postgres ends an idle transaction
 STALL_S = 5.0  # without one byte taken: then what the broker said meanwhile is read, such as that it blocks publishers
 FINISH_S = 2.0  # beyond a stop, for confirms that are on their way
+NACKED = "nacked"
+NACKED_S = 10.0  # a queue of a cluster has another leader within a second or two; a full one is full for longer
+NACKED_FIRST_S, NACKED_MOST_S = 0.1, 1.0  # between two offers
 PERSISTENT = 2  # delivery mode
 BLOCKS = "blocks publishers: its memory or disk alarm is on"
 
@@ -64,6 +67,7 @@ class RabbitMqPublisher:
         self._on_their_way: dict[int, int] = {}  # delivery tag -> index into _messages
         self._published = 0  # the channel's last delivery tag
         self._failures: dict[int, Failure] = {}
+        self._refusing = False  # a queue refused to the end in the last call
 
     def check(self) -> None:
         """Raise SettingsError when the exchange is missing or the login refused, BrokerUnavailable when away."""
@@ -73,7 +77,30 @@ class RabbitMqPublisher:
             self._producer.channel.exchange_declare(self._exchange, "topic", passive=True)
 
     def publish(self, messages: Sequence[Message]) -> list[Failure]:
-        """Publish each message and wait until each is confirmed or returned; see publishing.py."""
+        """Publish each message and wait until each is confirmed or returned; see publishing.py.
+
+        What a queue refuses is offered again for up to NACKED_S seconds, for a queue that elects its leader refuses too.
+        After a queue that went on refusing the next call does not wait, until one was refused nothing.
+        """
+        failures = self._publish_all(messages)
+        until = time.monotonic() + (0 if self._refusing else NACKED_S)
+        pause_s = NACKED_FIRST_S
+        while nacked := [index for index, failure in failures.items() if failure.reason == NACKED]:
+            self.close()  # on 3.10 a channel that was opened while the queue had no leader refuses for good
+            if time.monotonic() + pause_s > until or self._stop.wait(pause_s):
+                break
+            pause_s = min(2 * pause_s, NACKED_MOST_S)
+            again = self._publish_all([messages[index] for index in nacked])
+            for place, index in enumerate(nacked):
+                failure = again.get(place)
+                if failure is None:
+                    del failures[index]
+                else:
+                    failures[index] = Failure(index, failure.reason, failure.detail)
+        self._refusing = bool(nacked)
+        return [failures[index] for index in sorted(failures)]
+
+    def _publish_all(self, messages: Sequence[Message]) -> dict[int, Failure]:
         failures: dict[int, Failure] = {}
         spans = [(0, len(messages))]
         while spans:  # at most two spans a message: each that is not done is halved
@@ -90,7 +117,7 @@ class RabbitMqPublisher:
                     spans += [(middle, end), (start, middle)]
                 continue
             failures.update((start + f.index, Failure(start + f.index, f.reason, f.detail)) for f in done)
-        return [failures[index] for index in sorted(failures)]
+        return failures
 
     def close(self) -> None:
         """Close the connection; what is unconfirmed stays unknown, and a broker that owes an answer is not waited for."""
@@ -226,7 +253,7 @@ class RabbitMqPublisher:
     def _on_nack(self, tag: int, multiple: bool) -> None:
         for index in self._take(tag, multiple):
             self._failures[index] = Failure(
-                index, "nacked", "RabbitMQ could not take the message: a queue is full or lost"
+                index, NACKED, "RabbitMQ could not take the message: a queue is full or lost"
             )
 
     def _on_return(self, error: Exception, exchange: str, routing_key: str, returned: Any) -> None:

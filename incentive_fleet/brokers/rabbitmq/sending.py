@@ -71,6 +71,8 @@ def send(copies: Sequence[Copy], link_of: Callable[[], Link]) -> Sent:
         except BrokerUnavailable as error:
             return Sent(taken, error)
         taken = _add(taken, window, took)
+        if not all(took):
+            link.close("a queue refused")  # on 3.10 a channel that was opened while it had no leader refuses for good
     return Sent(taken, None)
 
 
