@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from incentive_fleet.consumers.health import failing, probes_of
+from incentive_fleet.consumers.probes import Database
 from incentive_fleet.embedded.postgres import SOCKET_NAME, Postgres
 from incentive_fleet.errors import DatabaseUnavailable, SchemaUnfit, SettingsError
 from incentive_fleet.ledger.connection import connect, mapped_errors
@@ -21,7 +21,6 @@ from incentive_fleet.ledger.migrate import upgrade
 from incentive_fleet.ledger.revision import NEWEST
 from incentive_fleet.ledger.session import Session
 from incentive_fleet.ledger.snapshot import snapshot
-from incentive_fleet.settings import Settings
 from tests.chaos.wire import Wire
 from tests.command import incentives
 
@@ -86,7 +85,8 @@ def test_several_hosts_are_tried_in_turn(two_hosts: tuple[Wire, Wire], empty_dat
     env = {"INCENTIVES_DATABASE_URL": url}
     assert incentives("db", "upgrade", env=env).out == f"The schema is at revision {NEWEST}.\n"
     assert incentives("ledger", "verify", env=env).code == 0
-    assert failing(probes_of(Settings.from_environment(env), [])) == {}
+    with closing(Database(url)) as probe:
+        probe()
     with closing(Session(url)) as session:
         assert session.connection.info.port == second.port
         first.heal()
