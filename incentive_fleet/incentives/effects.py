@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 
 from incentive_fleet.events.models import DeliveryCompleted, OrderPlaced, OrderRefunded
 from incentive_fleet.incentives import outcomes
+from incentive_fleet.incentives.anomalies import Anomaly
 from incentive_fleet.incentives.booking import Book
 from incentive_fleet.incentives.campaigns import CampaignSet
 from incentive_fleet.incentives.decision import CouponShare, Decision
 from incentive_fleet.incentives.delivery import settle
 from incentive_fleet.incentives.placing import place
 from incentive_fleet.incentives.reversal import reverse
-from incentive_fleet.incentives.running_totals import Anomaly, RunningTotals, note_delivery, note_refund
+from incentive_fleet.incentives.running_totals import RunningTotals, note_delivery, note_refund
 
 APPLIED, REVERSED, REISSUED = "incentives-applied.v1", "incentives-reversed.v1", "incentives-reissued.v1"
 

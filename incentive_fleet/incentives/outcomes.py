@@ -9,10 +9,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from incentive_fleet.incentives.anomalies import Anomaly
 from incentive_fleet.incentives.decision import Decision
 from incentive_fleet.incentives.delivery import NewCredit, Settlement
 from incentive_fleet.incentives.reversal import CampaignAmount, Reversal
-from incentive_fleet.incentives.running_totals import Anomaly
 from incentive_fleet.incentives.wallet import Wallet
 
 Data = dict[str, Any]

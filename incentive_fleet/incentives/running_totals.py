@@ -15,6 +15,7 @@ from pydantic_core import to_json
 
 from incentive_fleet.errors import UnknownFormat
 from incentive_fleet.events.models import DeliveryCompleted, OrderRefunded
+from incentive_fleet.incentives.anomalies import Anomaly, AnomalyReason
 from incentive_fleet.incentives.decision import Decision
 from incentive_fleet.incentives.money import half_up
 
@@ -104,14 +105,6 @@ def _vested(row: Mapping[str, Any]) -> VestedEarning:
     return VestedEarning(row["campaign_id"], row["lot_no"], row["reversed_before"], row["clawed_back"])
 
 
-@dataclass(frozen=True, slots=True)
-class Anomaly:
-    """Something about an order that a person should look at; it follows from the facts, not from their order."""
-
-    reason: str  # 'exceeds-gross', 'unknown-line', 'wrong-currency'
-    subject: str  # the line, or the fact
-
-
 def reversed_of(shares: list[int], gross: list[int], reversed_value: list[int]) -> int:
     """How much of an incentive, shared so over the lines, must be reversed in all when R of each line is given."""
     if not any(reversed_value):
@@ -126,7 +119,7 @@ def reversed_of(shares: list[int], gross: list[int], reversed_value: list[int]) 
 def note_refund(totals: RunningTotals, decision: Decision, refund: OrderRefunded, fact: str) -> list[Anomaly]:
     """Add a refund to the totals; returns the anomalies that it brings to light."""
     if refund.currency != decision.currency:
-        return [Anomaly("wrong-currency", fact)]
+        return [Anomaly(AnomalyReason.WRONG_CURRENCY, fact)]
     if refund.lines is None:
         totals.fully_refunded = True
         return []
@@ -135,7 +128,7 @@ def note_refund(totals: RunningTotals, decision: Decision, refund: OrderRefunded
     for entry in refund.lines:
         line = position.get(entry.line_id)
         if line is None:
-            anomalies.append(Anomaly("unknown-line", entry.line_id))
+            anomalies.append(Anomaly(AnomalyReason.UNKNOWN_LINE, entry.line_id))
         elif entry.reason != "goodwill":
             value = entry.amount if entry.amount is not None else (entry.quantity or 0) * decision.unit_prices[line]
             (totals.returned if entry.reason == "returned" else totals.refunded_undelivered)[line] += value
@@ -152,7 +145,7 @@ def note_delivery(totals: RunningTotals, decision: Decision, delivery: DeliveryC
     for entry in delivery.undelivered:
         line = position.get(entry.line_id)
         if line is None:
-            anomalies.append(Anomaly("unknown-line", entry.line_id))
+            anomalies.append(Anomaly(AnomalyReason.UNKNOWN_LINE, entry.line_id))
         else:
             totals.undelivered[line] += entry.quantity * decision.unit_prices[line]
             anomalies.append(_excess(totals, decision, line))
@@ -161,7 +154,7 @@ def note_delivery(totals: RunningTotals, decision: Decision, delivery: DeliveryC
 
 def _excess(totals: RunningTotals, decision: Decision, line: int) -> Anomaly | None:
     exceeded = totals.claimed(line) > decision.gross[line]
-    return Anomaly("exceeds-gross", decision.line_ids[line]) if exceeded else None
+    return Anomaly(AnomalyReason.EXCEEDS_GROSS, decision.line_ids[line]) if exceeded else None
 
 
 def _each_once(anomalies: list[Anomaly | None]) -> list[Anomaly]:

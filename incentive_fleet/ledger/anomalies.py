@@ -75,7 +75,7 @@ class AnomalyRecord:
     """
 
     order_id: str
-    reason: str  # 'exceeds-gross', 'unknown-line', 'wrong-currency'
+    reason: str  # an AnomalyReason
     subject: str  # the line, or the fact
     noticed_at: str
     resolved_at: str | None

@@ -12,6 +12,7 @@ from typing import Any
 
 from psycopg import Connection
 
+from incentive_fleet.incentives.anomalies import AnomalyReason
 from incentive_fleet.incentives.booking import Posting
 from incentive_fleet.incentives.wallet import Wallet
 from incentive_fleet.ledger.columns import Table, packed_rows, unpacked_rows
@@ -120,6 +121,6 @@ def transfer_changes(postings: Sequence[Posting]) -> Change:
 
 def _anomaly_row(working: WorkingSet, order_id: str, reason: str, subject: str) -> AnomalyRow:
     order, claimed = working.orders[order_id], None
-    if reason == "exceeds-gross" and order.decision and order.totals:
+    if reason == AnomalyReason.EXCEEDS_GROSS and order.decision and order.totals:
         claimed = min(order.totals.claimed(order.decision.line_ids.index(subject)), BIGINT_MAX)
     return AnomalyRow(order_id, reason, subject, claimed)

@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 from typing import get_args
 
-from incentive_fleet.events.outcomes import CouponRefusal
+from incentive_fleet.events.outcomes import AnomalyCode, CouponRefusal
+from incentive_fleet.incentives import anomalies
 from incentive_fleet.incentives.accounts import ACCOUNTS, WAYS, AccountClass, Kind
 from incentive_fleet.incentives.refusals import MEANINGS, RefusalCode
 from incentive_fleet.ledger import migrations
@@ -58,3 +59,7 @@ def test_the_journal_declares_every_class_with_its_meaning() -> None:
 
 def test_every_code_of_a_refusal_means_something_and_is_in_the_outcomes_schema() -> None:
     assert list(MEANINGS) == list(RefusalCode) == list(get_args(CouponRefusal))
+
+
+def test_every_reason_of_an_anomaly_means_something_and_is_in_the_outcomes_schema() -> None:
+    assert list(anomalies.MEANINGS) == list(anomalies.AnomalyReason) == list(get_args(AnomalyCode))
