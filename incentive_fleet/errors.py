@@ -76,7 +76,7 @@ class PermanentError(FleetError):
 
 
 class Malformed(PermanentError):
-    """The bytes are not a valid event (SPEC 2). `detail` names the field and the value."""
+    """The bytes are not a valid event (rules 2.2). `detail` names the field and the value."""
 
 
 class Refused(FleetError):

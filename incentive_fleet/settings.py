@@ -56,7 +56,7 @@ class Settings(BaseModel):
     retry_delays_s: tuple[Seconds, ...] = Field((5, 30, 120, 600), min_length=1, max_length=10)  # unexpected errors
     pause_max_s: float = Field(30, gt=0, le=600)  # longest back-off while a broker is away; towards a database 2 s
     drain_s: float = Field(25, gt=0, le=600)  # SIGTERM to exit; Kubernetes and ECS kill after 30 s
-    expiry_grace_hours: int = Field(24, ge=0, le=8_760)  # SPEC 8
+    expiry_grace_hours: int = Field(24, ge=0, le=8_760)  # rules 8.3
     health_port: int | None = Field(None, ge=0, le=65_535)  # unset: no health server
     health_host: str = "127.0.0.1"  # 0.0.0.0 where an orchestrator asks from outside the container
 

@@ -126,7 +126,7 @@ def campaigns(*tables: str) -> CampaignSet:
 
 
 def fold(postings: Iterable[Posting]) -> dict[str, int]:
-    """Non-zero balances by account, positive on the normal side, worked out from the transfers alone (SPEC 3)."""
+    """Non-zero balances by account, positive on the normal side, worked out from the transfers alone (rules 3.1)."""
     balances: Counter[str] = Counter()
     for posting in postings:
         for account, debited in ((posting.debit_account, posting.amount), (posting.credit_account, -posting.amount)):
@@ -184,13 +184,14 @@ class World:
         campaign: str = "gift",
         until: datetime | None = None,
         reissue: int = 30,
+        at: datetime | None = None,
     ) -> Lot:
-        """A grant, as ledger/grants books it."""
-        book = self._book(Cause(f"grant:{len(self.postings)}", day(-1), None), customer)
+        """A grant, as ledger/grants books it; a day before the first noon unless told."""
+        book = self._book(Cause(f"grant:{len(self.postings)}", at or day(-1), None), customer)
         return open_lot(book, Kind.GRANT, amount, LotTerms(campaign, until, reissue))
 
-    def take_back(self, lot: Lot, customer: str = "ann") -> int:
-        return take_back_grant(self._book(Cause("grant-reversal:x", day(9), None), customer), lot.lot_no)
+    def take_back(self, lot: Lot, customer: str = "ann", at: datetime | None = None) -> int:
+        return take_back_grant(self._book(Cause("grant-reversal:x", at or day(9), None), customer), lot.lot_no)
 
     def sweep(self, due: datetime) -> int:
         """An expiry run without grace; the minor units that it moved."""

@@ -1,4 +1,4 @@
-"""The batch core: deliveries in, an outcome for each out. It decides what SPEC 11 says; it never talks to a broker.
+"""The batch core: deliveries in, an outcome for each out. It decides what rules 11 says; it never talks to a broker.
 
 decode -> apply in one transaction -> outcomes
              └─ an error: ledger/splitting.py finds the culprits and asks whether it is the system's; the rest commits

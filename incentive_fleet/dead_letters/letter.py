@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from incentive_fleet.events.data_base64 import with_data
 
-FIELD_CHARACTERS: Final = 200  # SPEC 2's bound on every text of an event; longer ones are no ids of ours
+FIELD_CHARACTERS: Final = 200  # rules 2.1: the bound on every text of an event; longer ones are no ids of ours
 CAUSE_CHARACTERS: Final = 200
 
 STATUSES: Final = ("open", "replaying", "replayed", "discarded")

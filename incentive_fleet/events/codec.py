@@ -1,5 +1,4 @@
-"""A message's body to an Event and back: CloudEvents 1.0 as structured JSON, raw or inside an SNS notification (SPEC
-2).
+"""A message's body to an Event and back: CloudEvents 1.0 as structured JSON, raw or in an SNS notification (rules 2).
 
 `decode` raises Malformed and nothing else, whatever the bytes are. It never looks at a clock, a database or another
 event, so the same bytes always give the same Event. Raw is told from wrapped by `specversion`: a document that has it

@@ -1,4 +1,4 @@
-"""The attributes of a CloudEvent around the data, as SPEC 2 asks for them. The data itself is models.py's."""
+"""The attributes of a CloudEvent around the data, as rules 2.1 asks for them. The data itself is models.py's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A fact is what an event says about its order: its name within the order is its identity (SPEC 2). Pure.
+"""A fact is what an event says about its order: its name within the order is its identity (rules 2.3). Pure.
 
 Names are permanent: the ledger's keys, the causes of transfers and the outcomes' ids are made of them.
 """

@@ -1,8 +1,8 @@
-"""The data of the three events in (SPEC 2): frozen pydantic models with every bound that one event can be checked for.
+"""The data of the three events in (rules 2.1): frozen pydantic models with every bound that one event can be checked for.
 
 Unknown fields are ignored. The order of fields is the order in the canonical JSON, so it must not change within a
 version of a type. The models never read bytes (codec.py does), and know nothing of other events: what a refund of
-more than was bought means is for the rules to say, so the bounds that SPEC leaves open are only as tight as storage
+more than was bought means is for the rules to say, so these bounds are only as tight as storage
 asks: a refund's `amount` goes up to 10^15 (no order's gross is more), a refunded or undelivered `quantity` up to 10^9
 (times the highest unit price that is 10^18, within Postgres' bigint), and their lists have up to 10,000 entries (five
 for every line that an order can have). Sums over several entries can leave bigint; add up in Python and cap before
@@ -23,13 +23,13 @@ from incentive_fleet.events.currencies import MINOR_DIGITS
 from incentive_fleet.events.reasons import Reason
 from incentive_fleet.events.times import RFC3339_PATTERN, check_time, parse_time
 
-TEXT_LENGTH_MAX: Final = 200  # code points, SPEC 2
-LINES_MAX: Final = 2_000  # of an order, SPEC 2
-COUPONS_MAX: Final = 20  # SPEC 2
-LINE_QUANTITY_MAX: Final = 1_000_000  # SPEC 2
-UNIT_PRICE_MAX: Final = 10**9  # minor units, SPEC 2
-CREDIT_REQUESTED_MAX: Final = 10**12  # minor units, SPEC 2
-GROSS_MAX: Final = 10**15  # minor units, SPEC 2
+TEXT_LENGTH_MAX: Final = 200  # code points, rules 2.1
+LINES_MAX: Final = 2_000  # of an order, rules 2.1
+COUPONS_MAX: Final = 20  # rules 2.1
+LINE_QUANTITY_MAX: Final = 1_000_000  # rules 2.1
+UNIT_PRICE_MAX: Final = 10**9  # minor units, rules 2.1
+CREDIT_REQUESTED_MAX: Final = 10**12  # minor units, rules 2.1
+GROSS_MAX: Final = 10**15  # minor units, rules 2.1
 REFUND_AMOUNT_MAX: Final = GROSS_MAX  # ours, see above
 REFUND_QUANTITY_MAX: Final = 10**9  # ours, see above
 REFUND_LINES_MAX: Final = 10_000  # ours, see above

@@ -1,4 +1,4 @@
-"""The three events out (SPEC 10): what a fact's effect was, for order systems and wallets that wait for it.
+"""The three events out (rules 10): what a fact's effect was, for order systems and wallets that wait for it.
 
 The hot path writes these as plain JSON and never builds the models: they are for receivers, for the schemas and for
 `validate_outcome`, which holds the writer to them. Every field is always present, null where nothing applies, so that a
@@ -38,7 +38,7 @@ def _instant(value: object) -> object:
 # An expiry may lie beyond the years of events: it is up to ten years after one.
 Instant = Annotated[datetime, BeforeValidator(_instant), WithJsonSchema({"type": "string", "format": "date-time"})]
 Amount = Annotated[int, Field(ge=0, le=2**63 - 1)]  # minor units; Postgres' bigint keeps them
-CouponRefusal = Literal[  # SPEC 5, in its order
+CouponRefusal = Literal[  # rules 5.1, in its order
     "unknown-coupon",
     "wrong-currency",
     "not-active",
@@ -50,7 +50,7 @@ CouponRefusal = Literal[  # SPEC 5, in its order
     "budget-exhausted",
 ]
 CampaignRefusal = Literal["budget-exhausted"]
-AnomalyCode = Literal["exceeds-gross", "unknown-line", "wrong-currency"]  # SPEC 6
+AnomalyCode = Literal["exceeds-gross", "unknown-line", "wrong-currency"]  # rules 6.6
 
 
 class Cause(BaseModel):
@@ -225,7 +225,7 @@ class OutcomeEnvelope(BaseModel):
 def outcome_id(type: str, order_id: str, refund_id: str = "") -> str:
     """The id of a fact's outcome: the same for every retry and replay, so that receivers can drop repeats.
 
-    It comes from the fact's identity (SPEC 2), not from its event's, because a fact has one effect whoever reports it.
+    It comes from the fact's identity (rules 2.3), not from its event's, because a fact has one effect whoever reports it.
     """
     # No text of ours holds a line feed, so different identities cannot run together.
     return sha256("\n".join((type, order_id, refund_id)).encode()).hexdigest()[:32]

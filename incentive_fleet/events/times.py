@@ -1,4 +1,4 @@
-"""RFC 3339 texts to and from UTC datetimes, as strictly as SPEC 2 asks. It never reads a clock.
+"""RFC 3339 texts to and from UTC datetimes, as strictly as rules 2.2 asks. It never reads a clock.
 
 What is chosen where RFC 3339 leaves room: `t` and `z` may be lower case; a space instead of the `T` is refused;
 `-00:00` is UTC; `:60` is refused, because no calendar of ours can keep a leap second; digits after the sixth of a

@@ -1,4 +1,4 @@
-"""The accounts that there are, and the kinds of transfer between them: one table each (SPEC 3).
+"""The accounts that there are, and the kinds of transfer between them: one table each (rules 3).
 
 The schema's CHECK on transfers, the journal's account types and docs/rules.md are tested against these tables.
 """

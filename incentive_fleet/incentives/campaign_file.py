@@ -1,4 +1,4 @@
-"""Reads a campaign file (SPEC 9): all or nothing, with every error naming campaign, field and value. Never touches a disk."""
+"""Reads a campaign file (rules 9): all or nothing, with every error naming campaign, field and value. Never touches a disk."""
 
 from __future__ import annotations
 

@@ -10,12 +10,12 @@ from typing import Literal
 from incentive_fleet.incentives.money import FULL_RATE_BPS, half_up
 
 Kind = Literal["coupon", "earn", "make_good", "grant"]
-DEFAULT_REISSUE_DAYS = 30  # SPEC 6
+DEFAULT_REISSUE_DAYS = 30  # rules 6.4
 
 
 @dataclass(frozen=True, slots=True)
 class Campaign:
-    """One version of a campaign's terms (SPEC 9). Amounts in minor units, rates in basis points."""
+    """One version of a campaign's terms (rules 9.2). Amounts in minor units, rates in basis points."""
 
     id: str
     kind: Kind
@@ -39,7 +39,7 @@ class Campaign:
     grace_minutes: int = 0
 
     def holds(self, moment: datetime) -> bool:
-        """Whether the campaign's window holds the moment: starts_at <= moment < ends_at (SPEC 1)."""
+        """Whether the campaign's window holds the moment: starts_at <= moment < ends_at (rules 1.2)."""
         return self.starts_at <= moment < self.ends_at
 
     @property

@@ -1,4 +1,4 @@
-"""Every way credit comes into a wallet, goes out of it and returns (SPEC 6 and 8).
+"""Every way credit comes into a wallet, goes out of it and returns (rules 6 and 8).
 
 The functions change the book's working copy of the wallet and book the postings that do the same in the ledger.
 The invariant: a wallet that holds anything and a debt never stand side by side.
@@ -33,7 +33,7 @@ class LotTerms:
 
 
 def burn(book: Book, wanted: int, moment: datetime) -> list[Burn]:
-    """Spend up to `wanted` minor units of lots unexpired at `moment` on the cause's order, in burn order (SPEC 5)."""
+    """Spend up to `wanted` minor units of lots unexpired at `moment` on the cause's order, in burn order (rules 5.3)."""
     wallet, burned = book.wallet, list[Burn]()
     if wanted <= 0 or wallet.balance <= 0:
         return burned
@@ -51,7 +51,7 @@ def burn(book: Book, wanted: int, moment: datetime) -> list[Burn]:
 
 
 def open_lot(book: Book, kind: Kind, amount: int, terms: LotTerms, reissued_from: Lot | None = None) -> Lot:
-    """Bring `amount` into the wallet as a new lot, and settle a debt out of it at once (SPEC 8)."""
+    """Bring `amount` into the wallet as a new lot, and settle a debt out of it at once (rules 8.2)."""
     lot_no = book.wallet.last_lot_no + 1
     lot = Lot(
         lot_no=lot_no,
@@ -74,7 +74,7 @@ def open_lot(book: Book, kind: Kind, amount: int, terms: LotTerms, reissued_from
 def give_back(book: Book, burned: Sequence[Burn], before: int, amount: int) -> None:
     """Return `amount` of applied credit to the lots it was burned from, last burned first; `before` went back already.
 
-    A lot that expires within its reissue_days of the cause's time gets a new lot in its stead (SPEC 6).
+    A lot that expires within its reissue_days of the cause's time gets a new lot in its stead (rules 6.4).
     """
     for lot_no, piece in _pieces_last_first(burned, before, amount):
         lot = book.wallet.lots[lot_no]
@@ -99,7 +99,7 @@ def _pieces_last_first(burned: Sequence[Burn], before: int, amount: int) -> Iter
 def claw_back(book: Book, campaign_id: str, vested_lot_no: int, amount: int) -> int:
     """Take `amount` back: from the vested lot and its reissues, oldest first, then the others in burn order.
 
-    Expired lots that were not swept are taken too. Returns what the wallet lacked: it became debt (SPEC 6).
+    Expired lots that were not swept are taken too. Returns what the wallet lacked: it became debt (rules 6.5).
     """
     wallet = book.wallet
     live = list(wallet.live_in_burn_order())
@@ -118,7 +118,7 @@ def claw_back(book: Book, campaign_id: str, vested_lot_no: int, amount: int) -> 
 
 
 def expire(book: Book, due: datetime) -> int:
-    """Move what is left of lots with expires_at <= due to breakage; returns the minor units moved (SPEC 8).
+    """Move what is left of lots with expires_at <= due to breakage; returns the minor units moved (rules 8.3).
 
     Each lot expires at its own time and in the name of the order that it came with.
     """
@@ -136,7 +136,7 @@ def expire(book: Book, due: datetime) -> int:
 
 
 def take_back_grant(book: Book, granted_lot_no: int) -> int:
-    """Return what is left of a grant's lot and of its reissues to the campaign; returns the minor units (SPEC 8)."""
+    """Return what is left of a grant's lot and of its reissues to the campaign; returns the minor units (rules 8.5)."""
     taken = 0
     for lot in sorted(book.wallet.lots.values(), key=lambda lot: lot.lot_no):
         if lot.root_lot_no == granted_lot_no and lot.remaining > 0:

@@ -1,4 +1,4 @@
-"""What was decided at a placing (SPEC 5): stored with the order and never changed. Reversals read this, not the terms of today.
+"""What was decided at a placing (rules 5.5): stored with the order and never changed. Reversals read this, not the terms of today.
 
 The stored document has named members and says which format it has. A member that came later is absent from older
 documents and then has its default; tests/unit/test_stored_documents.py keeps one document of each format for ever.
@@ -55,7 +55,7 @@ class EarnShare:
 
 @dataclass(slots=True)
 class Refusal:
-    """An incentive that was not given, and why (SPEC 5). `code` is the coupon's code; empty for an earn campaign."""
+    """An incentive that was not given, and why (rules 5.1). `code` is the coupon's code; empty for an earn campaign."""
 
     code: str
     campaign_id: str | None

@@ -1,4 +1,4 @@
-"""Delivery completed: what is left of the earned credit vests, and a late delivery is made good (SPEC 7)."""
+"""Delivery completed: what is left of the earned credit vests, and a late delivery is made good (rules 7)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a fact does to its order (SPEC 5 to 7): the rules of its type, one after the other, and the outcome to tell.
+"""What a fact does to its order (rules 5 to 7): the rules of its type, one after the other, and the outcome to tell.
 
 Money goes into the book; what else is to be recorded comes back as an Effect. No I/O here.
 """

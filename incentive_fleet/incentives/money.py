@@ -1,4 +1,4 @@
-"""Arithmetic of whole minor units (SPEC 4). No float ever touches an amount."""
+"""Arithmetic of whole minor units (rules 4). No float ever touches an amount."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ FULL_RATE_BPS = 10_000  # basis points in a whole
 
 
 def half_up(numerator: int, denominator: int) -> int:
-    """Round numerator / denominator to the nearest whole number, halves upwards (SPEC 4)."""
+    """Round numerator / denominator to the nearest whole number, halves upwards (rules 4.1)."""
     return (2 * numerator + denominator) // (2 * denominator)
 
 
 def share(total: int, weights: Sequence[int]) -> list[int]:
-    """Split `total` minor units over the weights by largest remainder, ties to the earlier line (SPEC 4).
+    """Split `total` minor units over the weights by largest remainder, ties to the earlier line (rules 4.2).
 
     The parts sum to `total`, unless all weights are zero: then every part is zero.
     """

@@ -1,4 +1,4 @@
-"""The outcome of a fact as data (SPEC 10): the `data` member of the CloudEvent that goes into the outbox.
+"""The outcome of a fact as data (rules 10): the `data` member of the CloudEvent that goes into the outbox.
 
 The shapes are described, as models and schemas, in events/outcomes.py; a test holds the two together. They are written
 as plain dictionaries here because a batch makes hundreds of them and nobody reads them as objects.

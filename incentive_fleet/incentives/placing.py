@@ -1,4 +1,4 @@
-"""Order placed: which coupons, how much credit, what is earned (SPEC 5)."""
+"""Order placed: which coupons, how much credit, what is earned (rules 5)."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Discount:
 
 
 def normal_codes(codes: tuple[str, ...]) -> list[str]:
-    """Coupon codes upper-cased, repeats dropped, in the order listed (SPEC 5)."""
+    """Coupon codes upper-cased, repeats dropped, in the order listed (rules 5.1)."""
     return list(dict.fromkeys(code.upper() for code in codes))
 
 

@@ -1,4 +1,4 @@
-"""Why an incentive was not given: a code each and what it means (SPEC 5). A refusal is part of a result, never an error."""
+"""Why an incentive was not given: a code each and what it means (rules 5.1). A refusal is part of a result, never an error."""
 
 from __future__ import annotations
 

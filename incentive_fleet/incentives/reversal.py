@@ -1,4 +1,4 @@
-"""Refunds and undelivered units: reversing what was applied, by cumulative value (SPEC 6)."""
+"""Refunds and undelivered units: reversing what was applied, by cumulative value (rules 6)."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def _cancel_earnings(earned: list[EarnShare], fall: Fall, book: Book) -> list[Ca
 
 
 def _claw_back(earned: list[EarnShare], vestings: list[VestedEarning], fall: Fall, book: Book) -> list[Clawback]:
-    """SPEC 6: max(0, reversed since vesting - expired of the vested lot and its reissues) in all, never given back."""
+    """rules 6.5: max(0, reversed since vesting - expired of the vested lot and its reissues) in all, never given back."""
     taken: list[Clawback] = []
     for earn, vested in zip(earned, vestings, strict=True):
         if vested.lot_no == 0:

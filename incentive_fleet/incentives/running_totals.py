@@ -84,7 +84,7 @@ class RunningTotals:
         )
 
     def reversed_value(self, gross: list[int]) -> list[int]:
-        """R of each line (SPEC 6): the gross value that is no longer standing."""
+        """R of each line (rules 6.1): the gross value that is no longer standing."""
         if self.fully_refunded:
             return gross
         if not (any(self.undelivered) or any(self.refunded_undelivered) or any(self.returned)):

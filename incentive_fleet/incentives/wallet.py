@@ -26,7 +26,7 @@ class Lot:
     created_at: datetime | None = None
 
     def expired_at(self, moment: datetime) -> bool:
-        """SPEC 1: a lot is expired at t when expires_at <= t."""
+        """rules 1.2: a lot is expired at t when expires_at <= t."""
         return self.expires_at is not None and self.expires_at <= moment
 
 
@@ -46,7 +46,7 @@ class Wallet:
     _queued: set[int] = field(default_factory=set)
 
     def live_in_burn_order(self) -> Iterator[Lot]:
-        """Lots that hold something: soonest expiry first (none last), then oldest first (SPEC 5).
+        """Lots that hold something: soonest expiry first (none last), then oldest first (rules 5.3).
 
         Sorted once and kept in order, for one customer may have thousands of lots and hundreds of burns in a batch. No
         credit may arrive while it is iterated over.

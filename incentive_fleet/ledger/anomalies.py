@@ -1,4 +1,4 @@
-"""Anomalies: what is odd about an order and wants a person's look (SPEC 6). Resolving one notes who looked, nothing more.
+"""Anomalies: what is odd about an order and wants a person's look (rules 6.6). Resolving one notes who looked, nothing more.
 
 It never moves money: an anomaly follows from the facts, and so do the balances.
 """

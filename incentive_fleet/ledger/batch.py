@@ -39,7 +39,7 @@ FEW = 64  # events that are written in one round trip; beyond, what COPY saves o
 
 
 class Identity(Enum):
-    """What an event's identities say of it before anything is decided (SPEC 2)."""
+    """What an event's identities say of it before anything is decided (rules 2.3)."""
 
     NEW = "new"
     DUPLICATE = "duplicate"
@@ -170,7 +170,7 @@ def decide(
 
 
 def classify(events: Iterable[Event], stored: Identities) -> list[Identity]:
-    """SPEC 2, Identity: new, duplicate or conflict, against the ledger and against the batch's earlier events.
+    """rules 2.3: new, duplicate or conflict, against the ledger and against the batch's earlier events.
 
     A conflict on either identity wins over a duplicate on the other; a duplicate's own event id is not remembered.
     """

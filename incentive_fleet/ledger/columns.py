@@ -1,7 +1,7 @@
 """A batch's values as single texts, columns for statements and rows for COPY: psycopg's own way is a function call a value.
 
 A row is a NamedTuple whose fields are named as the table's columns, so no value can stand in another's place. No text of
-ours holds a control character (SPEC 2), so the separators cannot be part of a value; one that is there all the same is
+ours holds a control character (rules 2.1), so the separators cannot be part of a value; one that is there all the same is
 refused before it could shift a column.
 """
 

@@ -52,7 +52,7 @@ def _place(working: WorkingSet, campaigns: CampaignSet, order: Order, event: Eve
 
 
 def _waiting_order(event: Event) -> tuple[object, bool, str]:
-    """SPEC 2: by event time, ties with the delivery first, then by refund_id."""
+    """rules 2.4: by event time, ties with the delivery first, then by refund_id."""
     return (event.happened_at, isinstance(event.data, OrderRefunded), event.fact)
 
 
@@ -102,7 +102,7 @@ def _record(working: WorkingSet, event: Event, decision: Decision, effect: Effec
 
 
 def _cloud_event(event: Event, decision: Decision, effect: Effect, sequence: int) -> dict[str, object]:
-    """The outcome as it is published. Its id is derived from its cause, so that receivers can drop repeats (SPEC 10)."""
+    """The outcome as it is published. Its id is derived from its cause, so that receivers can drop repeats (rules 10)."""
     refund_id = event.data.refund_id if isinstance(event.data, OrderRefunded) else ""
     document: dict[str, object] = {
         "specversion": "1.0",

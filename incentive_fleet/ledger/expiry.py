@@ -1,4 +1,4 @@
-"""Expiry: what is left of lots past their expiry and grace goes to breakage (SPEC 8)."""
+"""Expiry: what is left of lots past their expiry and grace goes to breakage (rules 8.3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Grants: credit that somebody hands out, and taking it back (SPEC 8). A person's act, idempotent by its key."""
+"""Grants: credit that somebody hands out, and taking it back (rules 8.4 and 8.5). A person's act, idempotent by its key."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Taking a batch's locks and reading what they guard, in two round trips whatever the batch's size.
 
-Locks have one order (DESIGN decision 4): the terms shared, then orders sorted, then wallets sorted, then limited campaigns
+Locks have one order (docs/architecture.md): the terms shared, then orders sorted, then wallets sorted, then limited campaigns
 sorted. Every read that decides is a statement of its own after the lock it needs, because a statement that waits for a lock
 still sees the rows as they were when it began; only the row that it locked comes back in its newest version (READ
 COMMITTED), so a wallet is locked and read in one. Rows that this transaction has just inserted are its own already: locking

@@ -123,7 +123,7 @@ def moments(least_h: int = 0, most_h: int = 24 * 40) -> st.SearchStrategy[str]:
 
 
 line_ids = st.sampled_from(["1", "2", "3", "4"])
-# Mostly everyday sizes; sometimes the bounds of SPEC 2, which must not overflow anything.
+# Mostly everyday sizes; sometimes the bounds of rules 2.1, which must not overflow anything.
 quantities = st.one_of(st.integers(1, 5), st.sampled_from([1_000_000]))
 prices = st.one_of(st.integers(0, 3_000), st.sampled_from([0, 1, 200_000_000]))
 

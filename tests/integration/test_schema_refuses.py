@@ -182,7 +182,7 @@ ACCOUNTS = ("wallet:ann", "pending:ann", "debt:ann", "campaign:x", "order:o", "b
 
 
 def test_a_kind_runs_one_way_only(owner: Connection) -> None:
-    """Every kind between every two accounts: exactly the pairs of SPEC 3 pass."""
+    """Every kind between every two accounts: exactly the pairs of rules 3.2 pass."""
     passed = set()
     for table in ("balances", "wallets"):
         owner.execute(f"ALTER TABLE {table} DROP CONSTRAINT never_negative".encode())

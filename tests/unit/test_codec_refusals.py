@@ -1,4 +1,4 @@
-"""What the codec refuses: each malformed case with its reason code and the field in the detail (SPEC 2)."""
+"""What the codec refuses: each malformed case with its reason code and the field in the detail (rules 2.2)."""
 
 from __future__ import annotations
 

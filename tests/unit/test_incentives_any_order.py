@@ -1,4 +1,4 @@
-"""Any order, any repeats (SPEC 2): the balances of all accounts end equal; and what no history may ever break."""
+"""Any order, any repeats (rules 2.4): the balances of all accounts end equal; and what no history may ever break."""
 
 from __future__ import annotations
 

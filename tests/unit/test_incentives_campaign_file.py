@@ -1,4 +1,4 @@
-"""The campaign file (SPEC 9): every error names campaign, field and value, and a file is read whole or not at all."""
+"""The campaign file (rules 9): every error names campaign, field and value, and a file is read whole or not at all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Delivery completed (SPEC 7): vesting, undelivered units, and making good what came late."""
+"""Delivery completed (rules 7): vesting, undelivered units, and making good what came late."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a placing gives (SPEC 5): every reason to refuse a coupon, in its order; discounts, credit and earnings."""
+"""What a placing gives (rules 5): every reason to refuse a coupon, in its order; discounts, credit and earnings."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from incentive_fleet.incentives.credit import Burn
 from tests.domain import World, day, line, placed, refunded, terms
 
-# From the last reason of SPEC 5 to the first, each with terms that bring it about. A campaign is judged with the terms of
+# From the last reason of rules 5.1 to the first, each with terms that bring it about. A campaign is judged with the terms of
 # its own step and of all steps before: it breaks every rule from its reason on, so the first that fits must win.
 LADDER: list[tuple[str, dict[str, Any]]] = [
     ("budget-exhausted", {"budget": 0}),

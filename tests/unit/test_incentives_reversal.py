@@ -1,4 +1,4 @@
-"""Refunds and undelivered units (SPEC 6): in parts, in full, too often, too late, and after the credit was spent."""
+"""Refunds and undelivered units (rules 6): in parts, in full, too often, too late, and after the credit was spent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lots (SPEC 5, 6 and 8): in which order they burn, when they expire, and how a grant is taken back."""
+"""Lots (rules 5.3, 6.4 and 8): in which order they burn, when they expire, and how a grant is taken back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The arithmetic of SPEC 4, against exact fractions."""
+"""The arithmetic of rules 4, against exact fractions."""
 
 from __future__ import annotations
 

@@ -48,8 +48,8 @@ CREATE TABLE facts (
     happened_at timestamptz NOT NULL,
     recorded_at timestamptz NOT NULL DEFAULT now(),
     data        json  NOT NULL,
-    PRIMARY KEY (order_id, fact),      -- SPEC 2: one fact per identity
-    UNIQUE (event_id, source)          -- SPEC 2: one event per identity; event_id first, because sources are few
+    PRIMARY KEY (order_id, fact),      -- rules 2.3: one fact per identity
+    UNIQUE (event_id, source)          -- rules 2.3: one event per identity; event_id first, because sources are few
 );
 
 -- Facts whose placing has not come. A row leaves in the transaction that stores the placing.
@@ -96,7 +96,7 @@ CREATE TABLE anomaly_resolutions (
 CREATE INDEX anomaly_resolutions_of ON anomaly_resolutions (order_id, reason, subject);
 
 -- ── Money ────────────────────────────────────────────────────────────────────────────────────────────────────────────
--- A transfer is one row, so it cannot be unbalanced. The kind fixes which way it runs (SPEC 3).
+-- A transfer is one row, so it cannot be unbalanced. The kind fixes which way it runs (rules 3.2).
 -- `cause` names the fact of the order, or the operator's command: 'grant:<key>', 'grant-reversal:<key>', 'expiry'.
 CREATE TABLE transfers (
     transfer_id    bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

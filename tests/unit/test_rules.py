@@ -1,0 +1,140 @@
+"""docs/rules.md says what the rules do: every example of it is played, its tables are those of the code, and whatever points
+at a section of it points at one that is there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from incentive_fleet.events.models import TYPES
+from incentive_fleet.incentives import anomalies, refusals
+from incentive_fleet.incentives.accounts import ACCOUNTS, WAYS
+from incentive_fleet.incentives.campaign_file import CampaignFileError, parse_campaigns
+from tests.domain import terms
+from tests.rules_page import PAGE, Section, sections, table_of
+from tests.unit.test_docs import FILES, ROOT
+from tests.worked_examples import check_section
+
+SECTIONS = [section for section in sections() if section.number]
+NUMBERS = {section.number for section in SECTIONS}
+LEAVES = [one for one in SECTIONS if not any(number.startswith(f"{one.number}.") for number in NUMBERS)]
+KINDS = {"coupon": {"code": "C"}, "earn": {}, "make_good": {}, "grant": {}}
+
+
+@pytest.mark.parametrize("section", LEAVES, ids=lambda section: section.number)
+def test_each_section_has_an_example_and_it_is_right(section: Section) -> None:
+    assert check_section(section.parts()) > 0, f"{section.number} {section.title} has no example"
+
+
+def test_sections_are_numbered_without_a_gap_and_can_be_linked_by_their_number() -> None:
+    expected = "0"
+    for section in SECTIONS:
+        chapter, _, part = expected.partition(".")
+        following = (str(int(chapter) + 1), f"{chapter}.{int(part or 0) + 1}")
+        assert section.number in following, f"{section.number} comes after {expected}"
+        assert section.anchored == section.number
+        expected = section.number
+
+
+def test_the_tables_of_accounts_and_transfers_are_those_of_the_code() -> None:
+    assert table_of("3.1", "class") == [
+        {
+            "class": account,
+            "of each": rule.owner,
+            "normal side": rule.normal_side,
+            "below zero": "may be" if rule.may_be_negative else "never",
+            "its balance is": rule.meaning,
+        }
+        for account, rule in ACCOUNTS.items()
+    ]
+    assert table_of("3.2", "kind") == [
+        {"kind": kind, "debit": way.debit, "credit": way.credit, "when": way.when} for kind, way in WAYS.items()
+    ]
+
+
+def test_the_tables_of_refusals_and_anomalies_are_those_of_the_code() -> None:
+    assert {row["reason"]: row["because"] for row in table_of("5.1", "reason")} == refusals.MEANINGS
+    assert [row["reason"] for row in table_of("5.1", "reason")] == list(refusals.RefusalCode), (
+        "the first that fits refuses"
+    )
+    assert {row["anomaly"]: row["meaning"] for row in table_of("6.6", "anomaly")} == anomalies.MEANINGS
+
+
+def test_the_tables_of_events_have_every_field() -> None:
+    [section] = [section for section in SECTIONS if section.number == "2.1"]
+    told = re.split(r"^`([\w.-]+)`:$", section.text, flags=re.MULTILINE)[1:]
+    tables = dict(zip(told[::2], told[1::2], strict=True))
+    assert tables.keys() == TYPES.keys()
+    for type, model in TYPES.items():
+        cells = re.findall(r"^\| (`.*?) \|", tables[type].partition("```")[0], re.MULTILINE)
+        fields = set(re.findall(r"`([\w.\[\]]+)`", "".join(cells)))
+        [item] = [schema for name, schema in model.model_json_schema()["$defs"].items() if name.endswith("Line")]
+        listed = "undelivered" if type.startswith("delivery") else "lines"
+        assert fields == model.model_fields.keys() | {f"{listed}[].{name}" for name in item["properties"]}
+
+
+@pytest.mark.parametrize(
+    "row", [row for row in table_of("9.2", "key") if row["key"] not in ("id", "kind")], ids=lambda row: row["key"]
+)
+def test_the_table_of_keys_says_which_kinds_have_them(row: dict[str, str]) -> None:
+    known = KINDS if row["of"] == "all" else row["of"].split(", ")
+    for kind, needed in KINDS.items():
+        value = {"amount": 1} if kind != "grant" else {}
+        assert (kind in known) is not any(
+            "not a key of this kind" in problem
+            for problem in _problems(terms(kind, "c", **needed | value | {row["key"]: {}}))
+        )
+
+
+def test_the_table_of_keys_has_every_key() -> None:
+    keys: set[str] = set()
+    for kind, needed in KINDS.items():
+        value = {"amount": 1} if kind != "grant" else {}
+        [(_, stored)] = parse_campaigns(terms(kind, "c", **needed | value))
+        keys |= stored.keys()
+    assert keys <= {row["key"] for row in table_of("9.2", "key")}
+
+
+def _problems(text: str) -> list[str]:
+    try:
+        parse_campaigns(text)
+    except CampaignFileError as error:
+        return error.problems
+    return []
+
+
+def test_the_glossary_has_each_word_once_in_the_order_of_the_alphabet() -> None:
+    [glossary] = [section for section in sections() if section.title == "Glossary"]
+    words = re.findall(r"^\| \*\*(.+?)\*\*", glossary.text, re.MULTILINE)
+    assert len(words) > 50
+    assert words == sorted(set(words), key=str.lower)
+
+
+def references() -> Iterator[tuple[str, str]]:
+    """Every "rules 5.2" of the repository, with where it stands."""
+    for path in FILES:
+        if path.suffix in {".py", ".sql", ".md", ".toml", ".yml", ".sh"} or path.name == "Makefile":
+            text = path.read_text(encoding="utf-8")
+            for found in re.finditer(r"\brules (\d+(?:\.\d+)?)(?: (?:and|to) (\d+(?:\.\d+)?))?", text):
+                yield from ((f"{path.relative_to(ROOT)}: {found[0]}", number) for number in found.groups() if number)
+
+
+def test_what_points_at_a_section_points_at_one_that_is_there() -> None:
+    pointing = list(references())
+    assert len(pointing) > 50
+    assert [where for where, number in pointing if number not in NUMBERS] == []
+
+
+def test_no_file_points_at_a_page_that_nobody_has() -> None:
+    word = re.compile(r"\bSP" + r"EC\b")  # written so that this line is none
+    texts = {path: path.read_text(encoding="utf-8", errors="replace") for path in FILES}
+    assert [str(path.relative_to(ROOT)) for path, text in texts.items() if word.search(text)] == []
+
+
+def test_the_architecture_says_where_each_chapter_of_rules_lives() -> None:
+    page = (PAGE.parent / "architecture.md").read_text(encoding="utf-8")
+    chapters = [section.number for section in SECTIONS if "." not in section.number]
+    assert re.findall(r"^\| \[(\d+)\]\(rules\.md#\1-", page, re.MULTILINE) == chapters[:-1], "all but the last, a story"
