@@ -24,6 +24,8 @@ ADDRESSES = {
 }
 ENDPOINTS_OF_BOTO3 = ("AWS_ENDPOINT_URL_SQS", "AWS_ENDPOINT_URL_SNS")  # it reads them by itself
 NOT_OURS = {"aws_region": "AWS_REGION", "aws_endpoint_url": "AWS_ENDPOINT_URL"}  # settings with a name of AWS's own
+MIB = 1024 * 1024
+EVENT_BYTES_MOST = 16 * MIB  # what the codec reads at the most; the largest order, every character escaped, has 14 MiB
 
 AWS_MANAGED_KEYS = (
     "alias/aws/"  # what AWS's own keys are called; their policies let no other service in, and never change
@@ -50,6 +52,9 @@ class Settings(BaseModel):
     prefetch: int = Field(
         2_000, ge=1, le=65_535
     )  # unacknowledged deliveries a RabbitMQ channel holds; 16 bits on the wire
+    # Bytes that a consumer holds unsettled, counted as decoded (brokers/budget.py); dead letters and files in hand likewise.
+    held_bytes_max: int = Field(64 * MIB, ge=MIB, le=65_536 * MIB)
+    event_bytes_max: int = Field(EVENT_BYTES_MOST, ge=1_024, le=EVENT_BYTES_MOST)  # larger bodies are dead letters
     sqs_pollers: int = Field(4, ge=1, le=32)  # receiving threads a process
     sqs_visibility_s: int = Field(30, ge=1, le=43_200)
     kms_key_id: str | None = Field(None, pattern=r"^[A-Za-z0-9:/_-]{1,256}$")  # id, ARN or alias; queues and topics

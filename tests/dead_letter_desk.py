@@ -105,7 +105,13 @@ class Desk:
     def letters(self, **filters: Any) -> list[Letter]:
         """By id."""
         with self.connect() as connection:
-            return sorted(store.list_letters(connection, Filters(**filters), limit=1_000), key=lambda one: one.id)
+            return store.get_letters(connection, [letter.id for letter in self.summaries(**filters)])
+
+    def summaries(self, **filters: Any) -> list[Letter]:
+        """By id, without bodies."""
+        with self.connect() as connection:
+            letters = store.list_letters(connection, Filters(**filters), limit=10_000)
+        return sorted(letters, key=lambda one: one.id)
 
     def letter(self, number: int) -> Letter:
         with self.connect() as connection:

@@ -37,10 +37,14 @@ class DeadLetterQueues(Protocol):
     """The dead-letter queues of one broker, to be emptied. One thread owns it; all raise BrokerUnavailable."""
 
     def receive(self, most: int, wait_s: float) -> list[Arrival]:
-        """Up to `most` copies as soon as there are any; they are held until `remove`, `close` or the broker's timeout."""
+        """Up to `most` copies, and no more than the budget has room for beside what was not let go, as soon as there are
+        any; they are held until `remove`, `close` or the broker's timeout."""
 
     def remove(self, arrivals: list[Arrival]) -> None:
         """These are safely kept elsewhere. A copy that could not be removed comes again, which is harmless."""
+
+    def let_go(self, arrivals: list[Arrival]) -> None:
+        """These are in memory no longer, removed or not; the room that they took is for others to come."""
 
     def empty(self) -> bool:
         """Whether the broker counts nothing ready and nothing held by anybody, as far as it can tell."""

@@ -15,6 +15,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from incentive_fleet.errors import Malformed
+from incentive_fleet.events.document import refuse_many
+
 CONTENT_TYPE = "application/cloudevents+json"
 
 
@@ -53,8 +56,10 @@ class Publisher(Protocol):
 def message_of(body: bytes) -> Message:
     """Read type and id as far as the bytes allow; what cannot be read is None, and the bytes are sent as they are."""
     try:
-        event = json.loads(body)
-    except (ValueError, RecursionError):
+        text = body.decode()
+        refuse_many(text)
+        event = json.loads(text)
+    except (Malformed, ValueError, RecursionError):
         return Message(body, None, None)
     if not isinstance(event, dict):
         return Message(body, None, None)

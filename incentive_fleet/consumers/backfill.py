@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, cast
 
+from incentive_fleet.brokers.budget import Budget, portions
 from incentive_fleet.brokers.contract import Ack, DeadLetter, Delivery, Outcome, Retry
 from incentive_fleet.consumers.core import UNEXPECTED, Core
 from incentive_fleet.errors import DatabaseUnfit, TransientError
@@ -38,6 +39,7 @@ def backfill(
     path: Path,
     *,
     batch_size: int,
+    budget: Budget,
     rejects_path: Path | None = None,
     progress: Callable[[int, int], None] = lambda events, bytes_read: None,
 ) -> BackfillSummary:
@@ -51,7 +53,7 @@ def backfill(
     part = rejects_path.with_name(rejects_path.name + ".part") if rejects_path else None
     try:
         with path.open("rb") as raw, open(part or os.devnull, "w", encoding="utf-8") as rejects:
-            for batch in _batches(raw, path, batch_size):
+            for batch in _batches(raw, path, batch_size, budget):
                 for delivery, outcome in _process(core, batch):
                     _note(summary, rejects, delivery, outcome)
                 summary.events += len(batch)
@@ -103,18 +105,16 @@ def _note(summary: BackfillSummary, rejects: IO[str], delivery: Delivery, outcom
     rejects.write(literal_json(record) + "\n")
 
 
-def _batches(raw: IO[bytes], path: Path, size: int) -> Iterator[list[Delivery]]:
+def _batches(raw: IO[bytes], path: Path, size: int, budget: Budget) -> Iterator[list[Delivery]]:
     lines = past_mark(cast(IO[bytes], gzip.GzipFile(fileobj=raw)) if path.suffix == ".gz" else raw, path)
-    batch: list[Delivery] = []
+    return portions(_deliveries(lines, path.name), lambda one: budget.cost(len(one.body)), budget.most, size)
+
+
+def _deliveries(lines: IO[bytes], name: str) -> Iterator[Delivery]:
     number = 0
     while line := lines.readline(BODY_BYTES_MAX + 2):
         number += 1
         while not line.endswith(b"\n") and lines.readline(BODY_BYTES_MAX):
             pass  # the rest of a line that is too long for an event: what was kept is already more than that
         if line.strip():
-            batch.append(Delivery(line.rstrip(b"\r\n"), path.name, "file", "", 1, receipt=number))
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+            yield Delivery(line.rstrip(b"\r\n"), name, "file", "", 1, receipt=number)

@@ -48,6 +48,7 @@ class Consumer:
                     last_seen = clock()
                 elif deliveries or self.core.put_off:
                     self._handle(deliveries)
+                    deliveries = None  # else the bodies would stay in memory until the next have come
                     last_seen = clock()
                 elif until_idle_s is not None and self._idle_since(last_seen, until_idle_s, clock):
                     return

@@ -21,6 +21,7 @@ from typing import assert_never
 from incentive_fleet.brokers.contract import Ack, DeadLetter, Delivery, Failure, Outcome, Retry
 from incentive_fleet.errors import Malformed
 from incentive_fleet.events.codec import Event, decode
+from incentive_fleet.events.document import BODY_BYTES_MAX, refuse_large
 from incentive_fleet.events.foreign import binary_mode
 from incentive_fleet.events.reasons import Reason
 from incentive_fleet.faults import reach
@@ -56,6 +57,7 @@ class Core:
     retry_delays_s: Sequence[float]
     clock: Callable[[], datetime]
     patient: bool = True
+    event_bytes_max: int = BODY_BYTES_MAX  # a larger body is not even decoded
     counts: Counter[str] = field(default_factory=Counter)
     put_off: list[tuple[Delivery, Event]] = field(default_factory=list)
     _unread: list[Delivery] = field(
@@ -115,6 +117,7 @@ class Core:
         unreadable: list[tuple[Delivery, Exception]] = []
         for delivery in deliveries:
             try:
+                refuse_large(len(delivery.body), self.event_bytes_max)
                 readable.append((delivery, decode(delivery.body)))
             except Malformed as error:
                 self._decide(delivery, DeadLetter(error.reason, _detail(error, delivery)), carries_failures)

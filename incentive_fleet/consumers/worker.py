@@ -20,7 +20,7 @@ from typing import Literal
 from incentive_fleet.brokers.contract import Transport
 from incentive_fleet.consumers.consumer import Consumer
 from incentive_fleet.consumers.core import Core
-from incentive_fleet.consumers.garbage import look_seldom
+from incentive_fleet.consumers.garbage import look_seldom, return_large_blocks
 from incentive_fleet.consumers.suspects import Care
 from incentive_fleet.ledger.session import Session
 from incentive_fleet.logs import log_json
@@ -50,7 +50,13 @@ def open_transport(source: Source, settings: Settings, stop: Stop) -> Transport:
 def open_consumer(source: Source, settings: Settings, stop: Stop, care: Care | None = None) -> Consumer:
     """A consumer of one broker with a core of its own."""
     session = Session(settings.need_database_url(), application_name=f"incentives consume {source}")
-    core = Core(session, settings.retry_delays_s, clock=lambda: datetime.now(UTC), patient=False)
+    core = Core(
+        session,
+        settings.retry_delays_s,
+        clock=lambda: datetime.now(UTC),
+        patient=False,
+        event_bytes_max=settings.event_bytes_max,
+    )
     return Consumer(
         name=f"{source}-{os.getpid()}",
         transport=open_transport(source, settings, stop),
@@ -83,6 +89,7 @@ def run_worker(
             stop.set()
 
     look_seldom()
+    return_large_blocks()
     threads = [threading.Thread(target=run, args=(consumer,), name=consumer.name) for consumer in consumers]
     for thread in threads:
         thread.start()

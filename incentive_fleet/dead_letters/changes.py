@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
 from typing import Any, Final
 
 from psycopg import Connection
 from psycopg.rows import class_row
 
 from incentive_fleet.dead_letters.acts import By, add_act, state_of
-from incentive_fleet.dead_letters.letter import COLUMNS, DISCARDED, OPEN, REPLAYED, Letter, traits_of
+from incentive_fleet.dead_letters.letter import DISCARDED, OPEN, REPLAYED, WITHOUT_BODIES, Letter, traits_of
 from incentive_fleet.errors import Refused
 from incentive_fleet.events.codec import decode
 from incentive_fleet.ledger.connection import mapped_errors
 
 CHUNK: Final = 500  # letters changed in one transaction
 
-LOCK = f"SELECT {COLUMNS} FROM dead_letters WHERE id = ANY(%s) ORDER BY id FOR UPDATE"
+LOCK = f"SELECT {WITHOUT_BODIES} FROM dead_letters WHERE id = ANY(%s) ORDER BY id FOR UPDATE"
 SET_STATUS = "UPDATE dead_letters SET status = %s WHERE id = ANY(%s)"
 SET_BODY = """
     UPDATE dead_letters SET edited_body = %(edited_body)s, event_type = %(event_type)s, event_source = %(event_source)s,
@@ -90,6 +91,7 @@ def save_edit(connection: Connection[Any], letter: Letter, body: bytes, by: By) 
     Refused (not-open, changed-meanwhile) and TransientError; nothing is saved then.
     """
     edited = None if body == letter.body else body
+    digest = sha256(body).digest()
     if edited is not None:
         decode(edited)
     with mapped_errors(blameless=True), connection.transaction():
@@ -98,13 +100,13 @@ def save_edit(connection: Connection[Any], letter: Letter, body: bytes, by: By) 
             raise Refused(
                 "not-open", f"dead letter {letter.id} is {now.status if now else 'gone'}: only open ones are edited"
             )
-        if now.current_body != letter.current_body:
+        if now.current_sha256 != letter.current_sha256:
             raise Refused("changed-meanwhile", f"dead letter {letter.id} was edited by somebody else meanwhile")
-        after = replace(now, edited_body=edited, **asdict(traits_of(body)))
-        if after.current_body == now.current_body:
-            return now
+        if digest == now.current_sha256:
+            return letter
+        after = replace(letter, edited_body=edited, current_sha256=digest, size=len(body), **asdict(traits_of(body)))
         connection.execute(SET_BODY, {"id": letter.id, "edited_body": edited, **asdict(traits_of(body))})
-        before_text, after_text = now.current_body.decode("utf-8", "replace"), body.decode("utf-8", "replace")
+        before_text, after_text = letter.current_body.decode("utf-8", "replace"), body.decode("utf-8", "replace")
         add_act(
             connection,
             letter.id,

@@ -19,6 +19,7 @@ from typing import Final
 
 from incentive_fleet.brokers.dead_letters import Arrival, DeadLetterQueues
 from incentive_fleet.brokers.message_headers import REASON
+from incentive_fleet.consumers.garbage import return_large_blocks
 from incentive_fleet.consumers.worker import Source
 from incentive_fleet.dead_letters.keeping import Seen, keep, probe_keeping
 from incentive_fleet.errors import BrokerUnavailable, FleetError, TransientError
@@ -51,6 +52,7 @@ def run_collector(
     total: Counter[str] = Counter() if counts is None else counts
     queues = [open_queues(source, settings, stop) for source in sources]
     failures: list[BaseException] = []
+    return_large_blocks()
 
     def run(source: Source, of: DeadLetterQueues) -> None:
         try:
@@ -144,6 +146,8 @@ def _collect(
             if arrivals:
                 reach("collector-after-receive")
                 _store(queues, desk, arrivals, pause, counts)
+                queues.let_go(arrivals)
+                arrivals = []  # else the bodies would stay in memory until the next have come
                 last_seen = clock()
             pause.over()
     finally:

@@ -25,11 +25,11 @@ from incentive_fleet.brokers.dead_letters import Arrival
 from incentive_fleet.dead_letters.acts import COLLECTOR, By, add_act, state_of
 from incentive_fleet.dead_letters.arrivals import replay_mark, why
 from incentive_fleet.dead_letters.letter import (
-    COLUMNS,
     DISCARDED,
     OPEN,
     REPLAYED,
     REPLAYING,
+    WITHOUT_BODIES,
     Letter,
     storable_values,
     traits_of,
@@ -38,11 +38,11 @@ from incentive_fleet.ledger.connection import mapped_errors
 from incentive_fleet.ledger.session import Session
 
 FIND = f"""
-    SELECT {COLUMNS} FROM dead_letters
+    SELECT {WITHOUT_BODIES} FROM dead_letters
     WHERE transport = %(transport)s AND source_queue = %(source_queue)s AND body_sha256 = %(sha256)s FOR UPDATE
 """
 FIND_SENT = f"""
-    SELECT {COLUMNS} FROM dead_letters
+    SELECT {WITHOUT_BODIES} FROM dead_letters
     WHERE transport = %(transport)s AND source_queue = %(source_queue)s AND sent_sha256 = %(sha256)s
     ORDER BY last_seen DESC, id DESC LIMIT 1 FOR UPDATE
 """
@@ -52,7 +52,7 @@ ADD = f"""
     VALUES (%(transport)s, %(source_queue)s, %(dead_letter_queue)s, %(body)s, %(headers)s, %(envelope)s, %(reason)s,
         %(detail)s, %(cause)s, %(failure)s, %(event_type)s, %(event_source)s, %(event_id)s, %(order_id)s,
         %(customer_id)s, %(now)s, %(now)s, %(arrival)s)
-    ON CONFLICT (transport, source_queue, body_sha256) DO NOTHING RETURNING {COLUMNS}
+    ON CONFLICT (transport, source_queue, body_sha256) DO NOTHING RETURNING {WITHOUT_BODIES}
 """
 SEEN = """
     UPDATE dead_letters SET times_seen = times_seen + 1, last_seen = %(now)s, arrival = %(arrival)s,

@@ -7,10 +7,11 @@ import math
 import re
 from dataclasses import dataclass
 from datetime import datetime
-from hashlib import sha256
 from typing import Any, Final
 
+from incentive_fleet.errors import Malformed
 from incentive_fleet.events.data_base64 import with_data
+from incentive_fleet.events.document import BODY_BYTES_MAX, refuse_many
 
 FIELD_CHARACTERS: Final = 200  # rules 2.1: the bound on every text of an event; longer ones are no ids of ours
 CAUSE_CHARACTERS: Final = 200
@@ -19,11 +20,16 @@ STATUSES: Final = ("open", "replaying", "replayed", "discarded")
 OPEN, REPLAYING, REPLAYED, DISCARDED = STATUSES
 
 # The one order of columns in which every statement reads a letter.
-COLUMNS: Final = """
-    id, transport, source_queue, dead_letter_queue, body, edited_body, headers, envelope, reason, detail, cause, failure,
+_OTHERS: Final = """
+    id, transport, source_queue, dead_letter_queue, headers, envelope, reason, detail, cause, failure,
     event_type, event_source, event_id, order_id, customer_id, status, first_seen, last_seen, times_seen, arrival, life,
-    replays, returned, earlier_id, sent_sha256, same_body_replays, claim_run, claimed_by, claimed_at
+    replays, returned, earlier_id, sent_sha256, same_body_replays, claim_run, claimed_by, claimed_at,
+    CASE WHEN edited_body IS NULL THEN body_sha256 ELSE sha256(edited_body) END AS current_sha256,
+    octet_length(coalesce(edited_body, body)) AS size
 """
+COLUMNS: Final = f"body, edited_body, {_OTHERS}"
+# A body may have 100 MiB: whoever reads many letters, or has the body in hand, leaves bodies where they are.
+WITHOUT_BODIES: Final = f"NULL AS body, CASE WHEN edited_body IS NOT NULL THEN ''::bytea END AS edited_body, {_OTHERS}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +40,8 @@ class Letter:
     transport: str
     source_queue: str
     dead_letter_queue: str
-    body: bytes
-    edited_body: bytes | None
+    body: bytes  # None where it was read WITHOUT_BODIES, for those who never look at it
+    edited_body: bytes | None  # likewise empty where there is one
     headers: dict[str, str]
     envelope: dict[str, Any]
     reason: str
@@ -61,15 +67,13 @@ class Letter:
     claim_run: int | None
     claimed_by: str | None
     claimed_at: datetime | None
+    current_sha256: bytes  # of what a replay sends
+    size: int  # ... and how many bytes that has
 
     @property
     def current_body(self) -> bytes:
         """What a replay sends: the edited body, or the original."""
         return self.body if self.edited_body is None else self.edited_body
-
-    @property
-    def current_sha256(self) -> bytes:
-        return sha256(self.current_body).digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +88,12 @@ class Traits:
 
 
 def traits_of(body: bytes) -> Traits:
-    """Whatever can be read, None for what cannot; never raises."""
-    document = _object(body)
+    """Whatever can be read, None for what cannot, nothing of what no consumer would decode; never raises."""
+    if len(body) > BODY_BYTES_MAX:
+        return Traits()
+    document = _object(body.decode("utf-8", "replace"))
     if "specversion" not in document and document.get("Type") == "Notification":
-        document = _object(str(document.get("Message", "")).encode("utf-8", "replace"))
+        document = _object(str(document.get("Message", "")))
     data = with_data(document).get("data")
     data = data if isinstance(data, dict) else {}
     return Traits(
@@ -99,10 +105,11 @@ def traits_of(body: bytes) -> Traits:
     )
 
 
-def _object(body: bytes) -> dict[str, Any]:
+def _object(text: str) -> dict[str, Any]:
     try:
-        document = json.loads(body.decode("utf-8", "replace"))
-    except (ValueError, RecursionError):  # not JSON, a number of thousands of digits, or nested without end
+        refuse_many(text)
+        document = json.loads(text)
+    except (Malformed, ValueError, RecursionError):  # not JSON, a number of thousands of digits, or nested without end
         return {}
     return document if isinstance(document, dict) else {}
 

@@ -17,10 +17,11 @@ from typing import Any, Final
 from psycopg import Connection
 from psycopg.rows import class_row
 
+from incentive_fleet.brokers.budget import portions
 from incentive_fleet.brokers.dead_letters import Outgoing, Sender
 from incentive_fleet.dead_letters.acts import By, add_act, state_of
 from incentive_fleet.dead_letters.changes import Done
-from incentive_fleet.dead_letters.letter import COLUMNS, OPEN, REPLAYED, REPLAYING, Letter
+from incentive_fleet.dead_letters.letter import OPEN, REPLAYED, REPLAYING, WITHOUT_BODIES, Letter
 from incentive_fleet.dead_letters.run_locks import RunLocks
 from incentive_fleet.errors import BrokerUnavailable, SettingsError
 from incentive_fleet.faults import reach
@@ -28,14 +29,16 @@ from incentive_fleet.ledger.connection import mapped_errors
 from incentive_fleet.ledger.session import Session
 from incentive_fleet.settings import Settings
 
-CHUNK: Final = 50  # letters claimed and sent at a time
+CHUNK: Final = 50  # letters claimed at a time; as many are sent at a time as the settings' budget has bytes for
+SENT: Final = 4  # times a body's bytes: the database driver's two copies, ours, and what is on its way out
 UNCHANGED_MAX: Final = 2  # replays of one body that failed; a further one needs `force`
 
 LOCK = f"""
-    SELECT {COLUMNS} FROM dead_letters WHERE id = ANY(%s) AND status IN ('open', 'replaying')
+    SELECT {WITHOUT_BODIES} FROM dead_letters WHERE id = ANY(%s) AND status IN ('open', 'replaying')
     ORDER BY id FOR UPDATE SKIP LOCKED
 """
-READ = f"SELECT {COLUMNS} FROM dead_letters WHERE id = ANY(%s)"
+READ = f"SELECT {WITHOUT_BODIES} FROM dead_letters WHERE id = ANY(%s)"
+BODIES = "SELECT id, coalesce(edited_body, body) FROM dead_letters WHERE id = ANY(%s)"
 CLAIM = """
     UPDATE dead_letters SET status = 'replaying', claim_run = %(run)s, claimed_by = %(actor)s, claimed_at = %(at)s,
         replays = %(replays)s, sent_sha256 = %(sha256)s, same_body_replays = %(same)s
@@ -139,7 +142,8 @@ def _replay_chunk(run: Run, ids: list[int], senders: dict[str, Sender]) -> list[
     problems: dict[int, str] = {}
     for transport in sorted({letter.transport for letter in claimed}):
         of_broker = [letter for letter in claimed if letter.transport == transport]
-        problems |= _send(run, transport, of_broker, senders)
+        for portion in portions(of_broker, lambda letter: SENT * letter.size, run.settings.held_bytes_max, CHUNK):
+            problems |= _send(run, transport, portion, senders)
     reach("replay-after-send")
     _mark(run, claimed, problems)
     for letter in claimed:
@@ -227,17 +231,25 @@ def _send(run: Run, transport: str, letters: list[Letter], senders: dict[str, Se
     try:
         if transport not in senders:
             senders[transport] = open_sender(transport, run.settings)
-        problems = senders[transport].send([_outgoing(letter) for letter in letters])
+        bodies = _bodies(run, letters)
+        problems = senders[transport].send([_outgoing(letter, bodies[letter.id]) for letter in letters])
     except (BrokerUnavailable, SettingsError) as error:
         run.away = True
         return {letter.id: str(error) for letter in letters}
     return {letter.id: problem for letter, problem in zip(letters, problems, strict=True) if problem}
 
 
-def _outgoing(letter: Letter) -> Outgoing:
+def _bodies(run: Run, letters: list[Letter]) -> dict[int, bytes]:
+    """What to send, as it was claimed: a letter that is being replayed is not edited."""
+    # Binary: in the text form a body would cross the wire twice as long.
+    with mapped_errors(), run.connection.cursor(binary=True) as cursor:
+        return dict(cursor.execute(BODIES, ([letter.id for letter in letters],)).fetchall())
+
+
+def _outgoing(letter: Letter, body: bytes) -> Outgoing:
     return Outgoing(
         source_queue=letter.source_queue,
-        body=letter.current_body,
+        body=body,
         envelope=letter.envelope,
         mark=f"{letter.id}.{letter.replays}",
         type=letter.event_type if letter.edited_body is not None else None,

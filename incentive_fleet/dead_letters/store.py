@@ -9,7 +9,7 @@ from typing import Any, Final
 from psycopg import Connection
 from psycopg.rows import class_row
 
-from incentive_fleet.dead_letters.letter import COLUMNS, Letter
+from incentive_fleet.dead_letters.letter import COLUMNS, WITHOUT_BODIES, Letter
 from incentive_fleet.errors import Refused
 from incentive_fleet.ledger.connection import mapped_errors
 
@@ -34,7 +34,7 @@ WHERE: Final = """
          OR strpos(lower(encode(coalesce(d.edited_body, d.body), 'escape')),
                    lower(encode(convert_to(%(text)s, 'UTF8'), 'escape'))) > 0)
 """
-LIST = f"SELECT {COLUMNS} FROM dead_letters d WHERE {WHERE} ORDER BY d.last_seen DESC, d.id DESC LIMIT %(limit)s"
+LIST = f"SELECT {WITHOUT_BODIES} FROM dead_letters d WHERE {WHERE} ORDER BY d.last_seen DESC, d.id DESC LIMIT %(limit)s"
 COUNT = f"SELECT count(*) FROM dead_letters d WHERE {WHERE}"
 IDS = f"SELECT d.id FROM dead_letters d WHERE {WHERE} ORDER BY d.id LIMIT %(limit)s"
 GROUP = f"""
@@ -46,6 +46,7 @@ GROUP = f"""
 """
 GET = f"SELECT {COLUMNS} FROM dead_letters WHERE id = %s"
 GET_MANY = f"SELECT {COLUMNS} FROM dead_letters WHERE id = ANY(%s) ORDER BY id"
+LIST_MANY = f"SELECT {WITHOUT_BODIES} FROM dead_letters WHERE id = ANY(%s) ORDER BY id"
 LATER = "SELECT id FROM dead_letters WHERE earlier_id = %s ORDER BY id LIMIT 100"
 
 
@@ -87,7 +88,7 @@ class Group:
 
 
 def list_letters(connection: Connection[Any], wanted: Filters, *, limit: int = 50) -> list[Letter]:
-    """The letters seen last, first. Raises ValueError for a limit outside 1 to 10,000, and TransientError."""
+    """The letters seen last, first, without their bodies. Raises ValueError for a limit outside 1 to 10,000; TransientError."""
     with mapped_errors(blameless=True), connection.cursor(row_factory=class_row(Letter)) as cursor:
         return cursor.execute(LIST, wanted.values(_limited(limit))).fetchall()
 
@@ -114,17 +115,18 @@ def select_ids(connection: Connection[Any], wanted: Filters) -> list[int]:
 
 def get_letter(connection: Connection[Any], dead_letter_id: int) -> Letter:
     """One letter. Raises Refused (unknown-dead-letter) and TransientError."""
-    with mapped_errors(blameless=True), connection.cursor(row_factory=class_row(Letter)) as cursor:
+    with mapped_errors(blameless=True), connection.cursor(binary=True, row_factory=class_row(Letter)) as cursor:
         letter = cursor.execute(GET, (dead_letter_id,)).fetchone()
     if letter is None:
         raise Refused("unknown-dead-letter", f"there is no dead letter {dead_letter_id}")
     return letter
 
 
-def get_letters(connection: Connection[Any], ids: list[int]) -> list[Letter]:
+def get_letters(connection: Connection[Any], ids: list[int], *, bodies: bool = True) -> list[Letter]:
     """The letters of these ids, by id. Raises Refused (unknown-dead-letter) naming the first missing; TransientError."""
-    with mapped_errors(blameless=True), connection.cursor(row_factory=class_row(Letter)) as cursor:
-        letters = cursor.execute(GET_MANY, (ids,)).fetchall()
+    # Binary: a body in the text form would cross the wire twice as long.
+    with mapped_errors(blameless=True), connection.cursor(binary=True, row_factory=class_row(Letter)) as cursor:
+        letters = cursor.execute(GET_MANY if bodies else LIST_MANY, (ids,)).fetchall()
     missing = sorted(set(ids) - {letter.id for letter in letters})
     if missing:
         raise Refused("unknown-dead-letter", f"there is no dead letter {missing[0]}")

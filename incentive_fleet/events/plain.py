@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ValidationError, create_model
 
-from incentive_fleet.events.document import BODY_BYTES_MAX
+from incentive_fleet.events.document import VALUES_MAX
 from incentive_fleet.events.envelope import Envelope
 from incentive_fleet.events.models import TYPES, DeliveryCompleted, EventData
 
@@ -28,7 +28,7 @@ _VALIDATORS: Final = [(f'"{type_}"'.encode(), _validator(type_, data)) for type_
 def read_plain(body: bytes) -> tuple[Envelope, EventData] | None:
     """The event in the body, or None: then codec.py finds out what is the matter with it, if anything is. Never raises."""
     validator = next((validator for mark, validator in _VALIDATORS if mark in body), None)
-    if validator is None or b"null" in body or len(body) > BODY_BYTES_MAX:
+    if validator is None or b"null" in body or len(body) > VALUES_MAX:  # a large body's values are counted first
         return None
     try:
         whole = validator.validate_json(body)

@@ -13,6 +13,7 @@ class Reason(StrEnum):
     """A stable kebab-case code; `MEANINGS` says what each one stands for."""
 
     TOO_LARGE = "too-large"
+    TOO_MANY_VALUES = "too-many-values"
     NOT_UTF8 = "not-utf8"
     NOT_JSON = "not-json"
     NOT_FINITE = "not-finite"
@@ -42,7 +43,8 @@ class Reason(StrEnum):
 
 
 MEANINGS: dict[Reason, str] = {
-    Reason.TOO_LARGE: "The body has more bytes than 16 MiB.",
+    Reason.TOO_LARGE: "The body has more bytes than `INCENTIVES_EVENT_BYTES_MAX`, 16 MiB at the most. It is not decoded.",
+    Reason.TOO_MANY_VALUES: "The document has more than 200,000 members and elements; no event has more than 50,000.",
     Reason.NOT_UTF8: "The body is not UTF-8 (a surrogate encoded as three bytes is not UTF-8 either).",
     Reason.NOT_JSON: "The text is not one JSON document; a byte order mark in front is refused too.",
     Reason.NOT_FINITE: "NaN, Infinity or -Infinity, which are not JSON.",

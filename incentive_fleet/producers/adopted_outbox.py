@@ -36,11 +36,13 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session
 
+from incentive_fleet.brokers.budget import portions
 from incentive_fleet.brokers.publishing import Message, Publisher
 from incentive_fleet.events.codec import decode, encode_event
 from incentive_fleet.events.models import EventData
 
 BATCH_SIZE = 500
+BODIES_CHARACTERS = 8 * 1024 * 1024  # of one round, or one body
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,20 +112,25 @@ def add_event(
 
 
 def relay_adopted(engine: Engine, table: Table, publisher: Publisher, batch_size: int = BATCH_SIZE) -> AdoptedRound:
-    """Publish up to `batch_size` unpublished events in one transaction; call it again while it publishes any.
+    """Publish up to `batch_size` unpublished events in one transaction, fewer where they are large; call it again while it
+    publishes any.
 
     Raises what the publisher raises and, from the database, SQLAlchemy's own errors; a retry is harmless, as the same
     ids are published again. Safe to run in several processes at once where the database knows SKIP LOCKED.
     """
     pick = (
-        select(table.c.id, table.c.event_id, table.c.type, table.c.body)
+        select(table.c.id, func.length(table.c.body).label("characters"))
         .where(table.c.published_at.is_(None))
         .order_by(table.c.refusals, table.c.id)
         .limit(batch_size)
         .with_for_update(skip_locked=True)
     )
     with engine.begin() as connection:
-        rows = connection.execute(pick).all()
+        picked = connection.execute(pick).all()
+        portion = next(portions(picked, lambda row: int(row.characters), BODIES_CHARACTERS, batch_size), [])
+        order = {row.id: place for place, row in enumerate(portion)}
+        read = select(table.c.id, table.c.event_id, table.c.type, table.c.body).where(table.c.id.in_(order))
+        rows = sorted(connection.execute(read).all(), key=lambda row: order[row.id]) if order else []
         failures = (
             publisher.publish([Message(row.body.encode(), row.type, row.event_id) for row in rows]) if rows else []
         )

@@ -14,12 +14,14 @@ from typing import IO
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
+from incentive_fleet.brokers.budget import portions
 from incentive_fleet.brokers.publishing import Failure, Message, Publisher, message_of
 from incentive_fleet.errors import BrokerUnavailable, Malformed, Refused
 from incentive_fleet.events.codec import decode
 from incentive_fleet.text_files import UNREADABLE, open_text
 
 CHUNK = 2_000  # messages given to the publisher at a time
+CHUNK_BYTES = 16 * 1024 * 1024  # ... and of their bodies, or one line
 CHUNKS_A_SECOND = 10  # with a rate: small enough to be even, large enough to be batched
 LINE_MAX_BYTES = 16 * 1024 * 1024  # no broker takes more by default (RabbitMQ 4: 16 MiB; SNS: 256 KiB)
 NAMED = 20  # bad lines and failures that the summary tells in full; all are counted
@@ -132,16 +134,8 @@ def _publish(publisher: Publisher, messages: list[Message], confirmed: int) -> l
 
 
 def _chunks(path: Path, raw: bool, size: int) -> Iterator[Chunk]:
-    chunk: Chunk = []
-    for number, line in read_messages(path, raw=raw):
-        if isinstance(line, BadLine):
-            continue
-        chunk.append((number, line))
-        if len(chunk) == size:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
+    lines = ((number, line) for number, line in read_messages(path, raw=raw) if not isinstance(line, BadLine))
+    return portions(lines, lambda line: len(line[1].body), CHUNK_BYTES, size)
 
 
 def read_messages(path: Path, *, raw: bool = False) -> Iterator[tuple[int, Message | BadLine]]:

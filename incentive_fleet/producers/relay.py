@@ -26,7 +26,15 @@ PICK = """
     FOR UPDATE SKIP LOCKED
 """
 # A statement of its own: joined to the marks, stale statistics made a merge join walk every outcome ever published.
-READ = "SELECT outbox_id, body FROM outbox WHERE outbox_id = ANY (%s) ORDER BY outbox_id"
+# Bodies up to a sum of bytes, and the one that reaches it; the rest keep their marks for the next round.
+READ = """
+    SELECT outbox_id, body FROM (
+        SELECT outbox_id, body, sum(octet_length(body)) OVER (ORDER BY outbox_id) - octet_length(body) AS before
+        FROM outbox WHERE outbox_id = ANY (%s)
+    ) AS picked
+    WHERE before < %s ORDER BY outbox_id
+"""
+BODIES_BYTES = 8 * 1024 * 1024  # in one round: each is there some six times, from the driver's buffer to the broker's
 # The marks go and the publication comes in one statement: neither is ever seen without the other.
 CONFIRMED = """
     WITH confirmed AS (
@@ -74,7 +82,7 @@ def relay_round(
         marks = connection.execute(PICK, (destination, list(set_aside), batch_size)).fetchall()
         if not marks:
             return Round(0, ())
-        rows = connection.execute(READ, ([mark[0] for mark in marks],)).fetchall()
+        rows = connection.execute(READ, ([mark[0] for mark in marks], BODIES_BYTES)).fetchall()
         ids = [int(str(row[0])) for row in rows]
         reach("relay-before-publish")
         failures = publisher.publish([message_of(str(row[1]).encode()) for row in rows])

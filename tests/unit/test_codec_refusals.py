@@ -319,6 +319,8 @@ DOCUMENTS: list[tuple[str, bytes, Reason]] = [
     ("SNS with half a pair inside", wrapped(VALID.replace(b"TEA", b"\\ud800")), Reason.LONE_SURROGATE),
     ("SNS with half a pair unescaped once", wrapped(VALID).replace(b"TEA", b"\\ud800"), Reason.LONE_SURROGATE),
     ("SNS of another kind", b'{"Type":"SubscriptionConfirmation","Message":"{}"}', Reason.NOT_A_CLOUD_EVENT),
+    ("500,000 empty lists", VALID[:-1] + b',"x":[' + b"[]," * 500_000 + b"[]]}", Reason.TOO_MANY_VALUES),
+    ("500,000 numbers in SNS", wrapped(VALID[:-1] + b',"x":[' + b"1," * 500_000 + b"1]}"), Reason.TOO_MANY_VALUES),
     ("one byte too many", VALID + b" " * (BODY_BYTES_MAX + 1 - len(VALID)), Reason.TOO_LARGE),
 ]
 

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from incentive_fleet.brokers.aws.attributes import fit
 from incentive_fleet.brokers.aws.batches import ENTRIES, Batches, Receipt
 from incentive_fleet.brokers.aws.client import available, sqs_client
+from incentive_fleet.brokers.budget import Budget, Forecast
 from incentive_fleet.brokers.dead_letters import OURS, REPLAY, Arrival, Outgoing
-from incentive_fleet.brokers.topology import sqs_queues
+from incentive_fleet.brokers.topology import SQS_MESSAGE_BYTES, sqs_queues
 from incentive_fleet.errors import BrokerUnavailable
 from incentive_fleet.names import TYPE_ATTRIBUTE
 from incentive_fleet.settings import Settings
@@ -46,6 +47,8 @@ class SqsDeadLetters:
         self._urls: dict[str, str] = {}  # of the dead-letter queues
         self._sources = {group.dead_letters: group.source for group in sqs_queues(settings)}
         self._held: set[Receipt] = set()
+        self._budget = Budget(settings.held_bytes_max, settings.event_bytes_max)
+        self._forecast = Forecast(self._budget, SQS_MESSAGE_BYTES)
         self._flowing = False  # whether the last receive gave any
         self._pool = ThreadPoolExecutor(len(self._sources), thread_name_prefix="sqs-letters")
 
@@ -58,17 +61,24 @@ class SqsDeadLetters:
         return self._client, self._batches
 
     def receive(self, most: int, wait_s: float) -> list[Arrival]:
-        """Asks all queues at once, up to ten copies each."""
+        """Asks all queues at once, up to ten copies each, fewer where large ones are to be expected."""
         client, _ = self._connected()
+        if self._budget.full:
+            return []
+        room = (self._budget.most - self._budget.held) // len(self._sources)
+        each = self._forecast.fitting(room, min(most, ENTRIES))
         # While letters come, nobody waits for a queue that has none; otherwise at least a second, for a poll of 0 asks
         # only some of SQS's servers.
         poll_s = 0 if self._flowing else max(1, min(ceil(wait_s), POLL_MOST_S))
-        asked = [self._pool.submit(self._receive, client, queue, min(most, ENTRIES), poll_s) for queue in self._sources]
+        asked = [self._pool.submit(self._receive, client, queue, each, poll_s) for queue in self._sources]
         while wait(asked, SLICE_S).not_done:
             if self._stop.left_to_finish_s() <= 0:
                 raise BrokerUnavailable("SQS: no answer to a receive before the drain was over")
         arrivals = [arrival for received in asked for arrival in received.result()]
         self._flowing = bool(arrivals)
+        self._forecast.learn([len(arrival.body) for arrival in arrivals])
+        for arrival in arrivals:
+            self._budget.take(len(arrival.body))
         return arrivals
 
     def _receive(self, client: SQSClient, queue: str, most: int, wait_s: int) -> list[Arrival]:
@@ -111,6 +121,10 @@ class SqsDeadLetters:
         left = {**result.refused, **result.failed}
         if left:
             log.warning("SQS kept %d collected dead letters: %s", len(left), sorted(set(left.values())))
+
+    def let_go(self, arrivals: list[Arrival]) -> None:
+        """See DeadLetterQueues."""
+        self._budget.give_back(len(arrival.body) for arrival in arrivals)
 
     def empty(self) -> bool:
         """SQS's counts are approximate and settle within seconds of the last change."""

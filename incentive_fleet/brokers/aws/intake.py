@@ -3,6 +3,8 @@
 Poller threads long poll the queues into a bounded buffer. One poller stays with each queue; the others join whichever
 queue just gave a full ten, and rest when none does, so that idle queues cost one long poll each and no more. A heartbeat
 thread extends the visibility of everything held, in the buffer or with the caller, before half of it is left.
+
+While what is held fills the budget, nobody polls; otherwise a receive asks for as many messages as there is room for.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from incentive_fleet.brokers.aws.batches import ENTRIES, Batches, Receipt
 from incentive_fleet.brokers.aws.client import available
+from incentive_fleet.brokers.budget import Budget, Forecast
+from incentive_fleet.brokers.topology import SQS_MESSAGE_BYTES
 from incentive_fleet.settings import Settings
 from incentive_fleet.stopping import Stop
 
@@ -36,7 +40,8 @@ class Held:
 
     queue: str
     receipt: Receipt
-    message: Mapping[str, Any]
+    body: bytes
+    message: Mapping[str, Any]  # without its body
     since: float
     until: float
 
@@ -66,10 +71,14 @@ class Intake:
         self._capacity = max(settings.batch_size, ENTRIES * settings.sqs_pollers)
         self._changed = threading.Condition()
         self._buffer: deque[Held] = deque()
-        self._reserved = 0  # room promised to receives under way
+        self._reserved = 0  # room promised to receives under way: messages
+        self._promised = 0  # ... and bytes, as decoded
+        self._budget = Budget(settings.held_bytes_max, settings.event_bytes_max)
+        self._forecast = Forecast(self._budget, SQS_MESSAGE_BYTES)
+        self._dropped: list[int] = []  # bytes of bodies that are settled and still count
         self._held: set[Held] = set()
-        self._busy: deque[str] = deque(maxlen=settings.sqs_pollers)  # queues that gave a full ten
-        self._full: set[str] = set()  # queues whose last receive gave a full ten
+        self._busy: deque[str] = deque(maxlen=settings.sqs_pollers)  # queues that gave all that was asked for
+        self._full: set[str] = set()  # queues whose last receive gave all that was asked for
         self._errors: dict[str, Exception] = {}
         self._failures = 0
         self._kicks = 0
@@ -95,6 +104,9 @@ class Intake:
         Raises BrokerUnavailable when receiving fails.
         """
         with self._changed:
+            # Only now: until it asked for more, the caller may have looked at what it settled.
+            self._let_go(self._dropped)
+            self._dropped = []
             failures = self._failures
             if self._errors:
                 self._kicks += 1  # pollers that failed try again
@@ -108,7 +120,13 @@ class Intake:
             # What lapsed in the buffer is somebody else's by now.
             lapsed = {held for held in taken if held.lapsed}
             self._held -= lapsed
+            self._let_go([len(held.body) for held in lapsed])
         return [held for held in taken if held not in lapsed] if lapsed else taken
+
+    def _let_go(self, sizes: list[int]) -> None:
+        if sizes:
+            self._budget.give_back(sizes)
+            self._changed.notify_all()
 
     def _gather(self, most: int) -> None:
         until = time.monotonic() + GATHER_S
@@ -121,6 +139,7 @@ class Intake:
         with self._extending, self._changed:
             known = [held for held in settled if held in self._held]
             self._held.difference_update(known)
+            self._dropped += [len(held.body) for held in known]
         return known
 
     @property
@@ -147,37 +166,47 @@ class Intake:
 
     def _poll(self, homes: Sequence[str]) -> None:
         turn = 0
-        while (queue := self._next_queue(homes, turn)) is not None:
+        while (task := self._next_queue(homes, turn)) is not None:
+            queue, most, promised = task
             turn += 1
             try:
-                received = self._receive(queue, self._wait_s(homes))
+                received = self._receive(queue, most, self._wait_s(homes))
             except Exception as error:  # handed to the caller, who tells unavailability from a bug
-                self._fail(queue, error)
+                self._fail(queue, promised, error)
             else:
-                self._accept(queue, received)
+                self._accept(queue, promised, received, full=len(received) == most)
+            received = []  # else the last bodies would stay in memory while nothing comes
 
-    def _next_queue(self, homes: Sequence[str], turn: int) -> str | None:
-        """Where to receive next, once there is room for ten; None when stopping."""
+    def _next_queue(self, homes: Sequence[str], turn: int) -> tuple[str, int, int] | None:
+        """Where to receive next, how many at the most, and the bytes promised to them; None when stopping.
+
+        It waits until there is room for ten of them and the budget is not full. Bytes that are promised to others make it
+        ask for fewer, and hold nobody up: a long poll of an empty queue must not starve the rest.
+        """
         with self._changed:
             self._changed.wait_for(lambda: self._stopping or (self._has_room() and bool(homes or self._busy)))
             if self._stopping:
                 return None
+            queue = homes[turn % len(homes)] if homes else self._busy.popleft()
+            most = self._forecast.fitting(self._budget.most - self._budget.held - self._promised, ENTRIES)
+            promised = most * self._forecast.each
             self._reserved += ENTRIES
-            return homes[turn % len(homes)] if homes else self._busy.popleft()
+            self._promised += promised
+            return queue, most, promised
 
     def _has_room(self) -> bool:
-        return len(self._buffer) + self._reserved + ENTRIES <= self._capacity
+        return not self._budget.full and len(self._buffer) + self._reserved + ENTRIES <= self._capacity
 
     def _wait_s(self, homes: Sequence[str]) -> int:
         # A poller that has several queues to itself must not dwell on an empty one while another has more.
         return 0 if len(homes) > 1 and not self._full.isdisjoint(homes) else self._poll_s
 
-    def _receive(self, queue: str, wait_s: int) -> list[Held]:
+    def _receive(self, queue: str, most: int, wait_s: int) -> list[Held]:
         url = self._urls[queue]
         with available():
             answer = self._client.receive_message(
                 QueueUrl=url,
-                MaxNumberOfMessages=ENTRIES,
+                MaxNumberOfMessages=most,
                 WaitTimeSeconds=wait_s,
                 VisibilityTimeout=self._visibility_s,
                 MessageSystemAttributeNames=["ApproximateReceiveCount"],
@@ -185,18 +214,30 @@ class Intake:
             )
         now = time.monotonic()
         return [
-            Held(queue, Receipt(url, message["ReceiptHandle"]), message, now, now + self._visibility_s)
+            Held(
+                queue,
+                Receipt(url, message["ReceiptHandle"]),
+                message["Body"].encode(),
+                {name: value for name, value in message.items() if name != "Body"},
+                now,
+                now + self._visibility_s,
+            )
             for message in answer.get("Messages", ())
         ]
 
-    def _accept(self, queue: str, received: Sequence[Held]) -> None:
+    def _accept(self, queue: str, promised: int, received: Sequence[Held], *, full: bool) -> None:
+        sizes = [len(held.body) for held in received]
         with self._changed:
             self._reserved -= ENTRIES
+            self._promised -= promised
+            self._forecast.learn(sizes)
             if not self._stopping:
                 self._held.update(received)
+                for size in sizes:
+                    self._budget.take(size)
                 self._buffer.extend(received)
                 self._errors.pop(queue, None)
-                if len(received) == ENTRIES:
+                if full:
                     self._busy.append(queue)
                     self._full.add(queue)
                 else:
@@ -205,9 +246,10 @@ class Intake:
                 return
         self._batches.change_visibility([(held.receipt, 0) for held in received])
 
-    def _fail(self, queue: str, error: Exception) -> None:
+    def _fail(self, queue: str, promised: int, error: Exception) -> None:
         with self._changed:
             self._reserved -= ENTRIES
+            self._promised -= promised
             self._errors[queue] = error
             self._failures += 1
             kicks = self._kicks

@@ -19,6 +19,7 @@ from incentive_fleet.brokers.aws.attributes import fit
 from incentive_fleet.brokers.aws.batches import Batches, Entry, Receipt, Result
 from incentive_fleet.brokers.aws.client import available, sqs_client
 from incentive_fleet.brokers.aws.intake import HELD_MOST_S, Held, Intake
+from incentive_fleet.brokers.budget import portions
 from incentive_fleet.brokers.contract import (
     Ack,
     DeadLetter,
@@ -30,7 +31,7 @@ from incentive_fleet.brokers.contract import (
     Retry,
     nobody_asks,
 )
-from incentive_fleet.brokers.topology import sqs_queues
+from incentive_fleet.brokers.topology import SQS_MESSAGE_BYTES, sqs_queues
 from incentive_fleet.errors import BrokerUnavailable
 from incentive_fleet.faults import reach
 from incentive_fleet.settings import Settings
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+SEND_LETTERS: Final = 500  # dead letters under way at a time
+SEND_BYTES: Final = 4 * SQS_MESSAGE_BYTES  # ... and of their bodies: each is copied more than once on its way out
 WAITING: Final = (
     "ApproximateNumberOfMessages",
     "ApproximateNumberOfMessagesNotVisible",
@@ -108,7 +111,9 @@ class SqsTransport:
                     letters.append((held, delivery, outcome))
                 case _:
                     assert_never(outcome)
-        sent = self._send(letters, batches) if letters else []
+        sent: list[int] = []
+        for portion in portions(range(len(letters)), lambda at: len(letters[at][1].body), SEND_BYTES, SEND_LETTERS):
+            sent += [portion[at] for at in self._send([letters[at] for at in portion], batches)]
         if sent:
             reach("after-dead-letter")
         for at in sent:
@@ -209,7 +214,7 @@ def _delivery(held: Held) -> Delivery:
     message = held.message
     attributes = message.get("MessageAttributes", {})
     return Delivery(
-        body=message["Body"].encode(),
+        body=held.body,
         queue=held.queue,
         transport="sqs",
         message_id=message["MessageId"],

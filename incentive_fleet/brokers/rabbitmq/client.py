@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl
 import pika
 from pika.exceptions import AMQPError
 
+from incentive_fleet.brokers.budget import Budget
 from incentive_fleet.brokers.rabbitmq import address
 from incentive_fleet.brokers.rabbitmq.link import Link
 from incentive_fleet.errors import BrokerUnavailable, SettingsError
@@ -65,7 +66,12 @@ def _mistake(where: address.Address) -> str:
 
 
 def open_link(
-    nodes: Sequence[pika.URLParameters], stop: Stop, *, queues: Sequence[str] = (), prefetch: int = 1
+    nodes: Sequence[pika.URLParameters],
+    stop: Stop,
+    *,
+    queues: Sequence[str] = (),
+    prefetch: int = 1,
+    budget: Budget | None = None,
 ) -> Link:
     """A link to the first node that takes us; raises BrokerUnavailable, with each node's reason, when none does.
 
@@ -73,7 +79,7 @@ def open_link(
     """
     reasons: list[BrokerUnavailable] = []
     for node in nodes:
-        link = Link(node, stop, queues=queues, prefetch=prefetch)
+        link = Link(node, stop, queues=queues, prefetch=prefetch, budget=budget)
         try:
             link.wait_until_open()
         except BrokerUnavailable as error:

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from pika.spec import BasicProperties
+
+from incentive_fleet.errors import BrokerUnavailable
+
+# Reply codes by which the broker ends a channel or connection for what was sent on it (AMQP 0-9-1, 1.2): too large, a
+# failed precondition, a frame or its syntax, a field of a wrong type, a command out of place.
+BLAMES_WHAT_WAS_SENT: Final = frozenset({311, 406, 501, 502, 503, 505, 540, 541})
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +23,15 @@ class Publication:
     routing_key: str
     properties: BasicProperties
     body: bytes
+
+
+class Unconfirmed(BrokerUnavailable):
+    """The link ended before each publication was confirmed."""
+
+    def __init__(self, why: str, taken: list[bool], *, blamed: bool) -> None:
+        super().__init__(why)
+        self.taken = taken  # which the broker has confirmed; of the others nobody knows
+        self.blamed = blamed  # whether the broker ended it for something that was published
 
 
 class Confirms:

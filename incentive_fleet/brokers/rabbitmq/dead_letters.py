@@ -12,6 +12,7 @@ from functools import partial
 from hashlib import sha256
 from typing import Final, cast
 
+from incentive_fleet.brokers.budget import Budget
 from incentive_fleet.brokers.dead_letters import REPLAY, Arrival, Outgoing
 from incentive_fleet.brokers.rabbitmq.client import open_link, parameters
 from incentive_fleet.brokers.rabbitmq.copies import KEPT, OF_THE_BROKER, senders, with_type, without_ours
@@ -37,7 +38,7 @@ from incentive_fleet.stopping import Stop
 
 log = logging.getLogger(__name__)
 
-PREFETCH: Final = 200  # bodies of up to 16 MiB are held in memory meanwhile
+PREFETCH: Final = 200
 WIRE: Final = "wire"  # member of an envelope: the sender's properties as on the wire, in base64
 
 
@@ -46,13 +47,17 @@ class RabbitmqDeadLetters:
 
     def __init__(self, settings: Settings, stop: Stop | None = None) -> None:
         self._stop = stop or Stop(settings.drain_s)
+        self._settings = settings
         self._nodes = parameters(settings)
         self._sources = {group.dead_letters: group.source for group in rabbitmq_queues(settings)}
         self._link: Link | None = None
 
     def _connected(self) -> Link:
         if self._link is None or not self._link.alive:
-            self._link = open_link(self._nodes, self._stop, queues=tuple(self._sources), prefetch=PREFETCH)
+            budget = Budget(self._settings.held_bytes_max, self._settings.event_bytes_max)
+            self._link = open_link(
+                self._nodes, self._stop, queues=tuple(self._sources), prefetch=PREFETCH, budget=budget
+            )
         return self._link
 
     def receive(self, most: int, wait_s: float) -> list[Arrival]:
@@ -92,6 +97,13 @@ class RabbitmqDeadLetters:
             return
         tags = [tag for of, tag in receipts if of is link]
         link.acknowledge(0, tags, ())
+
+    def let_go(self, arrivals: list[Arrival]) -> None:
+        """See DeadLetterQueues."""
+        link = self._link
+        if link is not None and link.alive:
+            receipts = (cast(tuple[Link, int], arrival.receipt) for arrival in arrivals)
+            link.let_go([len(arrival.body) for arrival, (of, _) in zip(arrivals, receipts, strict=True) if of is link])
 
     def empty(self) -> bool:
         """Nothing ready and nothing delivered here; what others hold unacknowledged is not seen."""

@@ -3,6 +3,8 @@
 The thread answers heartbeats whatever the caller is doing, and fills a queue that the caller drains. A link never
 reconnects: when its connection, its channel or one of its consumers ends, the link is over, what it held is the broker's
 again, and the owner makes another. Delivery tags mean something on the link that gave them and on no other.
+
+A link that consumes stops reading while what it delivered and its owner did not let go fills the budget (tap.py).
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -19,39 +21,35 @@ from pika.channel import Channel
 from pika.exceptions import AMQPError, ChannelClosedByBroker, ConnectionClosedByBroker
 from pika.spec import Basic, BasicProperties
 
-from incentive_fleet.brokers.rabbitmq.confirms import Confirms, Publication
+from incentive_fleet.brokers.budget import Budget
+from incentive_fleet.brokers.rabbitmq.confirms import BLAMES_WHAT_WAS_SENT, Confirms, Publication, Unconfirmed
 from incentive_fleet.brokers.rabbitmq.proof import proven_connection
+from incentive_fleet.brokers.rabbitmq.throttle import Throttle
 from incentive_fleet.errors import BrokerUnavailable
 from incentive_fleet.stopping import SLICE_S, Stop
 
 OPEN_S: Final = 15.0  # TCP, TLS, AMQP handshake, channel and consumers
 CONFIRM_S: Final = 30.0  # a quorum queue confirms in milliseconds; longer means that its majority is away
+CONFIRM_BYTES_S: Final = 1024 * 1024  # ... but for the bytes that have to get there
 CLOSE_S: Final = 5.0
 CONNECT_ON_S: Final = 1.0  # beyond a stop: what is about to open is closed in order
-
-# Reply codes by which the broker ends a channel or connection for what was sent on it (AMQP 0-9-1, 1.2): too large, a
-# failed precondition, a frame or its syntax, a field of a wrong type, a command out of place.
-BLAMES_WHAT_WAS_SENT: Final = frozenset({311, 406, 501, 502, 503, 505, 540, 541})
 
 CLOSED_BY_BROKER: Final = (ChannelClosedByBroker, ConnectionClosedByBroker)
 
 Incoming = tuple[int, str, bytes, bytes]  # tag, queue, properties as on the wire, body
 
 
-class Unconfirmed(BrokerUnavailable):
-    """The link ended before each publication was confirmed."""
-
-    def __init__(self, why: str, taken: list[bool], *, blamed: bool) -> None:
-        super().__init__(why)
-        self.taken = taken  # which the broker has confirmed; of the others nobody knows
-        self.blamed = blamed  # whether the broker ended it for something that was published
-
-
 class Link:
     """See the module. One thread owns it and calls everything here; the I/O thread calls the methods named `_on_...`."""
 
     def __init__(
-        self, parameters: pika.URLParameters, stop: Stop, *, queues: Sequence[str] = (), prefetch: int = 1
+        self,
+        parameters: pika.URLParameters,
+        stop: Stop,
+        *,
+        queues: Sequence[str] = (),
+        prefetch: int = 1,
+        budget: Budget | None = None,
     ) -> None:
         self._stop = stop
         self._queues = queues
@@ -59,6 +57,8 @@ class Link:
         self._incoming: deque[Incoming] = deque()
         self._changed = threading.Condition()
         self._waiting = False
+        # Once shut, the answers of consumers that were to follow wait unread as well; the link is open enough.
+        self._throttle = None if budget is None else Throttle(budget, lambda: self._connection.tap, self._on_ready)
         self._open = False
         self._ended: str | None = None  # why, once it is over
         self._blamed = False  # whether it is over for something that was sent on it
@@ -119,6 +119,11 @@ class Link:
         """How many messages have arrived that nobody took yet."""
         return len(self._incoming)
 
+    def let_go(self, sizes: Iterable[int]) -> None:
+        """The owner holds bodies of so many bytes no more; settled or not, they count for nothing from here on."""
+        if self._throttle is not None and self._ended is None and self._throttle.let_go(sizes):
+            self._submit(self._throttle.read_on)
+
     def acknowledge(self, up_to: int, others: Sequence[int], give_back: Sequence[int]) -> None:
         """Acknowledge every tag up to `up_to` (0: none) and the `others`, requeue the last. Returns before it is sent."""
         self._submit(partial(self._on_acknowledge, up_to, others, give_back))
@@ -130,8 +135,9 @@ class Link:
         """
         confirms = Confirms(self._published + 1, publications)
         self._published += len(publications)
+        within_s = CONFIRM_S + sum(len(item.body) for item in publications) / CONFIRM_BYTES_S
         try:
-            self._ask(partial(self._on_publish, confirms, publications), CONFIRM_S, "confirm of a publication")
+            self._ask(partial(self._on_publish, confirms, publications), within_s, "confirm of a publication")
         except BrokerUnavailable as error:
             self._thread.join(min(CLOSE_S, self._stop.left_s() / 2))  # so that no confirm arrives while they are read
             raise Unconfirmed(str(error), confirms.taken(), blamed=self._blamed) from error
@@ -221,6 +227,8 @@ class Link:
             self._changed.notify_all()
 
     def _on_delivery(self, tag: int, queue: str, properties: bytes, body: bytes) -> None:
+        if self._throttle is not None:
+            self._throttle.arrived(len(body))
         self._incoming.append((tag, queue, properties, body))
         if self._waiting:
             with self._changed:
@@ -267,7 +275,11 @@ class Link:
 
     def _on_close(self, reason: object) -> None:
         self._mark_ended(reason)
-        if not (self._connection.is_closing or self._connection.is_closed):
+        tap = self._connection.tap
+        if tap is not None and tap.shut:
+            tap.hang_up(CLOSE_S / 2)
+            self._connection.ioloop.stop()
+        elif not (self._connection.is_closing or self._connection.is_closed):
             self._connection.close()
 
     def _on_end(self, _connection: object, reason: object) -> None:

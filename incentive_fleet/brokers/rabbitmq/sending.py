@@ -11,15 +11,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from incentive_fleet.brokers.rabbitmq.confirms import Publication
+from incentive_fleet.brokers.budget import portions
+from incentive_fleet.brokers.rabbitmq.confirms import Publication, Unconfirmed
 from incentive_fleet.brokers.rabbitmq.copies import copy_of, room_in
-from incentive_fleet.brokers.rabbitmq.link import Link, Unconfirmed
+from incentive_fleet.brokers.rabbitmq.link import Link
 from incentive_fleet.brokers.rabbitmq.properties import Parts
 from incentive_fleet.errors import BrokerUnavailable
 
 log = logging.getLogger(__name__)
 
 WINDOW: Final = 256  # publications awaiting their confirms at a time
+WINDOW_BYTES: Final = 16 * 1024 * 1024  # ... and of their bodies, or one body: each is copied on its way out
 
 Ours = Callable[[int], Mapping[str, str]]  # our headers, the most needed first, for so many bytes of room
 
@@ -50,7 +52,7 @@ def send(copies: Sequence[Copy], link_of: Callable[[], Link]) -> Sent:
     """
     taken = [False] * len(copies)
     bare: set[int] = set()
-    windows = [list(range(len(copies)))[start : start + WINDOW] for start in range(0, len(copies), WINDOW)]
+    windows = list(portions(range(len(copies)), lambda at: len(copies[at].body), WINDOW_BYTES, WINDOW))
     windows.reverse()
     while windows:  # a window that the broker refuses is halved: twice as many as there are copies, at the most
         window = windows.pop()

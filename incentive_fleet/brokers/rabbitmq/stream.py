@@ -25,6 +25,7 @@ from pika.frame import Header, decode_frame
 from pika.spec import FRAME_BODY, FRAME_END, FRAME_HEADER, FRAME_HEARTBEAT, FRAME_METHOD, Basic, BasicProperties
 
 from incentive_fleet.brokers.rabbitmq.properties import NONE
+from incentive_fleet.brokers.rabbitmq.tap import Tap
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +74,7 @@ class OwnWayConnection(pika.SelectConnection):
         self, parameters: pika.connection.Parameters, *, on_delivery: DeliveryCallback, **callbacks: Any
     ) -> None:
         self._on_delivery = on_delivery
+        self.tap: Tap | None = None  # once there is a socket
         super().__init__(parameters, **callbacks)
 
     def deliver(self, _channel: Channel, method: Basic.Deliver, properties: BasicProperties, body: bytes) -> None:
@@ -109,6 +111,7 @@ class DeliveringConnection(OwnWayConnection):
 
     def _proto_connection_made(self, transport: Any) -> None:
         transport._MAX_RECV_BYTES = RECEIVE_BYTES
+        self.tap = Tap.of(self, transport)
         super()._proto_connection_made(transport)  # type: ignore[misc]
 
     def _on_data_available(self, data_in: bytes) -> None:

@@ -18,6 +18,7 @@ from functools import partial
 from typing import Final, assert_never
 
 from incentive_fleet.brokers import message_headers
+from incentive_fleet.brokers.budget import Budget
 from incentive_fleet.brokers.contract import (
     Ack,
     DeadLetter,
@@ -74,6 +75,7 @@ class RabbitmqTransport:
         self._publishing: Link | None = None
         self._settled: set[int] = set()  # tags of the consuming link above the floor
         self._floor = 0  # every tag up to here is settled
+        self._settled_sizes: list[int] = []  # bytes of bodies that are settled and still count against the budget
         self._late: list[int] = []  # done, above the floor, and not acknowledged yet
         self._given = 0  # deliveries handed out by the consuming link and not settled
         self._returns_by = 0.0  # when every retry published here is back in its source queue
@@ -84,6 +86,8 @@ class RabbitmqTransport:
     def receive(self, max_deliveries: int, wait_s: float) -> list[Delivery]:
         """See transport.py."""
         link = self._consumer(wait_s)
+        link.let_go(self._settled_sizes)  # only now: until it asked for more, the caller may have looked at them
+        self._settled_sizes.clear()
         try:
             arrived = link.take(max_deliveries, wait_s)
         except BrokerUnavailable:
@@ -105,13 +109,16 @@ class RabbitmqTransport:
             self._stop.wait(min(left, wait_s))
         if left > wait_s:
             raise BrokerUnavailable(f"RabbitMQ: next attempt in {left - wait_s:.1f} s")
+        budget = Budget(self._settings.held_bytes_max, self._settings.event_bytes_max)
         try:
-            link = open_link(self._nodes, self._stop, queues=tuple(self._queues), prefetch=self._settings.prefetch)
+            link = open_link(
+                self._nodes, self._stop, queues=tuple(self._queues), prefetch=self._settings.prefetch, budget=budget
+            )
         except BrokerUnavailable:
             self._back_off()
             raise
         self._failures, self._floor, self._given, self._late = 0, 0, 0, []
-        self._settled.clear()
+        self._settled, self._settled_sizes = set(), []
         self._consuming = link
         return link
 
@@ -145,12 +152,11 @@ class RabbitmqTransport:
 
     def settle(self, outcomes: Sequence[tuple[Delivery, Outcome]], on_taken: OnTaken = nobody_asks) -> None:
         """See transport.py; also raises BrokerUnavailable where a dead letter or retry was not taken by the broker."""
-        held = [
-            (delivery, receipt, outcome) for delivery, receipt, outcome in _receipts(outcomes) if self._holds(receipt)
-        ]
+        held = [one for one in _receipts(outcomes) if self._holds(one[1])]
         self.skipped += len(outcomes) - len(held)
         if not held:
             return
+        self._settled_sizes += [len(delivery.body) for delivery, _, _ in held]
         done: list[int] = []
         back: list[int] = []
         copies: list[tuple[Delivery, _Receipt, Retry | DeadLetter]] = []
@@ -257,9 +263,8 @@ class RabbitmqTransport:
         """See transport.py."""
         self._acknowledge_late()
         links, self._consuming, self._publishing = (self._consuming, self._publishing), None, None
-        for link in links:
-            if link is not None:
-                link.close()
+        for link in filter(None, links):
+            link.close()
 
 
 def delivered_before(headers: Mapping[bytes, bytes]) -> int:

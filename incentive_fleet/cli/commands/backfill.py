@@ -23,6 +23,7 @@ from incentive_fleet.errors import SchemaUnfit, TransientError
 @format_option
 def backfill_command(file: Path, rejects: Path | None, strict: bool, output: str) -> None:
     """Apply the events of FILE.jsonl[.gz] in its order, through the same core, without a broker. Safe to repeat."""
+    from incentive_fleet.brokers.budget import Budget
     from incentive_fleet.consumers.backfill import backfill
     from incentive_fleet.consumers.core import Core
     from incentive_fleet.text_files import UNREADABLE
@@ -33,13 +34,18 @@ def backfill_command(file: Path, rejects: Path | None, strict: bool, output: str
     size = file.stat().st_size
     started = time.perf_counter()
     with open_session(values, "backfill") as session, working("Backfilling", size) as progress:
-        core = Core(session, values.retry_delays_s, clock=lambda: datetime.now(UTC))
+        core = Core(
+            session, values.retry_delays_s, clock=lambda: datetime.now(UTC), event_bytes_max=values.event_bytes_max
+        )
+        budget = Budget(values.held_bytes_max, values.event_bytes_max)
 
         def show(events: int, bytes_read: int) -> None:
             progress(bytes_read, f"{events:,} events are done with, {events / (time.perf_counter() - started):,.0f}/s")
 
         try:
-            summary = backfill(core, file, batch_size=values.batch_size, rejects_path=rejects, progress=show)
+            summary = backfill(
+                core, file, batch_size=values.batch_size, budget=budget, rejects_path=rejects, progress=show
+            )
         except UNREADABLE as error:
             fail(f"{file}: cannot be read: {error}; what came before is applied, and backfilling again is safe")
         except SchemaUnfit:

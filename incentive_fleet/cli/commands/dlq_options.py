@@ -154,7 +154,7 @@ def select(
     with open_reader(values, "dlq") as connection:
         refuse_unknown(connection, wanted, values)
         selected = sorted(set(ids)) or store.select_ids(connection, wanted)
-        return selected, store.get_letters(connection, selected[:SAMPLE])
+        return selected, store.get_letters(connection, selected[:SAMPLE], bodies=False)
 
 
 def confirm_many(verb: str, count: int, sample: Sequence[Letter], yes: bool) -> None:

@@ -1,0 +1,65 @@
+"""A full budget stops the reading from RabbitMQ, and nothing else."""
+
+from __future__ import annotations
+
+import time
+
+from incentive_fleet.brokers import topology
+from incentive_fleet.brokers.contract import Ack, Delivery
+from tests.contract.stages import RabbitmqStage, collect, eventually
+from tests.contract.test_transport import bodies
+
+
+def test_a_full_budget_stops_the_reading_and_outlives_heartbeats(rabbitmq_stage: RabbitmqStage) -> None:
+    """What is held fills the budget for longer than either side waits for a sign of life; acknowledgements go out meanwhile."""
+    sent = bodies(40)
+    rabbitmq_stage.send(*(body.ljust(50_000, b" ") for body in sent))
+    url = rabbitmq_stage.direct.need_rabbitmq_url()
+    transport = rabbitmq_stage.open(rabbitmq_url=f"{url}?heartbeat=1", held_bytes_max=1024 * 1024)
+    held = collect(transport, 2)
+    assert [delivery.body.strip() for delivery in held] == sent[:2]
+    link = transport._consuming
+    assert link is not None
+    time.sleep(8)  # pika gives a silent peer its heartbeat and 5 s, RabbitMQ two heartbeats
+    assert link.alive
+    assert link.undelivered < 3
+    transport.settle([(delivery, Ack()) for delivery in held])
+    rest: list[Delivery] = []
+    while len(rest) < len(sent) - 2:
+        received = transport.receive(100, 5)
+        assert 1 <= len(received) <= 3
+        transport.settle([(delivery, Ack()) for delivery in received])
+        rest += received
+    assert [delivery.body.strip() for delivery in rest] == sent[2:]
+    assert {delivery.receive_count for delivery in rest} == {1}
+    assert (transport.skipped, transport._consuming) == (0, link)
+    eventually(transport.idle)
+
+
+def test_closing_while_the_reading_is_stopped_sends_what_is_settled_and_gives_back_the_rest(
+    rabbitmq_stage: RabbitmqStage,
+) -> None:
+    sent = [body.ljust(400_000, b" ") for body in bodies(30)]
+    rabbitmq_stage.send(*sent)
+    transport = rabbitmq_stage.open(held_bytes_max=1024 * 1024)
+    first = collect(transport, 1)
+    transport.settle([(delivery, Ack()) for delivery in first])
+    started = time.monotonic()
+    transport.close()
+    assert time.monotonic() - started < 4
+    again = collect(rabbitmq_stage.open(held_bytes_max=1024 * 1024 * 1024), len(sent) - 1)
+    assert sorted(delivery.body for delivery in again) == sorted(sent[1:])
+
+
+def test_a_large_body_does_not_wait_for_consumers_that_are_yet_to_be_answered(rabbitmq_stage: RabbitmqStage) -> None:
+    """The first queue's message stops the reading before the broker's word on the second and third was read."""
+    for type_, _ in topology.SOURCES:
+        rabbitmq_stage.send(*(name.ljust(200_000, b" ") for name in bodies(2)), type_=type_)
+    transport = rabbitmq_stage.open(held_bytes_max=1024 * 1024)
+    received: list[Delivery] = []
+    while len(received) < 2 * len(topology.SOURCES):
+        some = transport.receive(10, 5)
+        assert some
+        transport.settle([(delivery, Ack()) for delivery in some])
+        received += some
+    eventually(transport.idle)
