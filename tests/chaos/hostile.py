@@ -14,7 +14,7 @@ from tests import amqp
 from tests.amqp import FRAME_MAX
 
 ROOM = FRAME_MAX - 8 - 12  # for the properties of one message in one frame
-BODY_SIZES = (0, 0, 0, 0, 0, FRAME_MAX - 8, FRAME_MAX - 7, 2 * (FRAME_MAX - 8), 300_000)  # 0: as it is
+BODY_SIZES = (*[0] * 36, FRAME_MAX - 8, FRAME_MAX - 7, 2 * (FRAME_MAX - 8), 300_000)  # 0: as it is
 FORGED = (
     *(b"x-death", b"x-first-death-queue", b"x-delivery-count", b"x-acquired-count", b"x-opt-delivery-count"),
     *(b"fleet-reason", b"fleet-detail", b"fleet-failure", b"fleet-replay", b"fleet-source-queue", b"fleet-left-out"),
