@@ -10,6 +10,7 @@ import json
 import re
 import tomllib
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,6 +19,7 @@ from incentive_fleet.events.codec import decode
 from incentive_fleet.events.models import EventData
 from incentive_fleet.incentives.booking import Posting
 from incentive_fleet.incentives.campaign_file import CampaignFileError, parse_campaigns
+from incentive_fleet.incentives.campaigns import CampaignSet
 from incentive_fleet.incentives.money import half_up, share
 from incentive_fleet.ledger.batch import Verdict
 from incentive_fleet.settings import Settings
@@ -36,6 +38,7 @@ DELIVERED = re.compile(r"([\w-]+) is delivered(?:; promised for (.+?))?(?:; with
 GRANTED = re.compile(r"(\w+) is granted (\d+)(?: until (.+?))?(?:; (\d+) days to reissue)?")
 TAKEN_BACK = re.compile(r"the grant of lot (\d+) of (\w+) is taken back")
 EXPIRE = re.compile(r"expire --as-of (.+)")
+LOADED = re.compile(r"loaded anew: (\{.+\})")
 TRANSFER = re.compile(r"(\w+) (\d+)(?: (\S+) → (\S+))?")
 LOT = re.compile(r"lot (\d+) of (\w+): (\d+) (?:until (.+)|for ever)")
 SHARES = re.compile(r"shares of ([\w-]+): (.+)")
@@ -107,6 +110,12 @@ def happen(world: World, sentence: str, at: datetime) -> Verdict | None:
         world.give(int(match[2]), customer=match[1], until=until, reissue=int(match[4] or 30), at=at)
     elif match := TAKEN_BACK.fullmatch(sentence):
         world.take_back(world.wallet(match[2]).lots[int(match[1])], match[2], at=at)
+    elif match := LOADED.fullmatch(sentence):
+        [(changed, _)] = parse_campaigns(terms(**tomllib.loads(f"campaign = {match[1]}")["campaign"]))
+        before = world.campaigns.by_id
+        world.campaigns = CampaignSet.of(
+            (before | {changed.id: replace(changed, version=before[changed.id].version + 1)}).values()
+        )
     elif match := EXPIRE.fullmatch(sentence):
         world.sweep(moment(match[1]) - timedelta(hours=GRACE_HOURS))
     else:

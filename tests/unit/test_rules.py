@@ -14,7 +14,7 @@ from incentive_fleet.incentives import anomalies, refusals
 from incentive_fleet.incentives.accounts import ACCOUNTS, WAYS
 from incentive_fleet.incentives.campaign_file import CampaignFileError, parse_campaigns
 from tests.domain import terms
-from tests.rules_page import PAGE, Section, sections, table_of
+from tests.rules_page import PAGE, Block, Section, Table, sections, table_of
 from tests.unit.test_docs import FILES, ROOT
 from tests.worked_examples import check_section
 
@@ -137,4 +137,46 @@ def test_no_file_points_at_a_page_that_nobody_has() -> None:
 def test_the_architecture_says_where_each_chapter_of_rules_lives() -> None:
     page = (PAGE.parent / "architecture.md").read_text(encoding="utf-8")
     chapters = [section.number for section in SECTIONS if "." not in section.number]
-    assert re.findall(r"^\| \[(\d+)\]\(rules\.md#\1-", page, re.MULTILINE) == chapters[:-1], "all but the last, a story"
+    assert re.findall(r"^\| \[(\d+)\]\(rules\.md#\1\)", page, re.MULTILINE) == chapters[:-1], (
+        "all but the last, a story"
+    )
+
+
+RESULTS = {"transfers", "balances", "besides", "comes to", "then it is"}
+
+
+def rows_of(parts: list[Block | Table]) -> list[dict[str, str]]:
+    """The rows of the examples among the parts."""
+    examples = [part for part in parts if isinstance(part, Table) and RESULTS & set(part.columns)]
+    return [row for table in examples for row in table.rows]
+
+
+def test_a_wrong_number_anywhere_in_an_example_is_found() -> None:
+    """Each number of each result is one more in turn, and each time its section fails."""
+    missed, changed = [], 0
+    for section in LEAVES:
+        for number, row in enumerate(rows_of(section.parts())):
+            for column in row.keys() & RESULTS:
+                for found in re.finditer(r"\d+", row[column]):
+                    parts = section.parts()
+                    wrong = f"{row[column][: found.start()]}{int(found[0]) + 1}{row[column][found.end() :]}"
+                    rows_of(parts)[number][column] = wrong
+                    changed += 1
+                    if not _fails(parts):
+                        missed.append((section.number, row, wrong))
+    assert changed > 400
+    assert missed == []
+
+
+def _fails(parts: list[Block | Table]) -> bool:
+    try:
+        check_section(parts)
+    except (AssertionError, KeyError, ValueError):  # a lot or a day that is not there is wrong too
+        return True
+    return False
+
+
+def test_examples_show_every_kind_of_transfer_every_refusal_and_every_anomaly() -> None:
+    rows = [row for section in LEAVES for row in rows_of(section.parts())]
+    words = set(re.findall(r"[\w-]+", " ".join(row[column] for row in rows for column in row.keys() & RESULTS)))
+    assert {*WAYS, *refusals.RefusalCode, *anomalies.AnomalyReason, "waits", "duplicate", "conflict"} <= words
