@@ -41,6 +41,7 @@ EXPIRE = re.compile(r"expire --as-of (.+)")
 LOADED = re.compile(r"loaded anew: (\{.+\})")
 TRANSFER = re.compile(r"(\w+) (\d+)(?: (\S+) → (\S+))?")
 LOT = re.compile(r"lot (\d+) of (\w+): (\d+) (?:until (.+)|for ever)")
+LAST = re.compile(r"(\w+) of (no order|[\w-]+) at (.+)")
 SHARES = re.compile(r"shares of ([\w-]+): (.+)")
 GRACE_HOURS = Settings.model_fields["expiry_grace_hours"].default
 ALWAYS_SAID = re.compile(r"(waits|duplicate|conflict|shortfall .*|[\w-]+ refused: .*|[\w-]+ released|anomaly .*)")
@@ -216,6 +217,10 @@ def _holds(world: World, part: str, row: Row) -> None:
         lot = world.wallet(match[2]).lots[int(match[1])]
         expires_at = moment(match[4]) if match[4] else None
         assert (lot.remaining, lot.expires_at) == (int(match[3]), expires_at), row
+        return
+    if match := LAST.fullmatch(part):
+        last, order_id = world.postings[-1], None if match[2] == "no order" else match[2]
+        assert (last.kind, last.order_id, last.happened_at) == (match[1], order_id, moment(match[3])), row
         return
     match = SHARES.fullmatch(part)
     assert match, f"nothing that a row may say: {part}"
