@@ -10,8 +10,9 @@ import random
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,16 @@ def consume(floor: Floor, source: Source, log: Path) -> dict[str, int]:
     return found
 
 
+def digests(bodies: Iterable[bytes]) -> list[bytes]:
+    return sorted(sha256(body).digest() for body in bodies)
+
+
+def named(kept: Iterable[Any]) -> list[bytes]:
+    return sorted(letter.current_sha256 for letter in kept)
+
+
 def letters(floor: Floor) -> list[Any]:
+    """All of them, without their bodies."""
     with floor.connect() as connection:
         return store.list_letters(connection, store.Filters(), limit=10_000)
 
@@ -113,7 +123,7 @@ def troubles(log: Path) -> list[dict[str, Any]]:
 def judge(floor: Floor, source: Source, log: Path, good: list[bytes], bad: Sequence[bytes], life: int) -> None:
     assert troubles(log) == []
     kept = letters(floor)
-    assert sorted(letter.body for letter in kept) == sorted(bad)
+    assert named(kept) == digests(bad)
     assert {(letter.reason, letter.status, letter.life) for letter in kept} == {("not-json", "open", life)}
     assert floor.waiting(source) == 0
     ended = balances(floor.url)
@@ -177,14 +187,14 @@ def test_what_a_sender_puts_straight_into_the_dead_letters_is_kept_and_sent_agai
     queue = floor.brokers.queues["rabbitmq"][0].dead_letters
     taken = publish(floor.settings.need_rabbitmq_url(), queue, hostile)
     assert floor.collect("rabbitmq") == {"new": len(taken)}
-    assert sorted(letter.body for letter in letters(floor)) == sorted(one.body for one in taken)
+    assert named(letters(floor)) == digests(one.body for one in taken)
     done = floor.replay(*(letter.id for letter in letters(floor)))
     assert [one for one in done if one.refused] == []
     bad = [one.body for one in taken if not one.good]
     assert consume(floor, "rabbitmq", tmp_path / "log")["dead-letter:not-json"] == len(bad)
     assert troubles(tmp_path / "log") == []
     came_back = [letter for letter in letters(floor) if letter.status == "open"]
-    assert sorted(letter.body for letter in came_back) == sorted(bad)
+    assert named(came_back) == digests(bad)
     assert {(letter.reason, letter.life) for letter in came_back} == {("not-json", 2)}
     ended = balances(floor.url)
     assert calm_balances(floor.url, [one.body for one in taken if one.good]) == ended
