@@ -13,6 +13,7 @@ import pytest
 
 from incentive_fleet.cli.root import cli
 from incentive_fleet.settings import PREFIX, Settings
+from tests.rules_page import sections
 
 ROOT = Path(__file__).parents[2]
 NOT_OURS = {"sample", "build", "dist", "__pycache__"}
@@ -151,6 +152,28 @@ def test_links_resolve(page: Path) -> None:
             for title in re.findall(r"^#+ (.*)$", linked, re.MULTILINE):
                 anchors.add(re.sub(r"[^\w -]", "", title).lower().replace(" ", "-"))
             assert anchor in anchors, target
+
+
+def references() -> Iterator[tuple[str, str]]:
+    """Every "rules 5.2" and "rules 5.3, 6.4 and 8" of the repository, with where it stands."""
+    number = r"\d+(?:\.\d+)?"
+    for path in FILES:
+        if path.suffix in {".py", ".sql", ".md", ".toml", ".yml", ".sh"} or path.name == "Makefile":
+            text = path.read_text(encoding="utf-8")
+            for found in re.finditer(rf"\brules ({number}(?:(?:, | and | to ){number})*)", text):
+                yield from ((f"{path.relative_to(ROOT)}: {found[0]}", one) for one in re.findall(number, found[1]))
+
+
+def test_what_points_at_a_section_points_at_one_that_is_there() -> None:
+    pointing, numbers = list(references()), {section.number for section in sections()}
+    assert len(pointing) > 50
+    assert [where for where, number in pointing if number not in numbers] == []
+
+
+def test_no_file_points_at_a_page_that_nobody_has() -> None:
+    word = re.compile(r"\bSP" + r"EC\b")  # written so that this line is none
+    texts = {path: path.read_text(encoding="utf-8", errors="replace") for path in FILES}
+    assert [str(path.relative_to(ROOT)) for path, text in texts.items() if word.search(text)] == []
 
 
 def test_nothing_names_a_machine() -> None:

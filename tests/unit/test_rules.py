@@ -1,11 +1,8 @@
-"""docs/rules.md says what the rules do: every example of it is played, its tables are those of the code, and whatever points
-at a section of it points at one that is there.
-"""
+"""docs/rules.md says what the rules do: every example of it is played, and its tables are those of the code."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 import pytest
 
@@ -15,12 +12,30 @@ from incentive_fleet.incentives.accounts import ACCOUNTS, WAYS
 from incentive_fleet.incentives.campaign_file import CampaignFileError, parse_campaigns
 from tests.domain import terms
 from tests.rules_page import PAGE, Block, Section, Table, sections, table_of
-from tests.unit.test_docs import FILES, ROOT
 from tests.worked_examples import check_section
 
 SECTIONS = [section for section in sections() if section.number]
 NUMBERS = {section.number for section in SECTIONS}
 LEAVES = [one for one in SECTIONS if not any(number.startswith(f"{one.number}.") for number in NUMBERS)]
+# What the code is named by; a word that is missing here has no agreed meaning.
+FIELD_TERMS = {
+    *(
+        "account",
+        "acknowledgement",
+        "anomaly",
+        "audit entry",
+        "balance",
+        "batch",
+        "breakage",
+        "burn",
+        "cause",
+        "clawback",
+    ),
+    *("completion", "conflict", "dead letter", "debt", "decision", "deferred", "delivery", "disposition", "duplicate"),
+    *("event", "expiry", "fact", "failpoint", "failure", "fast path", "group", "identity", "lot", "message headers"),
+    *("notice", "outbox", "outcome", "posting", "prefetch", "reason", "redemption", "refusal", "rejection", "release"),
+    *("reissue", "retry", "reversal", "settle", "transfer", "verdict", "vesting", "visibility timeout"),
+}
 KINDS = {"coupon": {"code": "C"}, "earn": {}, "make_good": {}, "grant": {}}
 
 
@@ -109,29 +124,8 @@ def _problems(text: str) -> list[str]:
 def test_the_glossary_has_each_word_once_in_the_order_of_the_alphabet() -> None:
     [glossary] = [section for section in sections() if section.title == "Glossary"]
     words = re.findall(r"^\| \*\*(.+?)\*\*", glossary.text, re.MULTILINE)
-    assert len(words) > 50
     assert words == sorted(set(words), key=str.lower)
-
-
-def references() -> Iterator[tuple[str, str]]:
-    """Every "rules 5.2" of the repository, with where it stands."""
-    for path in FILES:
-        if path.suffix in {".py", ".sql", ".md", ".toml", ".yml", ".sh"} or path.name == "Makefile":
-            text = path.read_text(encoding="utf-8")
-            for found in re.finditer(r"\brules (\d+(?:\.\d+)?)(?: (?:and|to) (\d+(?:\.\d+)?))?", text):
-                yield from ((f"{path.relative_to(ROOT)}: {found[0]}", number) for number in found.groups() if number)
-
-
-def test_what_points_at_a_section_points_at_one_that_is_there() -> None:
-    pointing = list(references())
-    assert len(pointing) > 50
-    assert [where for where, number in pointing if number not in NUMBERS] == []
-
-
-def test_no_file_points_at_a_page_that_nobody_has() -> None:
-    word = re.compile(r"\bSP" + r"EC\b")  # written so that this line is none
-    texts = {path: path.read_text(encoding="utf-8", errors="replace") for path in FILES}
-    assert [str(path.relative_to(ROOT)) for path, text in texts.items() if word.search(text)] == []
+    assert set(words) >= FIELD_TERMS
 
 
 def test_the_architecture_says_where_each_chapter_of_rules_lives() -> None:
