@@ -6,7 +6,7 @@ SOURCES_OF_VERSIONS := pyproject.toml $(LOCKS)/build.lock $(BOOTSTRAP)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install demo test foreign-parts rabbitmq4 lint lock system-demo system-test chaos fuzz bench clean
+.PHONY: help install demo test foreign-parts rabbitmq4 deploy-check lint lock system-demo system-test chaos fuzz bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,8 +16,11 @@ install: .venv/.ready-test ## the package with everything it is developed with, 
 demo: .venv/.ready-demo ## incentives over real brokers into a real ledger, in under a minute
 	@.venv/bin/incentives demo
 
-test: system-test .venv/.ready-test .venv-localstack/.ready lint ## style, types and the whole suite on real servers
-	@.venv/bin/python -m pytest -m 'not chaos and not foreign' -n 2 --dist loadfile
+# Not these: each has a target of its own.
+QUICK := not chaos and not foreign and not deploy
+
+test: system-test .venv/.ready-test .venv-localstack/.ready .venv-deploy/.ready lint ## style, types and the whole suite on real servers
+	@.venv/bin/python -m pytest -m '$(QUICK)' -n 2 --dist loadfile
 
 FOREIGN := bookworm/pgbouncer trixie/pgbouncer
 
@@ -29,6 +32,14 @@ foreign-parts: .venv/.ready-test ## the tests with parts of other Debian release
 	if [ -z "$$missing" ]; then .venv/bin/python -m pytest -m foreign; \
 	else echo "NOT RUN, because this machine cannot get$$missing: pytest -m foreign"; fi
 
+# What this machine cannot have is skipped, and named in the line before pytest's last.
+deploy-check: .venv/.ready-test .venv-localstack/.ready .venv-deploy/.ready ## what deploy/ holds, built, deployed and audited
+	@$(BOOTSTRAP) system deploy || echo "make deploy-check: going on without them."
+	@mkdir -p build/deploy
+	@deploy/install/foreign.sh trixie build/docker-compose docker-compose || [ $$? = 3 ]
+	@deploy/docker/base.sh build/deploy/base.tar || [ $$? = 3 ]
+	@.venv/bin/python -m pytest -m deploy --timeout=360
+
 rabbitmq4: system-test .venv/.ready-test .venv-localstack/.ready ## the tests of RabbitMQ on 4.x, unpacked beside the system's
 	@deploy/install/on_rabbitmq4.sh
 
@@ -37,7 +48,7 @@ unit: .venv/.ready-test ## the tests that need no server, in under half a minute
 
 coverage: system-test .venv/.ready-test .venv-localstack/.ready ## which lines the suite runs, of this process and of its workers
 	@.venv/bin/python -m coverage erase
-	@.venv/bin/python -m coverage run -m pytest -m 'not chaos and not foreign'
+	@.venv/bin/python -m coverage run -m pytest -m '$(QUICK)'
 	@.venv/bin/python -m coverage combine --quiet
 	@.venv/bin/python -m coverage report --skip-covered --sort=cover
 
@@ -61,7 +72,7 @@ bench: system-test .venv/.ready-test .venv-peers/.ready ## the benchmark against
 	@.venv/bin/python -m benchmarks
 
 clean: ## remove what make made; data of `incentives up` stays
-	@rm -rf .venv .venv-localstack .venv-peers .pytest_cache .mypy_cache .ruff_cache .hypothesis .cache/rabbitmq build dist *.egg-info
+	@rm -rf .venv .venv-localstack .venv-peers .venv-deploy .pytest_cache .mypy_cache .ruff_cache .hypothesis .cache/rabbitmq build dist *.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # What the system lacks is told, or installed, before anything else takes its minute.
@@ -87,6 +98,9 @@ lock: ## resolve all versions again into deploy/install/locks, with hashes (UPGR
 
 .venv-localstack/.ready: $(LOCKS)/localstack.lock $(LOCKS)/build.lock $(BOOTSTRAP) | system-demo
 	@$(BOOTSTRAP) localstack $@
+
+.venv-deploy/.ready: $(LOCKS)/deploy.lock $(LOCKS)/build.lock $(BOOTSTRAP) | system-demo
+	@$(BOOTSTRAP) deploy $@
 
 .venv-peers/.ready: $(LOCKS)/peers.lock $(LOCKS)/build.lock $(BOOTSTRAP) | system-demo
 	@$(BOOTSTRAP) peers $@

@@ -2,8 +2,10 @@
 # Installs what `make` needs on a fresh Debian or Ubuntu, into the project's folder wherever possible.
 #
 #   bootstrap.sh system demo|test       Python; for the tests also RabbitMQ and hledger, without starting any service
+#   bootstrap.sh system deploy          the above and what builds the image without Docker: buildah and debootstrap
 #   bootstrap.sh packages LOCK STAMP    .venv with the packages of a lock and this package, editable
 #   bootstrap.sh localstack STAMP       .venv-localstack with the SNS and SQS runtime that the tests judge against
+#   bootstrap.sh deploy STAMP           .venv-deploy with what judges deploy/: templates, manifests, Dockerfile
 #   bootstrap.sh peers STAMP            .venv-peers with the task libraries that the benchmark measures beside the fleet
 #
 # It changes the system only by apt-get, only for what is missing, and only as root or with sudo that asks no password.
@@ -46,9 +48,12 @@ missing_packages() {
   elif ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
     "$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])'
   fi
-  [ "$purpose" = test ] || return 0
+  [ "$purpose" != demo ] || return 0
   has_rabbitmq || echo rabbitmq-server
   command -v hledger >/dev/null || echo hledger
+  [ "$purpose" = deploy ] || return 0
+  command -v buildah >/dev/null || echo buildah
+  command -v debootstrap >/dev/null || echo debootstrap
 }
 
 has_rabbitmq() {
@@ -137,6 +142,11 @@ localstack() {
   touch "$1"
 }
 
+deploy() {
+  install_locked .venv-deploy deploy
+  touch "$1"
+}
+
 peers() {
   install_locked .venv-peers peers
   pip_install .venv-peers --no-deps --no-build-isolation -e .
@@ -154,7 +164,8 @@ peers() {
 case "${1:-}" in
   packages) packages "$2" "$3" ;;
   localstack) localstack "$2" ;;
+  deploy) deploy "$2" ;;
   peers) peers "$2" ;;
   system) system "$2" ;;
-  *) sed -n '2,11p' "${BASH_SOURCE[0]}"; exit 2 ;;
+  *) sed -n '2,13p' "${BASH_SOURCE[0]}"; exit 2 ;;
 esac

@@ -2,7 +2,8 @@
 # Unpacks programs of another Debian release into a folder and makes them run from there. The system is not changed, and
 # nothing is started.
 #
-#   foreign.sh RELEASE FOLDER pgbouncer     FOLDER/usr/sbin/pgbouncer
+#   foreign.sh RELEASE FOLDER pgbouncer         FOLDER/usr/sbin/pgbouncer
+#   foreign.sh RELEASE FOLDER docker-compose    FOLDER/usr/bin/docker-compose
 #
 # The packages come from the mirror that this machine's own apt uses. Programs get the loader and the libraries of their
 # own release by patchelf, because a newer one asks for a newer C library. x86-64 only. A folder that is ready is left
@@ -19,6 +20,7 @@ case "$release/$program" in
     liblzma5 libzstd1 liblz4-1 libcap2 libgcrypt20 libgpg-error0" ;;
   trixie/pgbouncer) packages="pgbouncer libc6 libcares2 libevent-2.1-7t64 libldap2 libsasl2-2 libssl3t64 libpam0g libaudit1
     libcap-ng0 libsystemd0 libcap2 libgcc-s1 libzstd1 zlib1g" ;;
+  trixie/docker-compose) packages="docker-compose" ;;  # content with the C library of Debian 12
   *) say "knows no $program of $release"; exit 2 ;;
 esac
 

@@ -23,5 +23,6 @@ compile development pyproject.toml --extra embedded --extra test --extra lint
 compile demo pyproject.toml --extra embedded -c $locks/development.lock
 compile runtime pyproject.toml -c $locks/development.lock
 compile fuzz pyproject.toml --extra fuzz -c $locks/development.lock
+compile deploy pyproject.toml --extra deploy
 compile localstack $locks/localstack.in
 compile peers pyproject.toml $locks/peers.in -c $locks/development.lock

@@ -26,7 +26,7 @@ for home in "${homes[@]}"; do
   tests=("${everywhere[@]}")
   [ "$home" != "${homes[-1]}" ] || tests+=("${on_the_newest[@]}")
   echo "On ${home##*/}:"
-  RABBITMQ_HOME=$home .venv/bin/python -m pytest -m 'not chaos and not foreign' -n 2 --dist loadfile \
+  RABBITMQ_HOME=$home .venv/bin/python -m pytest -m 'not chaos and not foreign and not deploy' -n 2 --dist loadfile \
     -k 'not aws and not sqs and not moto and not localstack and not memory' "${tests[@]}" || code=$?
 done
 exit "$code"

@@ -1,0 +1,1 @@
+"""What deploy/ holds, judged by the tools that a platform team would use."""
