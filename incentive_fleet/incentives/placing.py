@@ -37,11 +37,13 @@ class Basket:
             for line, category in enumerate(self.categories)
             if category not in never and (not only or category in only)
         ]
-        return lines if sum(self.gross[line] for line in lines) >= campaign.min_subtotal else []
+        if campaign.min_subtotal and sum([self.gross[line] for line in lines]) < campaign.min_subtotal:
+            return []
+        return lines
 
     def payable_of(self, lines: list[int]) -> int:
         """What is still to pay for these lines."""
-        return sum(self.payable[line] for line in lines)
+        return sum(self.payable if len(lines) == len(self.payable) else [self.payable[line] for line in lines])
 
     def share(self, total: int, lines: list[int]) -> list[int]:
         """Share `total` over `lines` by payable, as a list over all lines."""
@@ -68,7 +70,7 @@ class Discount:
 
 def normal_codes(codes: tuple[str, ...]) -> list[str]:
     """Coupon codes upper-cased, repeats dropped, in the order listed (rules 5.1)."""
-    return list(dict.fromkeys(code.upper() for code in codes))
+    return list(dict.fromkeys([code.upper() for code in codes])) if codes else []
 
 
 def place(order: OrderPlaced, campaigns: CampaignSet, book: Book) -> Decision:
