@@ -8,7 +8,11 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Final, Literal, NamedTuple
 
-CAMPAIGN_PREFIX: Final = "campaign:"
+Owner = Literal["customer", "campaign", "order", ""]
+CUSTOMER: Final = "customer"
+CAMPAIGN: Final = "campaign"
+ORDER: Final = "order"
+NOBODY: Final = ""
 
 
 class AccountClass(StrEnum):
@@ -25,7 +29,7 @@ class AccountClass(StrEnum):
 class AccountRule(NamedTuple):
     """How the accounts of a class are kept."""
 
-    owner: Literal["customer", "campaign", "order", ""]
+    owner: Owner
     normal_side: Literal["debit", "credit"]
     may_be_negative: bool
     meaning: str  # what the balance is
@@ -59,12 +63,12 @@ class Way(NamedTuple):
 
 
 ACCOUNTS: Final[dict[AccountClass, AccountRule]] = {
-    AccountClass.WALLET: AccountRule("customer", "credit", False, "credit that the customer can spend"),
-    AccountClass.PENDING: AccountRule("customer", "credit", False, "credit earned on orders not delivered yet"),
-    AccountClass.DEBT: AccountRule("customer", "debit", False, "credit clawed back that was already spent"),
-    AccountClass.CAMPAIGN: AccountRule("campaign", "debit", True, "net spend of the campaign"),
-    AccountClass.ORDER: AccountRule("order", "credit", False, "incentives now standing on the order"),
-    AccountClass.BREAKAGE: AccountRule("", "credit", False, "expired credit"),
+    AccountClass.WALLET: AccountRule(CUSTOMER, "credit", False, "credit that the customer can spend"),
+    AccountClass.PENDING: AccountRule(CUSTOMER, "credit", False, "credit earned on orders not delivered yet"),
+    AccountClass.DEBT: AccountRule(CUSTOMER, "debit", False, "credit clawed back that was already spent"),
+    AccountClass.CAMPAIGN: AccountRule(CAMPAIGN, "debit", True, "net spend of the campaign"),
+    AccountClass.ORDER: AccountRule(ORDER, "credit", False, "incentives now standing on the order"),
+    AccountClass.BREAKAGE: AccountRule(NOBODY, "credit", False, "expired credit"),
 }
 WAYS: Final[dict[Kind, Way]] = {
     Kind.GRANT: Way(AccountClass.CAMPAIGN, AccountClass.WALLET, "a grant"),

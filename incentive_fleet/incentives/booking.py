@@ -10,11 +10,34 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, NamedTuple
 
-from incentive_fleet.incentives.accounts import ACCOUNTS, WAYS, AccountClass, Kind
+from incentive_fleet.incentives.accounts import (
+    ACCOUNTS,
+    CAMPAIGN,
+    CUSTOMER,
+    NOBODY,
+    ORDER,
+    WAYS,
+    AccountClass,
+    Kind,
+    Owner,
+)
 from incentive_fleet.incentives.campaigns import Usage
 from incentive_fleet.incentives.wallet import Lot, Wallet
 
-CAMPAIGN: Final = AccountClass.CAMPAIGN
+
+class Side(NamedTuple):
+    """One account of a kind's two: its name begins so, and goes on with the id of its owner."""
+
+    prefix: str
+    owner: Owner
+
+
+def _side(of: AccountClass) -> Side:
+    owner = ACCOUNTS[of].owner
+    return Side(of.value if owner is NOBODY else f"{of}:", owner)
+
+
+SIDES: Final = {kind: (_side(way.debit), _side(way.credit)) for kind, way in WAYS.items()}
 
 
 class Cause(NamedTuple):
@@ -49,14 +72,16 @@ class Book:
     usage: Usage
     postings: list[Posting]
 
-    def book(self, kind: Kind, amount: int, *, campaign_id: str | None = None, lot: Lot | None = None) -> None:
+    def book(self, kind: Kind, amount: int, *, campaign_id: str = "", lot: Lot | None = None) -> None:
         """Post `amount` minor units between the kind's two accounts, and count what a campaign spends or gets back."""
-        way, wallet, cause = WAYS[kind], self.wallet, self.cause
+        debit, credit = SIDES[kind]
+        wallet, cause = self.wallet, self.cause
+        owner = {CUSTOMER: wallet.customer_id, ORDER: cause.order_id or "", CAMPAIGN: campaign_id, NOBODY: ""}
         self.postings.append(
             Posting(
                 kind,
-                self._account(way.debit, campaign_id),
-                self._account(way.credit, campaign_id),
+                debit.prefix + owner[debit.owner],
+                credit.prefix + owner[credit.owner],
                 wallet.currency,
                 amount,
                 wallet.customer_id,
@@ -66,23 +91,11 @@ class Book:
                 cause.happened_at,
             )
         )
-        if way.debit is CAMPAIGN:
-            self.usage.spend(str(campaign_id), amount)
-        elif way.credit is CAMPAIGN:
-            self.usage.spend(str(campaign_id), -amount)
+        if debit.owner is CAMPAIGN:
+            self.usage.spend(campaign_id, amount)
+        elif credit.owner is CAMPAIGN:
+            self.usage.spend(campaign_id, -amount)
 
     def because(self, cause: Cause) -> Book:
         """The same book for another cause."""
         return replace(self, cause=cause)
-
-    def _account(self, of: AccountClass, campaign_id: str | None) -> str:
-        owner = ACCOUNTS[of].owner
-        if owner == "customer":
-            return f"{of}:{self.wallet.customer_id}"
-        if owner == "order":
-            assert self.cause.order_id is not None, "only a fact of an order moves what stands on it"
-            return f"{of}:{self.cause.order_id}"
-        if owner == "campaign":
-            assert campaign_id is not None, "a campaign's account needs the campaign"
-            return f"{of}:{campaign_id}"
-        return of.value

@@ -86,11 +86,30 @@ class Decision:
             "gross": self.gross,
         }
         if self.coupons:
-            document["coupons"] = self.coupons
+            document["coupons"] = [
+                {
+                    "campaign_id": one.campaign_id,
+                    "version": one.version,
+                    "code": one.code,
+                    "discount": one.discount,
+                    "shares": one.shares,
+                }
+                for one in self.coupons
+            ]
         if self.credit.requested:
             document["credit"] = self.credit
         if self.earned:
-            document["earned"] = self.earned
+            document["earned"] = [
+                {
+                    "campaign_id": one.campaign_id,
+                    "version": one.version,
+                    "amount": one.amount,
+                    "shares": one.shares,
+                    "valid_days": one.valid_days,
+                    "reissue_days": one.reissue_days,
+                }
+                for one in self.earned
+            ]
         if self.refusals:
             document["refusals"] = self.refusals
         return to_json(document).decode()

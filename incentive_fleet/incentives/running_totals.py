@@ -20,7 +20,6 @@ from incentive_fleet.incentives.decision import Decision
 from incentive_fleet.incentives.money import half_up
 
 FORMAT: Final = 1
-PER_LINE: Final = ("undelivered", "refunded_undelivered", "returned")
 
 
 @dataclass(slots=True)
@@ -35,33 +34,40 @@ class VestedEarning:
 
 @dataclass(slots=True)
 class RunningTotals:
-    """What an order's facts add up to, in minor units of gross value per line, in the order of the placing's lines."""
+    """What an order's facts add up to: minor units of gross value by line, for the lines that lost any.
 
-    undelivered: list[int]  # by the delivery
-    refunded_undelivered: list[int]  # by refunds with the reason `undelivered`
-    returned: list[int]  # by refunds with the reason `returned`
+    Lines go by their position in the placing.
+    """
+
+    lines: int  # of the placing
+    undelivered: dict[int, int] = field(default_factory=dict)  # by the delivery
+    refunded_undelivered: dict[int, int] = field(default_factory=dict)  # by refunds with the reason `undelivered`
+    returned: dict[int, int] = field(default_factory=dict)  # by refunds with the reason `returned`
     fully_refunded: bool = False
     delivered_at: datetime | None = None
     vested: list[VestedEarning] = field(default_factory=list)
     outcomes: int = 1  # in the outbox so far, the placing's included; the next outcome's number is one more
 
-    @classmethod
-    def fresh(cls, lines: int) -> RunningTotals:
-        """The totals of an order that was placed and nothing more."""
-        return cls([0] * lines, [0] * lines, [0] * lines)
-
     def to_json(self) -> str:
-        """One compact JSON document; totals that are zero on every line are left out, for most orders keep everything."""
+        """One compact JSON document: a total is a list over all lines, and left out where no line lost anything."""
         document: dict[str, object] = {"format": FORMAT, "outcomes": self.outcomes}
-        for name in PER_LINE:
-            if any(totals := getattr(self, name)):
-                document[name] = totals
+        for name, totals in self._totals():
+            if totals:
+                document[name] = [totals.get(line, 0) for line in range(self.lines)]
         if self.fully_refunded:
             document["fully_refunded"] = True
         if self.delivered_at:
             document["delivered_at"] = self.delivered_at.isoformat()
         if self.vested:
-            document["vested"] = self.vested
+            document["vested"] = [
+                {
+                    "campaign_id": one.campaign_id,
+                    "lot_no": one.lot_no,
+                    "reversed_before": one.reversed_before,
+                    "clawed_back": one.clawed_back,
+                }
+                for one in self.vested
+            ]
         return to_json(document).decode()
 
     @classmethod
@@ -73,32 +79,37 @@ class RunningTotals:
         if document["format"] != FORMAT:
             raise UnknownFormat("running totals", document["format"], FORMAT)
         delivered_at = document.get("delivered_at")
-        return cls(
-            undelivered=document.get("undelivered") or [0] * lines,
-            refunded_undelivered=document.get("refunded_undelivered") or [0] * lines,
-            returned=document.get("returned") or [0] * lines,
+        totals = cls(
+            lines,
             fully_refunded=document.get("fully_refunded", False),
             delivered_at=datetime.fromisoformat(delivered_at) if delivered_at else None,
             vested=[_vested(row) for row in document.get("vested", ())],
             outcomes=document["outcomes"],
+        )
+        for name, of_lines in totals._totals():
+            of_lines.update((line, value) for line, value in enumerate(document.get(name, ())) if value)
+        return totals
+
+    def _totals(self) -> tuple[tuple[str, dict[int, int]], ...]:
+        return (
+            ("undelivered", self.undelivered),
+            ("refunded_undelivered", self.refunded_undelivered),
+            ("returned", self.returned),
         )
 
     def reversed_value(self, gross: list[int]) -> list[int]:
         """R of each line (rules 6.1): the gross value that is no longer standing."""
         if self.fully_refunded:
             return gross
-        if not (any(self.undelivered) or any(self.refunded_undelivered) or any(self.returned)):
-            return [0] * len(gross)  # as most orders stay
-        return [
-            min(whole, max(undelivered, refunded) + returned)
-            for whole, undelivered, refunded, returned in zip(
-                gross, self.undelivered, self.refunded_undelivered, self.returned, strict=True
-            )
-        ]
+        gone = [0] * len(gross)
+        for line in {*self.undelivered, *self.refunded_undelivered, *self.returned}:
+            gone[line] = min(gross[line], self.claimed(line))
+        return gone
 
     def claimed(self, line: int) -> int:
         """The gross value that facts claim of a line; more than its gross has no effect."""
-        return max(self.undelivered[line], self.refunded_undelivered[line]) + self.returned[line]
+        undelivered = max(self.undelivered.get(line, 0), self.refunded_undelivered.get(line, 0))
+        return undelivered + self.returned.get(line, 0)
 
 
 def _vested(row: Mapping[str, Any]) -> VestedEarning:
@@ -131,7 +142,8 @@ def note_refund(totals: RunningTotals, decision: Decision, refund: OrderRefunded
             anomalies.append(Anomaly(AnomalyReason.UNKNOWN_LINE, entry.line_id))
         elif entry.reason != "goodwill":
             value = entry.amount if entry.amount is not None else (entry.quantity or 0) * decision.unit_prices[line]
-            (totals.returned if entry.reason == "returned" else totals.refunded_undelivered)[line] += value
+            claims = totals.returned if entry.reason == "returned" else totals.refunded_undelivered
+            claims[line] = claims.get(line, 0) + value
             anomalies.append(_excess(totals, decision, line))
     return _each_once(anomalies)
 
@@ -147,7 +159,8 @@ def note_delivery(totals: RunningTotals, decision: Decision, delivery: DeliveryC
         if line is None:
             anomalies.append(Anomaly(AnomalyReason.UNKNOWN_LINE, entry.line_id))
         else:
-            totals.undelivered[line] += entry.quantity * decision.unit_prices[line]
+            value = entry.quantity * decision.unit_prices[line]
+            totals.undelivered[line] = totals.undelivered.get(line, 0) + value
             anomalies.append(_excess(totals, decision, line))
     return _each_once(anomalies)
 

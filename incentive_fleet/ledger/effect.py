@@ -44,6 +44,11 @@ def _place(working: WorkingSet, campaigns: CampaignSet, order: Order, event: Eve
     decision, effect = effects.of_placing(placing, campaigns, book)
     order.decision = working.writes.decisions[event.order_id] = decision
     _record(working, event, decision, effect, sequence=1)
+    if order.waiting:
+        _take_in(working, campaigns, order, decision)
+
+
+def _take_in(working: WorkingSet, campaigns: CampaignSet, order: Order, decision: Decision) -> None:
     waited, order.waiting = sorted(order.waiting, key=_waiting_order), []
     for early in waited:
         assert not isinstance(early.data, OrderPlaced), "a placing never waits"
@@ -79,7 +84,7 @@ def _follow(
 
 def _totals(order: Order, decision: Decision) -> RunningTotals:
     if order.totals is None:
-        order.totals = RunningTotals.fresh(len(decision.line_ids))
+        order.totals = RunningTotals(len(decision.line_ids))
     order.changed = True
     return order.totals
 

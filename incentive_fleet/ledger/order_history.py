@@ -183,9 +183,9 @@ def _progress(decision: Decision, document: Row) -> Row:
         "lines": [
             {
                 "line_id": line_id,
-                "undelivered": totals.undelivered[line],
-                "refunded_undelivered": totals.refunded_undelivered[line],
-                "returned": totals.returned[line],
+                "undelivered": totals.undelivered.get(line, 0),
+                "refunded_undelivered": totals.refunded_undelivered.get(line, 0),
+                "returned": totals.returned.get(line, 0),
                 "reversed_value": gone[line],
             }
             for line, line_id in enumerate(decision.line_ids)
