@@ -43,6 +43,15 @@ TRANSFER = re.compile(r"(\w+) (\d+)(?: (\S+) → (\S+))?")
 LOT = re.compile(r"lot (\d+) of (\w+): (\d+) (?:until (.+)|for ever)")
 LAST = re.compile(r"(\w+) of (no order|[\w-]+) at (.+)")
 SHARES = re.compile(r"shares of ([\w-]+): (.+)")
+NAMES = {
+    "field",
+    "class",
+    "kind",
+    "reason",
+    "anomaly",
+    "key",
+    "what arrives",
+}  # first columns of tables that list names
 GRACE_HOURS = Settings.model_fields["expiry_grace_hours"].default
 ALWAYS_SAID = re.compile(r"(waits|duplicate|conflict|shortfall .*|[\w-]+ refused: .*|[\w-]+ released|anomaly .*)")
 
@@ -74,8 +83,8 @@ def check_section(parts: Iterable[Block | Table]) -> int:
                 for row in rows:
                     _replaced(blocks[judge[0]], row, judge[1])
                 held += len(rows)
-            case Table():
-                pass  # a table of names, not an example
+            case Table(columns):
+                assert columns[0] in NAMES, f"no table of the examples: {columns}"
     return held
 
 
