@@ -13,7 +13,7 @@ from incentive_fleet.brokers.contract import Delivery, Outcome, Release, Transpo
 from incentive_fleet.consumers.core import Core
 from incentive_fleet.consumers.suspects import Care
 from incentive_fleet.errors import BrokerUnavailable, TransientError
-from incentive_fleet.faults import reach
+from incentive_fleet.failpoints import failpoint
 from incentive_fleet.pausing import Pause
 from incentive_fleet.stopping import Stop
 
@@ -46,7 +46,7 @@ class Consumer:
                 deliveries = self._receive()
                 if deliveries is None:
                     last_seen = clock()
-                elif deliveries or self.core.put_off:
+                elif deliveries or self.core.deferred:
                     self._handle(deliveries)
                     deliveries = None  # else the bodies would stay in memory until the next have come
                     last_seen = clock()
@@ -58,14 +58,14 @@ class Consumer:
 
     def _receive(self) -> list[Delivery] | None:
         """A batch, empty when nothing came, None when the broker is away."""
-        put_off = len(self.core.put_off)
+        deferred = len(self.core.deferred)
         try:
-            deliveries = self.transport.receive(max(self.batch_size - put_off, 1), 0 if put_off else self.wait_s)
+            deliveries = self.transport.receive(max(self.batch_size - deferred, 1), 0 if deferred else self.wait_s)
         except BrokerUnavailable as error:
             self.pause.wait(error)
             return None
         if deliveries:
-            reach("after-receive")
+            failpoint("after-receive")
         else:
             self.pause.over()
         return deliveries
@@ -79,7 +79,7 @@ class Consumer:
             self._settle(condemned)
         lethal = {delivery for delivery, _ in condemned}
         left = [delivery for delivery in deliveries if delivery not in lethal]
-        with self.care.in_hand([*(delivery for delivery, _ in self.core.put_off), *left]):
+        with self.care.in_hand([*(delivery for delivery, _ in self.core.deferred), *left]):
             self._process(left)
 
     def _process(self, deliveries: list[Delivery]) -> None:

@@ -3,7 +3,7 @@
 decode -> apply in one transaction -> outcomes
              └─ an error: ledger/splitting.py finds the culprits and asks whether it is the system's; the rest commits
 
-What was given is the core's until its outcome is handed out: decided (`_decided`) or not (`put_off`, `_unread`). A failure in
+What was given is the core's until its outcome is handed out: decided (`_decided`) or not (`deferred`, `_unread`). A failure in
 the middle loses neither and repeats neither.
 """
 
@@ -24,7 +24,7 @@ from incentive_fleet.events.codec import Event, decode
 from incentive_fleet.events.document import BODY_BYTES_MAX, refuse_large
 from incentive_fleet.events.foreign import binary_mode
 from incentive_fleet.events.reasons import Reason
-from incentive_fleet.faults import reach
+from incentive_fleet.failpoints import failpoint
 from incentive_fleet.ledger.attempts import FailedMessage, forget_attempts, record_attempt
 from incentive_fleet.ledger.batch import Verdict, apply_events
 from incentive_fleet.ledger.probe import probe
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 CONFLICT = "conflict"
 UNEXPECTED = "unexpected-error"
 NO_CLOUD_EVENT = frozenset({Reason.NOT_A_CLOUD_EVENT, Reason.NOT_JSON, Reason.NOT_UTF8})
-PUT_OFF_MAX = 8  # times that an event is put off; then the batch waits for whoever holds its wallet
+DEFERRED_MAX = 8  # times that an event is deferred; then the batch waits for whoever holds its wallet
 MESSAGE_CHARACTERS = 2_000  # of an error; some drivers put the whole row into it
 UNFORGOTTEN_MAX = 10_000  # counts that could not be dropped yet; beyond, they stay in the table and harm nobody
 HOST = socket.gethostname()
@@ -50,40 +50,40 @@ class Core:
     """One thread's batch core. `counts` sums what became of deliveries: verdicts, and by `on_taken` dead letters by
     reason, and retries.
 
-    Unless it is `patient`, events whose wallet another batch holds just then are kept for the next one, and nobody waits.
+    With `skip_locked`, events whose wallet another batch holds just then are deferred to the next one, and nobody waits.
     """
 
     session: Session
     retry_delays_s: Sequence[float]
     clock: Callable[[], datetime]
-    patient: bool = True
+    skip_locked: bool = False
     event_bytes_max: int = BODY_BYTES_MAX  # a larger body is not even decoded
     counts: Counter[str] = field(default_factory=Counter)
-    put_off: list[tuple[Delivery, Event]] = field(default_factory=list)
+    deferred: list[tuple[Delivery, Event]] = field(default_factory=list)
     _unread: list[Delivery] = field(
         default_factory=list
     )  # the codec failed on them, and nobody knows yet whose fault it is
     _decided: list[tuple[Delivery, Outcome]] = field(default_factory=list)
     _unforgotten: list[tuple[str, str]] = field(default_factory=list)
     _probe: Probe = field(init=False)
-    _oldest_put_off: int = 0  # how many times in a row it was the same
+    _oldest_deferred: int = 0  # how many times in a row it was the same
 
     def __post_init__(self) -> None:
         self._probe = Probe(partial(probe, self.session))
 
     def process(self, deliveries: Sequence[Delivery], *, carries_failures: bool) -> list[tuple[Delivery, Outcome]]:
-        """Apply a batch, exactly once in effect, and say what becomes of each delivery that is not put off.
+        """Apply a batch, exactly once in effect, and say what becomes of each delivery that is not deferred.
 
-        What was put off before comes first, and `deliveries` may be empty then. Raises TransientError when the database
+        What was deferred before comes first, and `deliveries` may be empty then. Raises TransientError when the database
         is away, contended or unfit, and counts that against no message: the core keeps what it was given, so call it again
         without it. `take_decided` and `undecided` hand it out to whoever will not.
         """
-        before = self.put_off
+        before = self.deferred
         readable, unreadable = self._decode([*self._unread, *deliveries], carries_failures)
         batch = [*before, *readable]
-        self.put_off, self._unread = batch, [delivery for delivery, _ in unreadable]
+        self.deferred, self._unread = batch, [delivery for delivery, _ in unreadable]
         later: list[tuple[Delivery, Event]] = []
-        reach("after-decode")
+        failpoint("after-decode")
         trial: Trial[Failed] = Trial(self._probe, partial(self._blame, carries_failures))
         try:
             for delivery, error in unreadable:
@@ -105,8 +105,8 @@ class Core:
 
     def undecided(self) -> list[Delivery]:
         """Hand out, once, what is not decided, for giving it back to the broker."""
-        held = [*self._unread, *(delivery for delivery, _ in self.put_off)]
-        self._unread, self.put_off = [], []
+        held = [*self._unread, *(delivery for delivery, _ in self.deferred)]
+        self._unread, self.deferred = [], []
         return held
 
     def _decode(
@@ -128,10 +128,10 @@ class Core:
     def _apply(
         self, later: list[tuple[Delivery, Event]], carries_failures: bool, batch: Sequence[tuple[Delivery, Event]]
     ) -> None:
-        patient = self.patient or self._oldest_put_off >= PUT_OFF_MAX
-        result = apply_events(self.session, [event for _, event in batch], patient=patient)
+        skip_locked = self.skip_locked and self._oldest_deferred < DEFERRED_MAX
+        result = apply_events(self.session, [event for _, event in batch], skip_locked=skip_locked)
         for (delivery, event), verdict in zip(batch, result.verdicts, strict=True):
-            if verdict is Verdict.PUT_OFF:
+            if verdict is Verdict.DEFERRED:
                 later.append((delivery, event))
                 continue
             self.counts[verdict.value] += 1
@@ -148,12 +148,12 @@ class Core:
     def _drop_decided(self) -> None:
         decided = {id(delivery) for delivery, _ in self._decided}
         self._unread = [delivery for delivery in self._unread if id(delivery) not in decided]
-        self.put_off = [(delivery, event) for delivery, event in self.put_off if id(delivery) not in decided]
+        self.deferred = [(delivery, event) for delivery, event in self.deferred if id(delivery) not in decided]
 
     def _keep(self, before: list[tuple[Delivery, Event]], later: list[tuple[Delivery, Event]]) -> None:
         same = bool(later and before) and later[0][0] is before[0][0]
-        self._oldest_put_off = self._oldest_put_off + 1 if same else 0
-        self.put_off, self._unread = later, []
+        self._oldest_deferred = self._oldest_deferred + 1 if same else 0
+        self.deferred, self._unread = later, []
 
     def _forget(self) -> None:
         if self._unforgotten:
@@ -228,8 +228,8 @@ def _outcome(event: Event, verdict: Verdict) -> Outcome:
             return Ack()
         case Verdict.CONFLICT:
             return DeadLetter(CONFLICT, conflict_detail(event))
-        case Verdict.PUT_OFF:
-            raise AssertionError("what is put off has no outcome yet")
+        case Verdict.DEFERRED:
+            raise AssertionError("what is deferred has no outcome yet")
         case _:
             assert_never(verdict)
 

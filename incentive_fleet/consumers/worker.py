@@ -54,7 +54,7 @@ def open_consumer(source: Source, settings: Settings, stop: Stop, care: Care | N
         session,
         settings.retry_delays_s,
         clock=lambda: datetime.now(UTC),
-        patient=False,
+        skip_locked=True,
         event_bytes_max=settings.event_bytes_max,
     )
     return Consumer(

@@ -23,7 +23,7 @@ from incentive_fleet.consumers.garbage import return_large_blocks
 from incentive_fleet.consumers.worker import Source
 from incentive_fleet.dead_letters.keeping import Seen, keep, probe_keeping
 from incentive_fleet.errors import BrokerUnavailable, FleetError, TransientError
-from incentive_fleet.faults import reach
+from incentive_fleet.failpoints import failpoint
 from incentive_fleet.ledger.session import Session
 from incentive_fleet.ledger.splitting import Probe, Trial
 from incentive_fleet.pausing import Pause
@@ -144,7 +144,7 @@ def _collect(
                 last_seen = clock()
                 continue
             if arrivals:
-                reach("collector-after-receive")
+                failpoint("collector-after-receive")
                 _store(queues, desk, arrivals, pause, counts)
                 queues.let_go(arrivals)
                 arrivals = []  # else the bodies would stay in memory until the next have come
@@ -224,7 +224,7 @@ def _store(queues: DeadLetterQueues, desk: _Desk, arrivals: list[Arrival], pause
         except TransientError as error:
             desk.session.close()
             fault = error
-        reach("collector-after-commit")
+        failpoint("collector-after-commit")
         counts.update(seen.value for _, seen in kept)
         try:
             if kept:

@@ -111,8 +111,8 @@ def _effect(letter: Letter, event: Event, verdict: Verdict, postings: list[Posti
             sentence = f"0 transfers: would wait for its order {event.order_id}"
         case Verdict.CONFLICT:
             return _refused(letter, CONFLICT, conflict_detail(event))
-        case Verdict.PUT_OFF:
-            raise AssertionError("a rehearsal is patient")
+        case Verdict.DEFERRED:
+            raise AssertionError("a rehearsal waits for locks")
         case _:
             assert_never(verdict)
     return Effect(letter.id, verdict.value, True, sentence, [posting._asdict() for posting in postings])

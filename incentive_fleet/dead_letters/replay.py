@@ -24,7 +24,7 @@ from incentive_fleet.dead_letters.changes import Done
 from incentive_fleet.dead_letters.letter import OPEN, REPLAYED, REPLAYING, WITHOUT_BODIES, Letter
 from incentive_fleet.dead_letters.run_locks import RunLocks
 from incentive_fleet.errors import BrokerUnavailable, SettingsError
-from incentive_fleet.faults import reach
+from incentive_fleet.failpoints import failpoint
 from incentive_fleet.ledger.connection import mapped_errors
 from incentive_fleet.ledger.session import Session
 from incentive_fleet.settings import Settings
@@ -138,13 +138,13 @@ def _paced(ids: list[int], rate_per_s: float | None, stop: threading.Event) -> I
 
 def _replay_chunk(run: Run, ids: list[int], senders: dict[str, Sender]) -> list[Done]:
     claimed, done = _claim(run, ids)
-    reach("replay-after-claim")
+    failpoint("replay-after-claim")
     problems: dict[int, str] = {}
     for transport in sorted({letter.transport for letter in claimed}):
         of_broker = [letter for letter in claimed if letter.transport == transport]
         for portion in portions(of_broker, lambda letter: SENT * letter.size, run.settings.held_bytes_max, CHUNK):
             problems |= _send(run, transport, portion, senders)
-    reach("replay-after-send")
+    failpoint("replay-after-send")
     _mark(run, claimed, problems)
     for letter in claimed:
         problem = problems.get(letter.id, "")

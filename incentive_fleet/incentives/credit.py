@@ -151,8 +151,8 @@ def _arrive(book: Book, kind: Kind, lot: Lot, amount: int) -> None:
     wallet = book.wallet
     book.book(kind, amount, campaign_id=lot.campaign_id, lot=lot)
     wallet.fill(lot, amount)
-    settled = min(wallet.debt, amount)
-    if settled:
-        wallet.debt -= settled
-        wallet.take(lot, settled)
-        book.book(Kind.DEBT_SETTLEMENT, settled, lot=lot)
+    paid = min(wallet.debt, amount)
+    if paid:
+        wallet.debt -= paid
+        wallet.take(lot, paid)
+        book.book(Kind.DEBT_SETTLEMENT, paid, lot=lot)

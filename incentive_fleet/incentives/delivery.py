@@ -26,20 +26,20 @@ class NewCredit:
 
 
 @dataclass(frozen=True, slots=True)
-class Settlement:
-    """What a delivery brought, each list by campaign id."""
+class Completion:
+    """What an order's delivery brought, each list by campaign id."""
 
     vested: list[NewCredit]
     made_good: list[NewCredit]
 
 
-def settle(
+def complete(
     delivery: DeliveryCompleted, decision: Decision, totals: RunningTotals, campaigns: CampaignSet, book: Book
-) -> Settlement:
+) -> Completion:
     """Vest and make good, after the undelivered units were reversed. Marks the order as delivered."""
     vested = _vest(decision, totals, book)
     totals.delivered_at = delivery.delivered_at
-    return Settlement(vested, _make_good(delivery, decision, campaigns, book))
+    return Completion(vested, _make_good(delivery, decision, campaigns, book))
 
 
 def _vest(decision: Decision, totals: RunningTotals, book: Book) -> list[NewCredit]:

@@ -13,7 +13,7 @@ from incentive_fleet.incentives.anomalies import Anomaly
 from incentive_fleet.incentives.booking import Book
 from incentive_fleet.incentives.campaigns import CampaignSet
 from incentive_fleet.incentives.decision import CouponShare, Decision
-from incentive_fleet.incentives.delivery import settle
+from incentive_fleet.incentives.delivery import complete
 from incentive_fleet.incentives.placing import place
 from incentive_fleet.incentives.reversal import reverse
 from incentive_fleet.incentives.running_totals import RunningTotals, note_delivery, note_refund
@@ -54,6 +54,6 @@ def of_delivery(
     before = totals.reversed_value(decision.gross)
     anomalies = note_delivery(totals, decision, delivery)
     reversal = reverse(decision, totals, before, book)
-    settlement = settle(delivery, decision, totals, campaigns, book)
-    data = outcomes.reissued(reversal, settlement, anomalies, book.wallet)
+    completion = complete(delivery, decision, totals, campaigns, book)
+    data = outcomes.reissued(reversal, completion, anomalies, book.wallet)
     return Effect(REISSUED, data, released=reversal.released, anomalies=anomalies)

@@ -11,7 +11,7 @@ from typing import Any
 
 from incentive_fleet.incentives.anomalies import Anomaly
 from incentive_fleet.incentives.decision import Decision
-from incentive_fleet.incentives.delivery import NewCredit, Settlement
+from incentive_fleet.incentives.delivery import Completion, NewCredit
 from incentive_fleet.incentives.reversal import CampaignAmount, Reversal
 from incentive_fleet.incentives.wallet import Wallet
 
@@ -45,10 +45,10 @@ def reversed_(reversal: Reversal, anomalies: list[Anomaly], wallet: Wallet) -> D
     return _reversal(reversal, anomalies) | _standing(wallet)
 
 
-def reissued(reversal: Reversal, settlement: Settlement, anomalies: list[Anomaly], wallet: Wallet) -> Data:
+def reissued(reversal: Reversal, completion: Completion, anomalies: list[Anomaly], wallet: Wallet) -> Data:
     """What a delivery reversed, vested and made good."""
-    made_good = [_new_credit(one) | {"refusal": one.refusal} for one in settlement.made_good]
-    brought = {"vested": [_new_credit(one) for one in settlement.vested], "made_good": made_good}
+    made_good = [_new_credit(one) | {"refusal": one.refusal} for one in completion.made_good]
+    brought = {"vested": [_new_credit(one) for one in completion.vested], "made_good": made_good}
     return _reversal(reversal, anomalies) | brought | _standing(wallet)
 
 

@@ -16,7 +16,7 @@ from psycopg import Connection
 
 from incentive_fleet.events.codec import Event
 from incentive_fleet.events.models import DeliveryCompleted, OrderPlaced, OrderRefunded
-from incentive_fleet.faults import reach
+from incentive_fleet.failpoints import failpoint
 from incentive_fleet.incentives.booking import Posting
 from incentive_fleet.incentives.campaigns import CampaignSet
 from incentive_fleet.incentives.placing import normal_codes
@@ -53,7 +53,7 @@ class Verdict(Enum):
     WAITING = "waiting"  # stored; takes effect when its order's placing comes
     DUPLICATE = "duplicate"
     CONFLICT = "conflict"
-    PUT_OFF = "put-off"  # nothing became of it: another transaction holds its customer's wallet
+    DEFERRED = "deferred"  # nothing became of it: another transaction holds its customer's wallet
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +65,11 @@ class BatchResult:
 
 
 def apply_events(
-    session: Session, events: Sequence[Event], *, rehearse: bool = False, patient: bool = True
+    session: Session, events: Sequence[Event], *, rehearse: bool = False, skip_locked: bool = False
 ) -> BatchResult:
     """Apply events in the order given, exactly once in effect, in one transaction; with `rehearse` it is rolled back.
 
-    Where another transaction holds a wallet, all waits for it; unless `patient`, that wallet's orders are PUT_OFF instead,
+    Where another transaction holds a wallet, all waits for it; with `skip_locked` that wallet's orders are DEFERRED instead,
     whole, and to be given again, as long as they are the smaller part.
 
     Idempotent: what was applied before is a DUPLICATE. Deadlocks, serialization failures and identities that another
@@ -79,19 +79,19 @@ def apply_events(
     if not 1 <= len(events) <= EVENTS_MAX:
         raise ValueError(f"a batch has 1 to {EVENTS_MAX} events, not {len(events)}")
     with mapped_errors():
-        return retry_contention()(_attempt, session, events, rehearse, patient)
+        return retry_contention()(_attempt, session, events, rehearse, skip_locked)
 
 
-def _attempt(session: Session, events: Sequence[Event], rehearse: bool, patient: bool) -> BatchResult:
+def _attempt(session: Session, events: Sequence[Event], rehearse: bool, skip_locked: bool) -> BatchResult:
     connection = session.connection
     try:
-        verdicts, working = _lock_and_decide(session, connection, events, patient)
+        verdicts, working = _lock_and_decide(session, connection, events, skip_locked)
         few = len(events) <= FEW
         with connection.pipeline() if few else nullcontext():
             write(connection, batch_changes(working), by_copy=not few)
-            reach("before-commit")
+            failpoint("before-commit")
             connection.execute("ROLLBACK" if rehearse else "COMMIT")
-        reach("after-commit")
+        failpoint("after-commit")
     except BaseException:
         _roll_back(session, connection)
         raise
@@ -109,7 +109,7 @@ def rehearse_apart(session: Session, stages: Sequence[Sequence[Event]], campaign
         try:
             begin: tuple[str, ...] = (*BEGIN_BATCH, "SAVEPOINT stage")  # its rows count as another transaction's then
             for number, events in enumerate(stages):
-                _, working = _lock_and_decide(session, connection, events, True, begin, campaigns)
+                _, working = _lock_and_decide(session, connection, events, False, begin, campaigns)
                 with nullcontext() if number == 0 else connection.pipeline():
                     write(connection, batch_changes(working), by_copy=number == 0)
                 begin = ("RELEASE SAVEPOINT stage", "SAVEPOINT stage")
@@ -122,7 +122,7 @@ def _lock_and_decide(
     session: Session,
     connection: Connection[Any],
     events: Sequence[Event],
-    patient: bool,
+    skip_locked: bool,
     begin: Sequence[str] = BEGIN_BATCH,
     campaigns: CampaignSet | None = None,
 ) -> tuple[list[Verdict], WorkingSet]:
@@ -132,14 +132,14 @@ def _lock_and_decide(
     new = [event for event, identity in zip(events, identities, strict=True) if identity is Identity.NEW]
     working, deferred = WorkingSet(orders=orders), set[str]()
     if new:
-        reach("after-claim")
+        failpoint("after-claim")
         needs = _wallet_needs(new, orders)
         limited, counted = _limits_in_play(new, orders, campaigns)
-        working.wallets, working.usage = lock_wallets(connection, needs, limited, counted, wait=patient)
+        working.wallets, working.usage = lock_wallets(connection, needs, limited, counted, skip_locked=skip_locked)
         deferred = {order_id for order_id, wallet in needs.of_orders.items() if wallet not in working.wallets}
         if len(deferred) * 2 > len(needs.of_orders):
             connection.execute("ROLLBACK")
-            return _lock_and_decide(session, connection, events, patient=True)
+            return _lock_and_decide(session, connection, events, skip_locked=False)
     return decide(events, identities, working, campaigns, deferred), working
 
 
@@ -154,7 +154,7 @@ def decide(
     verdicts: list[Verdict] = []
     for event, identity in zip(events, identities, strict=True):
         if event.order_id in deferred:
-            verdicts.append(Verdict.PUT_OFF)
+            verdicts.append(Verdict.DEFERRED)
             continue
         match identity:
             case Identity.NEW:

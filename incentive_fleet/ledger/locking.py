@@ -167,12 +167,12 @@ def lock_wallets(
     limited: Collection[str],
     counted: Collection[tuple[str, str]],
     *,
-    wait: bool = True,
+    skip_locked: bool = False,
 ) -> tuple[dict[WalletKey, Wallet], Usage]:
     """Lock wallets and limited campaigns and read what decisions need of them.
 
     `limited` are the campaigns with a total or a budget, `counted` the (campaign, customer) pairs with a limit each.
-    Without `wait` the wallets that another transaction holds are left out.
+    With `skip_locked` the wallets that another transaction holds are left out.
     """
     if not needs.wallets:
         return {}, Usage()  # whatever came waits for its placing: nothing is decided
@@ -180,7 +180,7 @@ def lock_wallets(
     campaign_ids = packed(sorted(limited))
     with connection.pipeline():
         created = connection.execute(CREATE_WALLETS, keys)
-        locked = connection.execute(LOCK_WALLETS if wait else LOCK_FREE_WALLETS, keys)
+        locked = connection.execute(LOCK_FREE_WALLETS if skip_locked else LOCK_WALLETS, keys)
         if limited:
             connection.execute(LOCK_CAMPAIGNS, (campaign_ids,))
         live_lots = connection.execute(READ_LIVE_LOTS, packed_rows(needs.live)) if needs.live else None

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import psycopg
 
 from incentive_fleet.brokers.publishing import Failure, Publisher, message_of
-from incentive_fleet.faults import reach
+from incentive_fleet.failpoints import failpoint
 from incentive_fleet.ledger.connection import mapped_errors
 
 Connection = psycopg.Connection[tuple[object, ...]]
@@ -84,9 +84,9 @@ def relay_round(
             return Round(0, ())
         rows = connection.execute(READ, ([mark[0] for mark in marks], BODIES_BYTES)).fetchall()
         ids = [int(str(row[0])) for row in rows]
-        reach("relay-before-publish")
+        failpoint("relay-before-publish")
         failures = publisher.publish([message_of(str(row[1]).encode()) for row in rows])
-        reach("relay-after-publish")
+        failpoint("relay-after-publish")
         refusals = tuple(Refusal(ids[failure.index], failure) for failure in failures)
         refused = {refusal.outbox_id for refusal in refusals}
         confirmed = [outbox_id for outbox_id in ids if outbox_id not in refused]

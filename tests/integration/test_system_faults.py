@@ -142,7 +142,7 @@ class Fleet:
     stop: Stop = field(default_factory=Stop)
 
     def __post_init__(self) -> None:
-        self.core = Core(Session(self.url, NAME), (0.01, 0.01), lambda: datetime.now(UTC), patient=False)
+        self.core = Core(Session(self.url, NAME), (0.01, 0.01), lambda: datetime.now(UTC), skip_locked=True)
         self.consumer = Consumer("f", MemoryTransport(self.broker), self.core, 500, 0.05, 0.1, self.stop)
 
     def publish(self, bodies: list[bytes]) -> None:
@@ -387,20 +387,20 @@ def test_a_failure_in_the_middle_loses_and_repeats_no_decision(url: str) -> None
     core.session.close()
 
 
-def test_what_is_put_off_survives_a_failure_to_forget(url: str) -> None:
+def test_what_is_deferred_survives_a_failure_to_forget(url: str) -> None:
     placings = [body for body in EVENTS if json.loads(body)["type"] == "order-placed.v1"]
     busy = json.loads(placings[0])["data"]["customer_id"]
     theirs = [body for body in placings if json.loads(body)["data"]["customer_id"] == busy]
     others = [body for body in placings if body not in theirs]
     assert len(others) > len(theirs)
     given = [Delivery(body, "q", "sqs", f"m{number}", 2, None) for number, body in enumerate(theirs + others)]
-    core = Core(Session(url), (1.0,), lambda: datetime.now(UTC), patient=False)
+    core = Core(Session(url), (1.0,), lambda: datetime.now(UTC), skip_locked=True)
     with psycopg.connect(url) as other:
         other.execute("SELECT FROM wallets WHERE customer_id = %s FOR NO KEY UPDATE", (busy,))
         run(url, "REVOKE DELETE ON attempts FROM incentives_app")
         with pytest.raises(DatabaseUnfit):
             core.process(given, carries_failures=False)
-    assert [delivery.body for delivery, _ in core.put_off] == theirs
+    assert [delivery.body for delivery, _ in core.deferred] == theirs
     first = core.take_decided()
     run(url, "GRANT DELETE ON attempts TO incentives_app")
     second = core.process([], carries_failures=False)

@@ -15,7 +15,7 @@ EVERYBODY = {
     "errors",
     "settings",
     "names",
-    "faults",
+    "failpoints",
     "logs",
     "literal",
     "text_files",

@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError
 
 from incentive_fleet.brokers.aws.client import available, error_code
 from incentive_fleet.errors import BrokerUnavailable
-from incentive_fleet.faults import reach
+from incentive_fleet.failpoints import failpoint
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -73,7 +73,7 @@ class Batches:
 
         def call(url: str, entries: Sequence[Entry]) -> Mapping[str, Any]:
             answer = self._client.delete_message_batch(QueueUrl=url, Entries=entries)  # type: ignore[arg-type]
-            reach("between-settles")
+            failpoint("between-settles")
             return answer
 
         return self._run(call, [(receipt.url, {"ReceiptHandle": receipt.handle}, 0) for receipt in receipts])

@@ -33,7 +33,7 @@ from incentive_fleet.brokers.contract import (
 )
 from incentive_fleet.brokers.topology import SQS_MESSAGE_BYTES, sqs_queues
 from incentive_fleet.errors import BrokerUnavailable
-from incentive_fleet.faults import reach
+from incentive_fleet.failpoints import failpoint
 from incentive_fleet.settings import Settings
 from incentive_fleet.stopping import Stop
 
@@ -115,7 +115,7 @@ class SqsTransport:
         for portion in portions(range(len(letters)), lambda at: len(letters[at][1].body), SEND_BYTES, SEND_LETTERS):
             sent += [portion[at] for at in self._send([letters[at] for at in portion], batches)]
         if sent:
-            reach("after-dead-letter")
+            failpoint("after-dead-letter")
         for at in sent:
             on_taken(*letters[at][1:])
         away = self._delete([*delete, *(letters[at][0] for at in sent)], batches)

@@ -38,7 +38,7 @@ from incentive_fleet.brokers.rabbitmq.properties import cut, shown, shown_name, 
 from incentive_fleet.brokers.rabbitmq.sending import Copy, send
 from incentive_fleet.brokers.topology import dead_letter_exchange, rabbitmq_queues
 from incentive_fleet.errors import BrokerUnavailable
-from incentive_fleet.faults import reach
+from incentive_fleet.failpoints import failpoint
 from incentive_fleet.settings import Settings
 from incentive_fleet.stopping import Stop
 
@@ -173,7 +173,7 @@ class RabbitmqTransport:
         # What is settled already is acknowledged first, so that a publisher that is away does not hold it up.
         self._acknowledge(done, back)
         if copies:
-            reach("between-settles")
+            failpoint("between-settles")
             self._publish(copies, on_taken)
 
     def _holds(self, receipt: _Receipt) -> bool:
@@ -182,7 +182,7 @@ class RabbitmqTransport:
 
     def _publish(self, copies: Sequence[tuple[Delivery, _Receipt, Retry | DeadLetter]], on_taken: OnTaken) -> None:
         sent = send([self._copy(*copy) for copy in copies], self._publisher)
-        reach("after-dead-letter")
+        failpoint("after-dead-letter")
         tags = [receipt.tag for _, receipt, _ in copies]
         self._acknowledge(
             [tag for tag, took in zip(tags, sent.taken, strict=True) if took],

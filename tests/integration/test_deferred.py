@@ -1,4 +1,4 @@
-"""A batch does not wait for a wallet that another transaction holds: those orders are put off whole, and lose nothing."""
+"""A batch does not wait for a wallet that another transaction holds: those orders are deferred whole, and lose nothing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from incentive_fleet.brokers.contract import Ack, Delivery, Outcome
-from incentive_fleet.consumers.core import PUT_OFF_MAX, Core
+from incentive_fleet.consumers.core import DEFERRED_MAX, Core
 from incentive_fleet.embedded import sample_shop
 from incentive_fleet.events.codec import Event, decode
 from incentive_fleet.ledger.batch import Verdict, apply_events
@@ -46,18 +46,18 @@ def is_of(event: Event, customer: str) -> bool:
     return CUSTOMER_OF[event.order_id] == customer
 
 
-def test_orders_of_a_held_wallet_are_put_off_whole_and_the_rest_is_applied(
+def test_orders_of_a_held_wallet_are_deferred_whole_and_the_rest_is_applied(
     session: Session, empty_database_url: str
 ) -> None:
     with held(session.url, BUSY):
-        verdicts = apply_events(session, EVENTS, patient=False).verdicts
-    assert {v for e, v in zip(EVENTS, verdicts, strict=True) if is_of(e, BUSY)} == {Verdict.PUT_OFF}
-    assert Verdict.PUT_OFF not in {v for e, v in zip(EVENTS, verdicts, strict=True) if not is_of(e, BUSY)}
+        verdicts = apply_events(session, EVENTS, skip_locked=True).verdicts
+    assert {v for e, v in zip(EVENTS, verdicts, strict=True) if is_of(e, BUSY)} == {Verdict.DEFERRED}
+    assert Verdict.DEFERRED not in {v for e, v in zip(EVENTS, verdicts, strict=True) if not is_of(e, BUSY)}
     stored = session.connection.execute("SELECT DISTINCT order_id FROM facts").fetchall()
     assert {CUSTOMER_OF[order_id] for (order_id,) in stored} == set(CUSTOMER_OF.values()) - {BUSY}
 
-    later = [event for event, verdict in zip(EVENTS, verdicts, strict=True) if verdict is Verdict.PUT_OFF]
-    assert Verdict.APPLIED in apply_events(session, later, patient=False).verdicts
+    later = [event for event, verdict in zip(EVENTS, verdicts, strict=True) if verdict is Verdict.DEFERRED]
+    assert Verdict.APPLIED in apply_events(session, later, skip_locked=True).verdicts
     from incentive_fleet.ledger.migrate import upgrade
 
     upgrade(empty_database_url)
@@ -69,26 +69,26 @@ def test_orders_of_a_held_wallet_are_put_off_whole_and_the_rest_is_applied(
 def test_when_most_wallets_are_held_the_batch_waits(session: Session) -> None:
     """Or it would go round and round with nothing done."""
     results: list[list[Verdict]] = []
-    waiter = threading.Thread(target=lambda: results.append(apply_events(session, EVENTS, patient=False).verdicts))
+    waiter = threading.Thread(target=lambda: results.append(apply_events(session, EVENTS, skip_locked=True).verdicts))
     with held(session.url, *set(CUSTOMER_OF.values()) - {BUSY}):
         waiter.start()
         waiter.join(0.5)
         assert waiter.is_alive()
     waiter.join(20)
-    assert Verdict.PUT_OFF not in results[0]
+    assert Verdict.DEFERRED not in results[0]
 
 
-def test_a_core_keeps_what_is_put_off_and_waits_in_the_end(session: Session) -> None:
-    core = Core(session, (1.0,), clock=lambda: datetime.now(UTC), patient=False)
+def test_a_core_keeps_what_is_deferred_and_waits_in_the_end(session: Session) -> None:
+    core = Core(session, (1.0,), clock=lambda: datetime.now(UTC), skip_locked=True)
     placings = [(e, b) for e, b in zip(EVENTS, BODIES, strict=True) if e.type == "order-placed.v1"]
     theirs = next(delivery(body) for event, body in placings if is_of(event, BUSY))
     others = [delivery(body) for event, body in placings if not is_of(event, BUSY)]
-    rounds = [others[start : start + 3] for start in range(0, 3 * (PUT_OFF_MAX + 2), 3)]
+    rounds = [others[start : start + 3] for start in range(0, 3 * (DEFERRED_MAX + 2), 3)]
     with held(session.url, BUSY):
-        for number, batch in enumerate(rounds[: PUT_OFF_MAX + 1]):
-            settled = core.process([*batch, theirs] if number == 0 else batch, carries_failures=True)
-            assert [settled_one for settled_one, _ in settled] == batch
-            assert [kept for kept, _ in core.put_off] == [theirs]
+        for number, batch in enumerate(rounds[: DEFERRED_MAX + 1]):
+            decided = core.process([*batch, theirs] if number == 0 else batch, carries_failures=True)
+            assert [one for one, _ in decided] == batch
+            assert [kept for kept, _ in core.deferred] == [theirs]
         results: list[tuple[Delivery, Outcome]] = []
         waiter = threading.Thread(target=lambda: results.extend(core.process(rounds[-1], carries_failures=True)))
         waiter.start()
@@ -96,7 +96,7 @@ def test_a_core_keeps_what_is_put_off_and_waits_in_the_end(session: Session) -> 
         assert waiter.is_alive()
     waiter.join(20)
     assert results == [(one, Ack()) for one in [theirs, *rounds[-1]]]
-    assert core.put_off == []
+    assert core.deferred == []
 
 
 def delivery(body: bytes) -> Delivery:
