@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from urllib.parse import unquote_to_bytes
 
 from incentive_fleet.errors import SettingsError
 
@@ -16,6 +17,7 @@ PORT_MAX = 65_535
 _SCHEME = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]*):/")
 _HOST = re.compile(r"[\w.~%-]*|\[[0-9A-Fa-f:.]+(?:%[\w.~-]+)?\]")
 _BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})|%00")
+DESCRIBED_MAX = 300  # code points; what is longer is no address that a person can read
 _USERINFO = re.compile(r"(?<=://)[^/\s'\"]*@")
 
 
@@ -39,8 +41,22 @@ def check_address(setting: str, address: str, kind: Kind) -> str:
     """The address as it is; raises SettingsError that names the setting and what is wrong, and repeats nothing of it."""
     fault = next(_faults(address, kind), None)
     if fault:
-        raise SettingsError(f"{setting} cannot be read: {fault}. It looks like {kind.example}.")
+        raise unreadable(setting, fault, kind)
     return address
+
+
+def unreadable(setting: str, fault: str, kind: Kind) -> SettingsError:
+    """The error for an address of that setting; `fault` repeats nothing of it."""
+    return SettingsError(f"{setting} cannot be read: {fault}. It looks like {kind.example}.")
+
+
+def resolvable(host: str) -> bool:
+    """Whether a resolver can be asked for the name at all: no part of it is empty or longer than 63 bytes (RFC 1035)."""
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        return False
+    return True
 
 
 def described(address: str) -> str:
@@ -51,7 +67,8 @@ def described(address: str) -> str:
     if kind is None or next(_faults(address, kind), None):
         return "an address that cannot be read"
     _, hosts, path = _parts(address.strip())
-    return f"{scheme[1]}://{hosts}{path}"
+    whole = f"{scheme[1]}://{hosts}{path}"
+    return whole if len(whole) <= DESCRIBED_MAX else f"{whole[:DESCRIBED_MAX]}... ({len(whole)} characters)"
 
 
 def without_logins(text: str) -> str:
@@ -80,6 +97,8 @@ def _faults(address: str, kind: Kind) -> Iterator[str]:
         yield "there is a space or a control character in it"
     if _BROKEN_ESCAPE.search(address):
         yield "a % in it is not followed by the two digits of a character; a % itself is written %25"
+    if not _is_utf8(unquote_to_bytes(address)):
+        yield "the characters that are written as %XX in it are not UTF-8"
     login, hosts, path = _parts(address)
     if "@" in hosts or "@" in path:
         yield "an @ stands where none can; in a user or password @ is written %40, / is written %2F, : is written %3A"
@@ -88,10 +107,20 @@ def _faults(address: str, kind: Kind) -> Iterator[str]:
     yield from (fault for host in hosts.split(",") if (fault := _host_fault(host)))
 
 
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def _host_fault(host: str) -> str:
     name, colon, port = host.rpartition(":") if re.search(r":[^\]]*$", host) else (host, "", "")
     if not _HOST.fullmatch(name):
         return "a host in it has characters that no host name has; in a user or password they are written as %XX"
+    if "%" not in name and not resolvable(name):  # an escaped name is the folder of a socket, or has a zone
+        return "a host in it has a part that is empty or longer than 63 characters"
     if colon and port and not (port.isascii() and port.isdigit() and 0 < int(port[:6]) <= PORT_MAX):
-        return f"a port in it is not a number from 1 to {PORT_MAX}; is the @ after the password missing?"
+        return f"a port in it is not a number from 1 to {PORT_MAX}, or the @ after the password is missing"
     return ""

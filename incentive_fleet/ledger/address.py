@@ -14,10 +14,20 @@ import psycopg
 from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict
 
-from incentive_fleet.addresses import POSTGRES, check_address
-from incentive_fleet.errors import SettingsError
+from incentive_fleet.addresses import PORT_MAX, POSTGRES, check_address, resolvable, unreadable
 
 _TOKEN = re.compile(r"(?:\\.|\S)+")  # as the server splits them: at spaces, but for those after a backslash
+_QUOTED = re.compile(r"""(["'])(.*?)\1""", re.DOTALL)
+# What an error may repeat of an address, as long as it is what its name says.
+_SHOWN = frozenset({"host", "hostaddr", "port", "dbname", "user"})
+_NUMBERS = (
+    "connect_timeout",
+    "keepalives",
+    "keepalives_idle",
+    "keepalives_interval",
+    "keepalives_count",
+    "tcp_user_timeout",
+)
 _SETTING = re.compile(r"(?:-c\s*|--)([A-Za-z_][\w.-]*)=(.*)", re.DOTALL)
 
 Parameters = dict[str, Any]
@@ -28,18 +38,20 @@ def parameters_of(url: str, setting: str = "INCENTIVES_DATABASE_URL") -> Paramet
     check_address(setting, url, POSTGRES)
     try:
         parameters = dict(conninfo_to_dict(url))
-    except psycopg.ProgrammingError:  # its words repeat what it cannot read
-        raise SettingsError(
-            f"{setting} cannot be read: libpq knows no such option or finds no end of one. It looks like {POSTGRES.example}."
-        ) from None
-    hosts, ports = (str(parameters.get(name) or "").split(",") for name in ("host", "port"))
-    if len(ports) not in (1, len(hosts)):
-        raise SettingsError(
-            f"{setting} cannot be read: {len(hosts)} hosts have {len(ports)} ports. It looks like {POSTGRES.example}."
-        )
+    except (psycopg.ProgrammingError, UnicodeDecodeError):  # their words repeat what they cannot read
+        fault = "libpq knows no such option or finds no end of one"
+        raise unreadable(setting, fault, POSTGRES) from None
+    if fault := _fault(parameters):
+        raise unreadable(setting, fault, POSTGRES)
     if not parameters.get("options") and (usual := _usual_options()):
         parameters["options"] = usual
     return parameters
+
+
+def without_values(text: str, parameters: Parameters) -> str:
+    """libpq's words about an address without the values that it quotes: what was meant to be a password may be one."""
+    hidden = {piece for name, value in parameters.items() if name not in _SHOWN for piece in _pieces_of(value)}
+    return _QUOTED.sub(lambda quoted: f"{quoted[1]}...{quoted[1]}" if quoted[2] in hidden else quoted[0], text)
 
 
 def settings_in(options: str) -> dict[str, str]:
@@ -50,6 +62,28 @@ def settings_in(options: str) -> dict[str, str]:
 def without_settings(options: str) -> str:
     """What else the options say."""
     return " ".join(piece for piece in _pieces(options) if not _SETTING.fullmatch(piece))
+
+
+def _fault(parameters: Parameters) -> str:
+    """What neither libpq nor a resolver could take; "" when there is nothing."""
+    hosts, ports = (str(parameters.get(name) or "").split(",") for name in ("host", "port"))
+    if len(ports) not in (1, len(hosts)):
+        return f"{len(hosts)} hosts have {len(ports)} ports"
+    if not all(not port or (_is_number(port) and 1 <= int(port) <= PORT_MAX) for port in ports):
+        return f"a port in it is not a number from 1 to {PORT_MAX}"
+    if not all(host.startswith(("/", "@")) or resolvable(host) for host in hosts):
+        return "a host in it has a part that is empty or longer than 63 characters"
+    wrong = next((name for name in _NUMBERS if name in parameters and not _is_number(str(parameters[name]))), None)
+    return f"its {wrong} is not a number" if wrong else ""
+
+
+def _is_number(text: str) -> bool:
+    return text.removeprefix("-").isdecimal() and text.isascii() and len(text) <= 9
+
+
+def _pieces_of(value: object) -> tuple[str, ...]:
+    """A value whole and, for several hosts, piece by piece."""
+    return (str(value), *str(value).split(","))
 
 
 def _usual_options() -> str:

@@ -19,7 +19,7 @@ from incentive_fleet.errors import (
     StatementTimedOut,
     TransientError,
 )
-from incentive_fleet.ledger.address import Parameters, parameters_of, settings_in, without_settings
+from incentive_fleet.ledger.address import Parameters, parameters_of, settings_in, without_settings, without_values
 from incentive_fleet.ledger.pooler import LedgerConnection, is_pooled, take_for_each_transaction, take_for_session
 from incentive_fleet.ledger.preconditions import check_encoding, check_reach
 from incentive_fleet.ledger.revision import require_fit
@@ -83,7 +83,10 @@ def connect(
 
 
 def open_connection(parameters: Parameters, application_name: str) -> LedgerConnection:
-    """Open a connection as the login itself, with nothing taken yet. Raises what psycopg raises."""
+    """Open a connection as the login itself, with nothing taken yet.
+
+    Raises what psycopg raises, in words that repeat no value of the address but where it leads.
+    """
     options = parameters.get("options") or ""
     try:
         return _open(parameters, application_name)
@@ -102,6 +105,15 @@ def open_connection(parameters: Parameters, application_name: str) -> LedgerConn
 
 def _open(parameters: Parameters, application_name: str) -> LedgerConnection:
     hosts = str(parameters.get("host") or "")
+    try:
+        return _dial(parameters, hosts, application_name)
+    except psycopg.OperationalError as error:
+        if (told := without_values(str(error), parameters)) == str(error):
+            raise
+        raise type(error)(told) from None
+
+
+def _dial(parameters: Parameters, hosts: str, application_name: str) -> LedgerConnection:
     return LedgerConnection.connect(
         **{
             "connect_timeout": CONNECT_TIMEOUT_OF_SEVERAL_S if "," in hosts else CONNECT_TIMEOUT_S,

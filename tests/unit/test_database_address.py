@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import traceback
+
+import psycopg
 import pytest
 
 from incentive_fleet.errors import SettingsError
-from incentive_fleet.ledger.address import parameters_of, settings_in, without_settings
+from incentive_fleet.ledger.address import parameters_of, settings_in, without_settings, without_values
+from incentive_fleet.ledger.connection import open_connection
 
 
 @pytest.mark.parametrize(
@@ -48,9 +52,35 @@ def test_several_hosts_stay_as_they_are() -> None:
         "postgresql:u:CANARY@h/d?x=y",
         "host=h1,h2 port=1,2,3 password=CANARY",
         "postgresql://u:CANARY@h1:1,h2:2/d?host=h3",
+        "host=h port=CANARY",
+        "postgresql://h/d?password=x&port=CANARY",
+        "host=h1,h2 port=5432,CANARY",
+        "host=h port=0",
+        "host=h connect_timeout=CANARY",
+        "postgresql://h/d?tcp_user_timeout=CANARY",
+        "host=" + "CANARY" * 11,
+        "host=h..CANARY",
+        "postgresql://h/d?password=%ffCANARY",
     ],
 )
 def test_what_libpq_cannot_read_is_not_repeated(url: str) -> None:
     with pytest.raises(SettingsError, match="INCENTIVES_DATABASE_URL cannot be read: ") as caught:
         parameters_of(url)
     assert "CANARY" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "option", ["sslmode", "channel_binding", "target_session_attrs", "ssl_min_protocol_version", "service"]
+)
+def test_a_value_that_libpq_refuses_is_not_repeated(option: str) -> None:
+    """It says so only when it connects, and whoever mistook one option for another may have put a password there."""
+    parameters = parameters_of(f"host=127.0.0.1 port=1 {option}=CANARY")
+    with pytest.raises(psycopg.OperationalError) as caught:
+        open_connection(parameters, "incentives test")
+    assert '"..."' in str(caught.value)
+    assert "CANARY" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_where_an_address_leads_is_still_told() -> None:
+    told = without_values('server at "h1", port 1: invalid sslmode value: "no"', {"host": "h1", "sslmode": "no"})
+    assert told == 'server at "h1", port 1: invalid sslmode value: "..."'
