@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import stopwatch
-from incentive_fleet.brokers.contract import Delivery, OnTaken, Outcome, Transport, nobody_asks
+from incentive_fleet.brokers.contract import OnTaken, Transport, nobody_asks
+from incentive_fleet.brokers.messages import Delivery, Disposition
 from incentive_fleet.consumers import worker
 
 
@@ -31,10 +32,10 @@ class Timed:
             stopwatch.delivered()
         return deliveries
 
-    def settle(self, outcomes: Sequence[tuple[Delivery, Outcome]], on_taken: OnTaken = nobody_asks) -> None:
-        ids = [delivery.message_id for delivery, _ in outcomes]
+    def settle(self, dispositions: Sequence[tuple[Delivery, Disposition]], on_taken: OnTaken = nobody_asks) -> None:
+        ids = [delivery.message_id for delivery, _ in dispositions]
         stopwatch.committed(ids)  # settling is what follows COMMIT
-        self._transport.settle(outcomes, on_taken)
+        self._transport.settle(dispositions, on_taken)
         stopwatch.acknowledged(ids)
 
 

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from sqlalchemy import BigInteger, Column, Engine, MetaData, String, Table, create_engine, insert
 
-from incentive_fleet.brokers.publishing import Publisher
+from incentive_fleet.brokers.contract import Publisher
 from incentive_fleet.brokers.registry import open_events
 from incentive_fleet.events.models import Line, OrderPlaced
 from incentive_fleet.producers.adopted_outbox import add_event, outbox_table, relay_adopted

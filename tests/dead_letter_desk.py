@@ -12,7 +12,7 @@ from typing import Any
 
 import psycopg
 
-from incentive_fleet.brokers.dead_letters import Arrival
+from incentive_fleet.brokers.messages import Arrival
 from incentive_fleet.consumers.worker import run_worker
 from incentive_fleet.dead_letters import acts, changes, editing, store
 from incentive_fleet.dead_letters.acts import Act, By

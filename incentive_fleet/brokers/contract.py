@@ -1,91 +1,26 @@
-"""The transport contract: what the batch core asks of a broker, and what a broker's adapter promises in return.
+"""What the fleet asks of a broker, and what every adapter promises in return.
 
-An adapter turns a broker's messages into `Delivery` values and settles them with an `Outcome` each. It never decodes a
-body, never decides an outcome and never creates a queue (brokers/topology.py does).
+An adapter is a folder beside this file: a transport, a publisher, dead-letter queues, a sender, its topology and a probe. It
+turns a broker's messages into the values of messages.py and back. It never decodes a body, never decides what becomes of a
+delivery, and only its topology creates anything. tests/contract runs the same tests over every adapter.
 
-Promises of every adapter, checked by tests/contract for memory, SQS and RabbitMQ alike:
-- `receive` returns as soon as anything is there; it never waits for company. It returns at most `max_deliveries`, an
-  empty list after `wait_s` seconds without any. A message is held for the caller (visibility extended, heartbeats
-  answered, also while the caller is busy) until it is settled, until `close`, or until the broker takes it away.
-- `settle` carries out each outcome. Settling what is no longer held (visibility ran out, channel gone) is skipped and
-  counted, never an error: the message comes again and duplicates are free. It is safe to settle in any order and in
-  several calls; a delivery is settled once. `DeadLetter` and (where the adapter republishes) `Retry` are confirmed by
-  the broker before the original is acknowledged, so a crash in between repeats and never loses.
-- Both raise `BrokerUnavailable` when the broker is away; the next call reconnects by itself. No other error leaves. A
-  queue that is missing or a permission that lacks is the same: it ends when an operator acts, and waiting loses nothing.
-- `settle` calls `on_taken` for each dead letter and retry that the broker has taken for certain, and for no other.
-- When `settle` raises, whatever it could carry out is carried out and nothing that it was given is held any more: the rest
-  comes again by the broker's own doing. There is nothing to settle a second time.
-- `close` gives back at once whatever is held and unsettled, and ends threads. Calling it twice is harmless.
-- One thread owns a transport: `receive`, `settle` and `close` are not to be called from several threads at a time.
+Everywhere: `BrokerUnavailable` is the broker away, a queue that is missing, a permission that lacks. It ends by itself or
+when an operator acts, waiting loses nothing, and the next call reconnects. A part belongs to one thread, which alone calls
+it; one process may hold several. Times are in seconds. `close` may be called twice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
+from incentive_fleet.brokers.messages import Arrival, Delivery, Disposition, Message, Outgoing, Rejection
 
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """What is known of the unexpected errors a message has met so far: dead letters carry it as history."""
-
-    attempts: int
-    error_class: str
-    message: str
-    traceback: str
-    first_at: datetime
-    last_at: datetime
-    host: str
-
-
-@dataclass(slots=True, eq=False)
-class Delivery:
-    """One message handed to us once. Compared by identity: the same message delivered twice is two deliveries.
-
-    Nobody changes one. It is not declared frozen because that makes it three times as slow to make.
-    """
-
-    body: bytes
-    queue: str  # the broker's name of the queue it was received from
-    transport: str  # "sqs", "rabbitmq" or "memory"
-    message_id: str  # the broker's or publisher's id of the message; "" when it has none
-    receive_count: int  # how often the broker says it was delivered, this time included; 1 when it does not count
-    receipt: object  # the adapter's own handle; nobody else looks inside
-    headers: Mapping[str, str] = field(default_factory=dict)
-    failure: Failure | None = None  # unexpected errors so far, where the transport itself carries them (RabbitMQ)
-
-
-@dataclass(frozen=True, slots=True)
-class Ack:
-    """Done, or a duplicate: remove the message."""
-
-
-@dataclass(frozen=True, slots=True)
-class Retry:
-    """An unexpected error: deliver again after `after_s` seconds, carrying `failure` where the transport can."""
-
-    after_s: float
-    failure: Failure
-
-
-@dataclass(frozen=True, slots=True)
-class Release:
-    """Not started: give it back now, for anybody to take, without counting against it where the broker allows."""
-
-
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """Never again by itself: publish to the dead-letter queue with the reason and history, then remove."""
-
-    reason: str  # a stable code: malformed codes, "conflict", "unexpected-error"
-    detail: str  # a sentence for people, naming field and value
-    failure: Failure | None = None
-
-
-Outcome = Ack | Retry | Release | DeadLetter
+if TYPE_CHECKING:
+    from incentive_fleet.brokers.topology import Change, DriftReport
+    from incentive_fleet.settings import Settings
+    from incentive_fleet.stopping import Stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,24 +33,167 @@ class Guarantees:
     release_is_free: bool  # Release does not count towards the broker's delivery limit
 
 
-OnTaken = Callable[[Delivery, Outcome], None]
+OnTaken = Callable[[Delivery, Disposition], None]
 
 
-def nobody_asks(delivery: Delivery, outcome: Outcome) -> None:
+def nobody_asks(delivery: Delivery, disposition: Disposition) -> None:
     """Where nobody wants to know what was taken."""
 
 
 class Transport(Protocol):
-    """See the module's docstring for the promises."""
+    """One consumer of all source queues of a broker. It connects at the first `receive`.
+
+    A delivery is held for the caller (visibility extended, heartbeats answered, also while the caller is busy) until it is
+    settled, until `close`, or until the broker takes it away. What is held at a time is bounded in bytes by the settings.
+    """
 
     guarantees: Guarantees
 
-    def receive(self, max_deliveries: int, wait_s: float) -> list[Delivery]: ...
+    def receive(self, max_deliveries: int, wait_s: float) -> list[Delivery]:
+        """Up to so many, as soon as there are any: it never waits for company. Empty after `wait_s` without one.
 
-    def settle(self, outcomes: Sequence[tuple[Delivery, Outcome]], on_taken: OnTaken = nobody_asks) -> None: ...
-
-    def idle(self) -> bool:
-        """True when the queues consumed hold nothing ready, delayed or in flight, as far as the broker tells."""
+        Raises BrokerUnavailable and nothing else.
+        """
         ...
 
-    def close(self) -> None: ...
+    def settle(self, dispositions: Sequence[tuple[Delivery, Disposition]], on_taken: OnTaken = nobody_asks) -> None:
+        """Carry out what is to become of each delivery, in any order and in as many calls as one likes; of each once.
+
+        Settling what is no longer held (visibility ran out, channel gone) is skipped and counted, never an error: the message
+        comes again and duplicates are free. `DeadLetter` and, where the adapter republishes, `Retry` are confirmed by the broker
+        before the original is acknowledged, so a crash in between repeats and never loses. `on_taken` is called for each of them
+        that the broker has taken for certain, and for no other.
+
+        Raises BrokerUnavailable and nothing else. What could be carried out then is carried out, and nothing that was given
+        is held any more: the rest comes again by the broker's own doing, and there is nothing to settle a second time.
+        """
+        ...
+
+    def idle(self) -> bool:
+        """True when the queues consumed hold nothing ready, delayed or in flight, as far as the broker tells.
+
+        Raises BrokerUnavailable.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give back at once whatever is held and unsettled, and end threads. Raises nothing."""
+        ...
+
+
+class Publisher(Protocol):
+    """Publishes to one topic or exchange. It connects when first used; what is in flight at a time is bounded."""
+
+    def check(self) -> None:
+        """Raise SettingsError when the destination does not exist or does not let us in, BrokerUnavailable when it is away."""
+        ...
+
+    def publish(self, messages: Sequence[Message]) -> list[Rejection]:
+        """Returns when the broker has confirmed or refused each message; what is not among the rejections is confirmed.
+
+        BrokerUnavailable means that nobody knows what arrived: publish the same messages again, with the same ids. Consumers
+        drop repeats, so that is free. SettingsError means that people must act, as of `check`.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of connections and threads. Raises nothing."""
+        ...
+
+
+class DeadLetterQueues(Protocol):
+    """The dead-letter queues of one broker, to be emptied. All but `let_go` and `close` raise BrokerUnavailable."""
+
+    def receive(self, most: int, wait_s: float) -> list[Arrival]:
+        """Up to `most` copies, and no more than the budget has room for beside what was not let go, as soon as there are
+        any; they are held until `remove`, `close` or the broker's timeout."""
+        ...
+
+    def remove(self, arrivals: list[Arrival]) -> None:
+        """These are safely kept elsewhere. A copy that could not be removed comes again, which is harmless."""
+        ...
+
+    def let_go(self, arrivals: list[Arrival]) -> None:
+        """These are in memory no longer, removed or not; the room that they took is for others to come."""
+        ...
+
+    def empty(self) -> bool:
+        """Whether the broker counts nothing ready and nothing held by anybody, as far as it can tell."""
+        ...
+
+    def close(self) -> None:
+        """Give back what is held. Raises nothing."""
+        ...
+
+
+class Sender(Protocol):
+    """Sends to the source queues of one broker, past topic and exchange."""
+
+    def send(self, messages: list[Outgoing]) -> list[str]:
+        """For each message "" when the broker has taken it for certain, else why not. It may have arrived all the same.
+
+        Raises BrokerUnavailable, and then nobody knows of any of them.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of connections and threads. Raises nothing."""
+        ...
+
+
+class Topology(Protocol):
+    """What exists on a broker. A module is one: it keeps nothing from call to call, and any thread may call it."""
+
+    def apply(self, settings: Settings) -> list[Change]:
+        """Create what is missing and set what may be set; nothing is ever deleted. Idempotent.
+
+        A change that is "refused" needs a person. Raises BrokerUnavailable, and may be run again after it.
+        """
+        ...
+
+    def check(self, settings: Settings) -> DriftReport:
+        """What is missing or differs, and what could not be seen. Changes nothing; raises BrokerUnavailable."""
+        ...
+
+
+class Parts(Protocol):
+    """A broker's parts. A module is one (brokers/<broker>/parts.py), which imports its driver only inside the functions.
+
+    Each raises SettingsError where a setting that it needs is unset or cannot be read, and connects to nothing.
+    """
+
+    def read_settings(self, settings: Settings) -> None:
+        """Only raises, for every mistake in this broker's settings that can be seen without connecting."""
+        ...
+
+    def open_transport(self, settings: Settings, stop: Stop) -> Transport: ...
+
+    def open_events(self, settings: Settings, stop: Stop | None) -> Publisher:
+        """Of events, as an order system publishes them."""
+        ...
+
+    def open_outcomes(self, settings: Settings, stop: Stop | None) -> Publisher:
+        """Of outcomes, for the relay."""
+        ...
+
+    def open_dead_letters(self, settings: Settings, stop: Stop) -> DeadLetterQueues: ...
+
+    def open_sender(self, settings: Settings) -> Sender: ...
+
+    def topology(self) -> Topology: ...
+
+    def check_limits(self, settings: Settings) -> DriftReport:
+        """What an operator of the broker can take from our queues without touching them. Raises BrokerUnavailable."""
+        ...
+
+    def queue_names(self, settings: Settings) -> Sequence[str]:
+        """Source and dead-letter queues, for whoever types one."""
+        ...
+
+    def why_moved(self, arrival: Arrival) -> tuple[str, str] | None:
+        """Reason code and sentence for a dead letter that carries none of ours; None when the broker did not move it."""
+        ...
+
+    def probe(self, settings: Settings, within_s: float) -> None:
+        """Whether the broker can be reached now. Raises OSError (TimeoutError) within about `within_s`."""
+        ...

@@ -5,7 +5,7 @@ AWS is configured when a region is set, RabbitMQ when its URL is.
 
 from __future__ import annotations
 
-from incentive_fleet.brokers.topology import Change, Report
+from incentive_fleet.brokers.topology import Change, DriftReport
 from incentive_fleet.errors import SettingsError
 from incentive_fleet.settings import Settings
 
@@ -33,28 +33,28 @@ def apply(settings: Settings) -> list[Change]:
     return changes
 
 
-def check(settings: Settings) -> Report:
+def check(settings: Settings) -> DriftReport:
     """Compare the brokers with the topology; changes nothing. Raises SettingsError and BrokerUnavailable as `apply` does."""
     _need_a_broker(settings)
-    drift: list[Report] = []
+    drift: list[DriftReport] = []
     if settings.aws_region is not None:
         from incentive_fleet.brokers.aws import topology as topology_aws
 
-        drift.append(Report(tuple(topology_aws.check(settings)), ()))
+        drift.append(DriftReport(tuple(topology_aws.check(settings)), ()))
     else:
-        drift.append(Report((), ("SNS and SQS were not looked at, for AWS_REGION is not set.",)))
+        drift.append(DriftReport((), ("SNS and SQS were not looked at, for AWS_REGION is not set.",)))
     if settings.rabbitmq_url is not None:
         from incentive_fleet.brokers.rabbitmq import topology as topology_rabbitmq
 
         drift.append(topology_rabbitmq.check(settings))
     else:
-        drift.append(Report((), ("RabbitMQ was not looked at, for INCENTIVES_RABBITMQ_URL is not set.",)))
-    return Report(
+        drift.append(DriftReport((), ("RabbitMQ was not looked at, for INCENTIVES_RABBITMQ_URL is not set.",)))
+    return DriftReport(
         tuple(line for part in drift for line in part.drift), tuple(line for part in drift for line in part.unseen)
     )
 
 
-def check_policies(settings: Settings) -> Report:
+def check_policies(settings: Settings) -> DriftReport:
     """What the policies of RabbitMQ's operator can take from our queues. Raises SettingsError and BrokerUnavailable."""
     from incentive_fleet.brokers.rabbitmq import topology as topology_rabbitmq
 

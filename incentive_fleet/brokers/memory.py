@@ -16,18 +16,8 @@ from dataclasses import dataclass
 from typing import Final, assert_never
 
 from incentive_fleet.brokers import message_headers
-from incentive_fleet.brokers.contract import (
-    Ack,
-    DeadLetter,
-    Delivery,
-    Failure,
-    Guarantees,
-    OnTaken,
-    Outcome,
-    Release,
-    Retry,
-    nobody_asks,
-)
+from incentive_fleet.brokers.contract import Guarantees, OnTaken, nobody_asks
+from incentive_fleet.brokers.messages import Ack, DeadLetter, Delivery, Disposition, Failure, Release, Retry
 from incentive_fleet.brokers.topology import CATCH_ALL, SOURCES
 from incentive_fleet.errors import BrokerUnavailable
 
@@ -99,7 +89,7 @@ class MemoryBroker:
 
 
 class MemoryTransport:
-    """One consumer of a MemoryBroker, with its promises as in transport.py."""
+    """One consumer of a MemoryBroker, with its promises as in contract.py."""
 
     guarantees = Guarantees(ordered=True, carries_failures=True, counts_deliveries=True, release_is_free=True)
 
@@ -110,7 +100,7 @@ class MemoryTransport:
         self._closed = False
 
     def receive(self, max_deliveries: int, wait_s: float) -> list[Delivery]:
-        """See transport.py."""
+        """See contract.py."""
         broker, until = self.broker, time.monotonic() + wait_s
         with broker._changed:
             while True:
@@ -147,24 +137,24 @@ class MemoryTransport:
         self._held[delivery] = message
         return delivery
 
-    def settle(self, outcomes: Sequence[tuple[Delivery, Outcome]], on_taken: OnTaken = nobody_asks) -> None:
-        """See transport.py."""
+    def settle(self, dispositions: Sequence[tuple[Delivery, Disposition]], on_taken: OnTaken = nobody_asks) -> None:
+        """See contract.py."""
         with self.broker._changed:
             if self.broker.away:
                 self._give_back()  # nobody holds what could not be settled, as with the real brokers
             self._need_broker()
-            for delivery, outcome in outcomes:
+            for delivery, disposition in dispositions:
                 message = self._held.pop(delivery, None)
                 if message is None:
                     self.skipped += 1
                 else:
                     self.broker._in_flight -= 1
-                    self._carry_out(delivery, message, outcome)
-                    if isinstance(outcome, DeadLetter | Retry):
-                        on_taken(delivery, outcome)
+                    self._carry_out(delivery, message, disposition)
+                    if isinstance(disposition, DeadLetter | Retry):
+                        on_taken(delivery, disposition)
 
-    def _carry_out(self, delivery: Delivery, message: _Message, outcome: Outcome) -> None:
-        match outcome:
+    def _carry_out(self, delivery: Delivery, message: _Message, disposition: Disposition) -> None:
+        match disposition:
             case Ack():
                 pass
             case Retry(after_s, failure):
@@ -173,13 +163,13 @@ class MemoryTransport:
             case Release():
                 self.broker._give(message)
             case DeadLetter():
-                headers = {**message.headers, **message_headers.of_dead_letter(delivery, outcome)}
+                headers = {**message.headers, **message_headers.of_dead_letter(delivery, disposition)}
                 self.broker.dead_letters[message.queue].append(DeadMessage(message.body, headers))
             case _:
-                assert_never(outcome)
+                assert_never(disposition)
 
     def idle(self) -> bool:
-        """See transport.py."""
+        """See contract.py."""
         with self.broker._changed:
             return not (self.broker._ready or self.broker._delayed or self.broker._in_flight)
 
@@ -195,6 +185,6 @@ class MemoryTransport:
         self._held.clear()
 
     def close(self) -> None:
-        """See transport.py."""
+        """See contract.py."""
         self.lose()
         self._closed = True

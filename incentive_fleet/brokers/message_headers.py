@@ -12,8 +12,11 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Final
 
-from incentive_fleet.brokers.contract import DeadLetter, Delivery, Failure
+from incentive_fleet.brokers.messages import DeadLetter, Delivery, Failure
 
+# Travels with a replayed message, "<dead letter's id>.<number of the replay>", and comes back with it should it fail.
+REPLAY: Final = "fleet-replay"
+OURS: Final = "fleet-"  # every header that we put on a message begins so; a replay starts without them
 REASON: Final = "fleet-reason"
 DETAIL: Final = "fleet-detail"
 SOURCE_QUEUE: Final = "fleet-source-queue"
@@ -77,20 +80,20 @@ def failure_in(headers: Mapping[str, str]) -> Failure | None:
     return failure if ours else None
 
 
-def of_dead_letter(delivery: Delivery, outcome: DeadLetter, failure_bytes: int = FAILURE_BYTES) -> dict[str, str]:
+def of_dead_letter(delivery: Delivery, disposition: DeadLetter, failure_bytes: int = FAILURE_BYTES) -> dict[str, str]:
     """The headers of a dead letter, most needed first; none is empty, which SQS would refuse."""
     headers = {
-        REASON: outcome.reason,
+        REASON: disposition.reason,
         SOURCE_QUEUE: delivery.queue,
-        DETAIL: outcome.detail[:DETAIL_CHARACTERS],
+        DETAIL: disposition.detail[:DETAIL_CHARACTERS],
         MESSAGE_ID: delivery.message_id,
     }
-    failure = outcome.failure or delivery.failure
+    failure = disposition.failure or delivery.failure
     if failure is not None:
         headers[FAILURE] = of_failure(failure, failure_bytes)
     return {name: value for name, value in headers.items() if value}
 
 
-def least_of(delivery: Delivery, outcome: DeadLetter) -> dict[str, str]:
+def least_of(delivery: Delivery, disposition: DeadLetter) -> dict[str, str]:
     """The least that a dead letter carries: why, and whence."""
-    return {REASON: outcome.reason, SOURCE_QUEUE: delivery.queue}
+    return {REASON: disposition.reason, SOURCE_QUEUE: delivery.queue}

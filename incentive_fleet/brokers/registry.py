@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final, Literal
 
 from incentive_fleet import names
-from incentive_fleet.brokers.publishing import Publisher
+from incentive_fleet.brokers.contract import Publisher
 from incentive_fleet.settings import Settings
 from incentive_fleet.stopping import Stop
 
@@ -55,6 +55,6 @@ def _open_sns(settings: Settings, topic: str) -> Publisher:
 
 
 def _open_rabbitmq(settings: Settings, exchange: str, stop: Stop | None) -> Publisher:
-    from incentive_fleet.brokers.rabbitmq.publisher import RabbitMqPublisher
+    from incentive_fleet.brokers.rabbitmq.publisher import RabbitMQPublisher
 
-    return RabbitMqPublisher(settings.need_rabbitmq_url(), exchange, stop=stop)
+    return RabbitMQPublisher(settings.need_rabbitmq_url(), exchange, stop=stop)

@@ -68,7 +68,7 @@ class Binding:
 
 
 @dataclass(frozen=True, slots=True)
-class RabbitmqTopology:
+class RabbitMQTopology:
     """Durable all; exchanges come before what refers to them."""
 
     exchanges: tuple[Exchange, ...]
@@ -117,7 +117,9 @@ class Drift:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class DriftReport:
+    """How a broker differs from the topology."""
+
     drift: tuple[Drift, ...]
     unseen: tuple[str, ...]  # sentences for people: what could not be looked at, and which setting would help
 
@@ -148,7 +150,7 @@ def dead_letter_exchange(prefix: str) -> str:
     return f"{prefix}.dead-letters"
 
 
-def rabbitmq(settings: Settings) -> RabbitmqTopology:
+def rabbitmq(settings: Settings) -> RabbitMQTopology:
     """Everything on RabbitMQ."""
     events = names.events_exchange(settings.prefix)
     outcomes = names.outcomes_exchange(settings.prefix)
@@ -156,7 +158,7 @@ def rabbitmq(settings: Settings) -> RabbitmqTopology:
     unrouted_events, unrouted_outcomes = f"{events}.unrouted", f"{outcomes}.unrouted"
     queues = rabbitmq_queues(settings)
     catch_all = next(queue.source for queue in queues if queue.type == CATCH_ALL)
-    return RabbitmqTopology(
+    return RabbitMQTopology(
         exchanges=(
             Exchange(unrouted_events, "fanout"),
             Exchange(unrouted_outcomes, "fanout"),

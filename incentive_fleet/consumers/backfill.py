@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from incentive_fleet.brokers.budget import Budget, portions
-from incentive_fleet.brokers.contract import Ack, DeadLetter, Delivery, Outcome, Retry
+from incentive_fleet.brokers.messages import Ack, DeadLetter, Delivery, Disposition, Retry
 from incentive_fleet.consumers.core import UNEXPECTED, Core
 from incentive_fleet.errors import DatabaseUnfit, TransientError
 from incentive_fleet.events.document import BODY_BYTES_MAX
@@ -54,8 +54,8 @@ def backfill(
     try:
         with path.open("rb") as raw, open(part or os.devnull, "w", encoding="utf-8") as rejects:
             for batch in _batches(raw, path, batch_size, budget):
-                for delivery, outcome in _process(core, batch):
-                    _note(summary, rejects, delivery, outcome)
+                for delivery, disposition in _process(core, batch):
+                    _note(summary, rejects, delivery, disposition)
                 summary.events += len(batch)
                 progress(summary.events, raw.tell())
         if part and rejects_path:
@@ -67,10 +67,10 @@ def backfill(
     return summary
 
 
-def _process(core: Core, batch: list[Delivery]) -> list[tuple[Delivery, Outcome]]:
+def _process(core: Core, batch: list[Delivery]) -> list[tuple[Delivery, Disposition]]:
     """Wait for a database that is away, but not for a person: what is unfit is tried once more, on a new connection."""
     pause = Pause("backfill", 2.0, Stop())
-    decided: list[tuple[Delivery, Outcome]] = []
+    decided: list[tuple[Delivery, Disposition]] = []
     unfit = 0
     for _ in range(PAUSES_MAX):
         try:
@@ -86,16 +86,16 @@ def _process(core: Core, batch: list[Delivery]) -> list[tuple[Delivery, Outcome]
     return decided + core.process(batch, carries_failures=True)
 
 
-def _note(summary: BackfillSummary, rejects: IO[str], delivery: Delivery, outcome: Outcome) -> None:
-    match outcome:
+def _note(summary: BackfillSummary, rejects: IO[str], delivery: Delivery, disposition: Disposition) -> None:
+    match disposition:
         case Ack():
             return
         case DeadLetter():
-            reason, detail = outcome.reason, outcome.detail
+            reason, detail = disposition.reason, disposition.detail
         case Retry():
-            reason, detail = UNEXPECTED, f"{outcome.failure.error_class}: {outcome.failure.message}"
+            reason, detail = UNEXPECTED, f"{disposition.failure.error_class}: {disposition.failure.message}"
         case _:
-            raise AssertionError(f"the core does not give {outcome!r}")
+            raise AssertionError(f"the core does not give {disposition!r}")
     summary.rejects[reason] += 1
     record: dict[str, object] = {"line": delivery.receipt, "reason": reason, "detail": detail}
     try:

@@ -1,6 +1,6 @@
 """One consumer: receive, process, settle, until told to stop. What is away is waited for, in one log line a change of state.
 
-It never decides an outcome (core.py does) and never talks to a broker itself (the transport does).
+It never decides a disposition (core.py does) and never talks to a broker itself (the transport does).
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from incentive_fleet.brokers.contract import Delivery, Outcome, Release, Transport
+from incentive_fleet.brokers.contract import Transport
+from incentive_fleet.brokers.messages import Delivery, Disposition, Release
 from incentive_fleet.consumers.core import Core
 from incentive_fleet.consumers.suspects import Care
 from incentive_fleet.errors import BrokerUnavailable, TransientError
@@ -86,7 +87,7 @@ class Consumer:
         carries = self.transport.guarantees.carries_failures
         while True:
             try:
-                outcomes = self.core.process(deliveries, carries_failures=carries)
+                dispositions = self.core.process(deliveries, carries_failures=carries)
                 break
             except TransientError as error:
                 # The messages stay held meanwhile: the transport extends their visibility and answers heartbeats.
@@ -98,13 +99,13 @@ class Consumer:
                     self._settle([(delivery, Release()) for delivery in self.core.undecided()])
                     return
         self.pause.over()
-        self._settle(outcomes)
+        self._settle(dispositions)
 
-    def _settle(self, outcomes: Sequence[tuple[Delivery, Outcome]]) -> None:
-        if not outcomes:
+    def _settle(self, dispositions: Sequence[tuple[Delivery, Disposition]]) -> None:
+        if not dispositions:
             return
         try:
-            self.transport.settle(outcomes, on_taken=self.core.on_taken)
+            self.transport.settle(dispositions, on_taken=self.core.on_taken)
         except BrokerUnavailable as error:
             # What was committed is committed; the messages come again and are duplicates then.
             self.pause.wait(error)

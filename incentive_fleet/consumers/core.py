@@ -1,9 +1,9 @@
-"""The batch core: deliveries in, an outcome for each out. It decides what rules 11 says; it never talks to a broker.
+"""The batch core: deliveries in, a disposition for each out. It decides what rules 11 says; it never talks to a broker.
 
-decode -> apply in one transaction -> outcomes
+decode -> apply in one transaction -> dispositions
              └─ an error: ledger/splitting.py finds the culprits and asks whether it is the system's; the rest commits
 
-What was given is the core's until its outcome is handed out: decided (`_decided`) or not (`deferred`, `_unread`). A failure in
+What was given is the core's until its disposition is handed out: decided (`_decided`) or not (`deferred`, `_unread`). A failure in
 the middle loses neither and repeats neither.
 """
 
@@ -18,7 +18,7 @@ from datetime import datetime
 from functools import partial
 from typing import assert_never
 
-from incentive_fleet.brokers.contract import Ack, DeadLetter, Delivery, Failure, Outcome, Retry
+from incentive_fleet.brokers.messages import Ack, DeadLetter, Delivery, Disposition, Failure, Retry
 from incentive_fleet.errors import Malformed
 from incentive_fleet.events.codec import Event, decode
 from incentive_fleet.events.document import BODY_BYTES_MAX, refuse_large
@@ -63,7 +63,7 @@ class Core:
     _unread: list[Delivery] = field(
         default_factory=list
     )  # the codec failed on them, and nobody knows yet whose fault it is
-    _decided: list[tuple[Delivery, Outcome]] = field(default_factory=list)
+    _decided: list[tuple[Delivery, Disposition]] = field(default_factory=list)
     _unforgotten: list[tuple[str, str]] = field(default_factory=list)
     _probe: Probe = field(init=False)
     _oldest_deferred: int = 0  # how many times in a row it was the same
@@ -71,7 +71,7 @@ class Core:
     def __post_init__(self) -> None:
         self._probe = Probe(partial(probe, self.session))
 
-    def process(self, deliveries: Sequence[Delivery], *, carries_failures: bool) -> list[tuple[Delivery, Outcome]]:
+    def process(self, deliveries: Sequence[Delivery], *, carries_failures: bool) -> list[tuple[Delivery, Disposition]]:
         """Apply a batch, exactly once in effect, and say what becomes of each delivery that is not deferred.
 
         What was deferred before comes first, and `deliveries` may be empty then. Raises TransientError when the database
@@ -98,7 +98,7 @@ class Core:
         self._forget()
         return self.take_decided()
 
-    def take_decided(self) -> list[tuple[Delivery, Outcome]]:
+    def take_decided(self) -> list[tuple[Delivery, Disposition]]:
         """Hand out, once, what is decided; after an error of `process` that may be a part of what it was given."""
         decided, self._decided = self._decided, []
         return decided
@@ -135,11 +135,11 @@ class Core:
                 later.append((delivery, event))
                 continue
             self.counts[verdict.value] += 1
-            self._decide(delivery, _outcome(event, verdict), carries_failures)
+            self._decide(delivery, _disposition(event, verdict), carries_failures)
 
-    def _decide(self, delivery: Delivery, outcome: Outcome, carries_failures: bool) -> None:
-        self._decided.append((delivery, outcome))
-        if isinstance(outcome, Retry):
+    def _decide(self, delivery: Delivery, disposition: Disposition, carries_failures: bool) -> None:
+        self._decided.append((delivery, disposition))
+        if isinstance(disposition, Retry):
             return
         # One that came more than once and is done with may have a count in Postgres that nobody needs now.
         if not carries_failures and delivery.receive_count > 1 and len(self._unforgotten) < UNFORGOTTEN_MAX:
@@ -188,7 +188,7 @@ class Core:
         trace = self._probe.traces.once(error)
         log.error("unexpected error", extra=extra | ({"traceback": trace} if trace else {}))
 
-    def _fate(self, failure: Failure) -> Outcome:
+    def _fate(self, failure: Failure) -> Disposition:
         if failure.attempts > len(self.retry_delays_s):
             detail = f"{failure.error_class}: {failure.message} (after {failure.attempts} attempts)"
             return DeadLetter(UNEXPECTED, detail, failure)
@@ -206,11 +206,11 @@ class Core:
             attempts, first_at = counted.attempts, counted.first_at
         return Failure(attempts, name, message, trace, first_at, now, HOST)
 
-    def on_taken(self, _delivery: Delivery, outcome: Outcome) -> None:
+    def on_taken(self, _delivery: Delivery, disposition: Disposition) -> None:
         """Count what the broker has taken: a dead letter or retry that it did not take does not exist."""
-        if isinstance(outcome, DeadLetter):
-            self.counts[f"dead-letter:{outcome.reason}"] += 1
-        elif isinstance(outcome, Retry):
+        if isinstance(disposition, DeadLetter):
+            self.counts[f"dead-letter:{disposition.reason}"] += 1
+        elif isinstance(disposition, Retry):
             self.counts["retry"] += 1
 
 
@@ -222,14 +222,14 @@ def _detail(error: Malformed, delivery: Delivery) -> str:
     return f"{error.detail}; {told}" if told else error.detail
 
 
-def _outcome(event: Event, verdict: Verdict) -> Outcome:
+def _disposition(event: Event, verdict: Verdict) -> Disposition:
     match verdict:
         case Verdict.APPLIED | Verdict.WAITING | Verdict.DUPLICATE:
             return Ack()
         case Verdict.CONFLICT:
             return DeadLetter(CONFLICT, conflict_detail(event))
         case Verdict.DEFERRED:
-            raise AssertionError("what is deferred has no outcome yet")
+            raise AssertionError("what is deferred has no disposition yet")
         case _:
             assert_never(verdict)
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Final
 
-from incentive_fleet.brokers.contract import DeadLetter, Delivery
+from incentive_fleet.brokers.messages import DeadLetter, Delivery
 
 KILLS_WORKERS: Final = "kills-workers"  # the reason code of its dead letter
 DEATHS: Final = 3  # with the same message in hand, while others are handled well

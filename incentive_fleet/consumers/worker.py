@@ -42,9 +42,9 @@ def open_transport(source: Source, settings: Settings, stop: Stop) -> Transport:
         from incentive_fleet.brokers.aws.transport import SqsTransport
 
         return SqsTransport(settings, stop)
-    from incentive_fleet.brokers.rabbitmq.transport import RabbitmqTransport
+    from incentive_fleet.brokers.rabbitmq.transport import RabbitMQTransport
 
-    return RabbitmqTransport(settings, stop)
+    return RabbitMQTransport(settings, stop)
 
 
 def open_consumer(source: Source, settings: Settings, stop: Stop, care: Care | None = None) -> Consumer:

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from incentive_fleet.brokers import message_headers
-from incentive_fleet.brokers.dead_letters import REPLAY, Arrival
+from incentive_fleet.brokers.message_headers import REPLAY
+from incentive_fleet.brokers.messages import Arrival
 from incentive_fleet.brokers.topology import SQS_MESSAGE_BYTES
 from incentive_fleet.dead_letters.letter import cause_of, storable
 from incentive_fleet.errors import Malformed

@@ -17,8 +17,9 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Final
 
-from incentive_fleet.brokers.dead_letters import Arrival, DeadLetterQueues
+from incentive_fleet.brokers.contract import DeadLetterQueues
 from incentive_fleet.brokers.message_headers import REASON
+from incentive_fleet.brokers.messages import Arrival
 from incentive_fleet.consumers.garbage import return_large_blocks
 from incentive_fleet.consumers.worker import Source
 from incentive_fleet.dead_letters.keeping import Seen, keep, probe_keeping
@@ -114,9 +115,9 @@ def open_queues(source: Source, settings: Settings, stop: Stop) -> DeadLetterQue
         from incentive_fleet.brokers.aws.dead_letters import SqsDeadLetters
 
         return SqsDeadLetters(settings, stop)
-    from incentive_fleet.brokers.rabbitmq.dead_letters import RabbitmqDeadLetters
+    from incentive_fleet.brokers.rabbitmq.dead_letters import RabbitMQDeadLetters
 
-    return RabbitmqDeadLetters(settings, stop)
+    return RabbitMQDeadLetters(settings, stop)
 
 
 def _collect(

@@ -21,7 +21,7 @@ from psycopg import Connection
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
-from incentive_fleet.brokers.dead_letters import Arrival
+from incentive_fleet.brokers.messages import Arrival
 from incentive_fleet.dead_letters.acts import COLLECTOR, By, add_act, state_of
 from incentive_fleet.dead_letters.arrivals import replay_mark, why
 from incentive_fleet.dead_letters.letter import (

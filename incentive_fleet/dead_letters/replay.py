@@ -18,7 +18,8 @@ from psycopg import Connection
 from psycopg.rows import class_row
 
 from incentive_fleet.brokers.budget import portions
-from incentive_fleet.brokers.dead_letters import Outgoing, Sender
+from incentive_fleet.brokers.contract import Sender
+from incentive_fleet.brokers.messages import Outgoing
 from incentive_fleet.dead_letters.acts import By, add_act, state_of
 from incentive_fleet.dead_letters.changes import Done
 from incentive_fleet.dead_letters.letter import OPEN, REPLAYED, REPLAYING, WITHOUT_BODIES, Letter
@@ -112,9 +113,9 @@ def open_sender(transport: str, settings: Settings) -> Sender:
         from incentive_fleet.brokers.aws.dead_letters import SqsSender
 
         return SqsSender(settings)
-    from incentive_fleet.brokers.rabbitmq.dead_letters import RabbitmqSender
+    from incentive_fleet.brokers.rabbitmq.dead_letters import RabbitMQSender
 
-    return RabbitmqSender(settings)
+    return RabbitMQSender(settings)
 
 
 def _lock_a_run(session: Session) -> RunLocks:

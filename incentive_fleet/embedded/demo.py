@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from incentive_fleet.brokers import declare
-from incentive_fleet.brokers.publishing import Message, Publisher, message_of
+from incentive_fleet.brokers.contract import Publisher
+from incentive_fleet.brokers.messages import Message, message_of
 from incentive_fleet.brokers.registry import DESTINATIONS, Destination, open_events, open_outcomes
 from incentive_fleet.consumers.supervisor import Fleet
 from incentive_fleet.consumers.worker import Source

@@ -37,7 +37,8 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 
 from incentive_fleet.brokers.budget import portions
-from incentive_fleet.brokers.publishing import Message, Publisher
+from incentive_fleet.brokers.contract import Publisher
+from incentive_fleet.brokers.messages import Message
 from incentive_fleet.events.codec import decode, encode_event
 from incentive_fleet.events.models import EventData
 
@@ -131,20 +132,20 @@ def relay_adopted(engine: Engine, table: Table, publisher: Publisher, batch_size
         order = {row.id: place for place, row in enumerate(portion)}
         read = select(table.c.id, table.c.event_id, table.c.type, table.c.body).where(table.c.id.in_(order))
         rows = sorted(connection.execute(read).all(), key=lambda row: order[row.id]) if order else []
-        failures = (
+        rejections = (
             publisher.publish([Message(row.body.encode(), row.type, row.event_id) for row in rows]) if rows else []
         )
-        for failure in failures:
+        for rejection in rejections:
             connection.execute(
                 update(table)
-                .where(table.c.id == rows[failure.index].id)
-                .values(refusals=table.c.refusals + 1, last_refusal=f"{failure.reason}: {failure.detail}")
+                .where(table.c.id == rows[rejection.index].id)
+                .values(refusals=table.c.refusals + 1, last_refusal=f"{rejection.reason}: {rejection.detail}")
             )
-        refused = {failure.index for failure in failures}
+        refused = {rejection.index for rejection in rejections}
         confirmed = [row.id for index, row in enumerate(rows) if index not in refused]
         connection.execute(update(table).where(table.c.id.in_(confirmed)).values(published_at=func.now()))
     return AdoptedRound(
-        len(confirmed), tuple(RefusedEvent(rows[f.index].event_id, f.reason, f.detail) for f in failures)
+        len(confirmed), tuple(RefusedEvent(rows[f.index].event_id, f.reason, f.detail) for f in rejections)
     )
 
 

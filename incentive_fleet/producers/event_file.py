@@ -15,7 +15,8 @@ from typing import IO
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from incentive_fleet.brokers.budget import portions
-from incentive_fleet.brokers.publishing import Failure, Message, Publisher, message_of
+from incentive_fleet.brokers.contract import Publisher
+from incentive_fleet.brokers.messages import Message, Rejection, message_of
 from incentive_fleet.errors import BrokerUnavailable, Malformed, Refused
 from incentive_fleet.events.codec import decode
 from incentive_fleet.text_files import UNREADABLE, open_text
@@ -24,7 +25,7 @@ CHUNK = 2_000  # messages given to the publisher at a time
 CHUNK_BYTES = 16 * 1024 * 1024  # ... and of their bodies, or one line
 CHUNKS_A_SECOND = 10  # with a rate: small enough to be even, large enough to be batched
 LINE_MAX_BYTES = 16 * 1024 * 1024  # no broker takes more by default (RabbitMQ 4: 16 MiB; SNS: 256 KiB)
-NAMED = 20  # bad lines and failures that the summary tells in full; all are counted
+NAMED = 20  # bad lines and rejections that the summary tells in full; all are counted
 TRIES = 6  # of a chunk while the broker is away, some 30 s in all
 
 Chunk = list[tuple[int, Message]]  # line numbers beside messages
@@ -110,15 +111,15 @@ def _send(
     for chunk in chunks:
         if rate:
             time.sleep(max(0.0, started + (published + failed) / rate - time.monotonic()))
-        failures = _publish(publisher, [message for _, message in chunk], published)
-        published += len(chunk) - len(failures)
-        failed += len(failures)
-        named += [BadLine(chunk[f.index][0], f.reason, f.detail) for f in failures[: NAMED - len(named)]]
+        rejections = _publish(publisher, [message for _, message in chunk], published)
+        published += len(chunk) - len(rejections)
+        failed += len(rejections)
+        named += [BadLine(chunk[f.index][0], f.reason, f.detail) for f in rejections[: NAMED - len(named)]]
         progress(published + failed)
     return published, failed, tuple(named)
 
 
-def _publish(publisher: Publisher, messages: list[Message], confirmed: int) -> list[Failure]:
+def _publish(publisher: Publisher, messages: list[Message], confirmed: int) -> list[Rejection]:
     retrying = Retrying(
         retry=retry_if_exception_type(BrokerUnavailable),
         stop=stop_after_attempt(TRIES),

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 import psycopg
 
-from incentive_fleet.brokers.publishing import Failure, Publisher, message_of
+from incentive_fleet.brokers.contract import Publisher
+from incentive_fleet.brokers.messages import Rejection, message_of
 from incentive_fleet.failpoints import failpoint
 from incentive_fleet.ledger.connection import mapped_errors
 
@@ -54,7 +55,7 @@ class Refusal:
     """An outcome that a broker refused. It keeps its mark."""
 
     outbox_id: int
-    failure: Failure
+    rejection: Rejection
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +86,9 @@ def relay_round(
         rows = connection.execute(READ, ([mark[0] for mark in marks], BODIES_BYTES)).fetchall()
         ids = [int(str(row[0])) for row in rows]
         failpoint("relay-before-publish")
-        failures = publisher.publish([message_of(str(row[1]).encode()) for row in rows])
+        rejections = publisher.publish([message_of(str(row[1]).encode()) for row in rows])
         failpoint("relay-after-publish")
-        refusals = tuple(Refusal(ids[failure.index], failure) for failure in failures)
+        refusals = tuple(Refusal(ids[rejection.index], rejection) for rejection in rejections)
         refused = {refusal.outbox_id for refusal in refusals}
         confirmed = [outbox_id for outbox_id in ids if outbox_id not in refused]
         connection.execute(CONFIRMED, (destination, confirmed))

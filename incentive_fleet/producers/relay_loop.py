@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 
-from incentive_fleet.brokers.publishing import Publisher
+from incentive_fleet.brokers.contract import Publisher
 from incentive_fleet.errors import BrokerUnavailable, FleetError, Refused, StatementTimedOut, TransientError
 from incentive_fleet.ledger.connection import connect
 from incentive_fleet.pausing import Pause
@@ -208,15 +208,15 @@ def _set_aside(lane: _Lane, refusals: tuple[Refusal, ...]) -> None:
     again = time.monotonic() + SET_ASIDE_S
     lane.refused += len(refusals)
     lane.set_aside.update((refusal.outbox_id, again) for refusal in refusals)
-    for reason, count in Counter(refusal.failure.reason for refusal in refusals).items():
-        first = next(refusal for refusal in refusals if refusal.failure.reason == reason)
+    for reason, count in Counter(refusal.rejection.reason for refusal in refusals).items():
+        first = next(refusal for refusal in refusals if refusal.rejection.reason == reason)
         log.error(
             "%s refused %d outcomes (%s), the first is outbox row %d: %s; they keep their marks",
             lane.destination,
             count,
             reason,
             first.outbox_id,
-            first.failure.detail,
+            first.rejection.detail,
             extra={"destination": lane.destination, "reason": reason, "count": count, "outbox_id": first.outbox_id},
         )
     if len(lane.set_aside) > SET_ASIDE_MAX:

@@ -21,7 +21,7 @@ import tenacity
 
 from incentive_fleet.brokers import declare
 from incentive_fleet.brokers.message_headers import REASON
-from incentive_fleet.brokers.publishing import Message, message_of
+from incentive_fleet.brokers.messages import Message, message_of
 from incentive_fleet.brokers.registry import open_events
 from incentive_fleet.brokers.topology import QueueNames, rabbitmq_queues, sqs_queues
 from incentive_fleet.embedded.aws import CREDENTIALS, REGION

@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 
-from incentive_fleet.brokers.contract import DeadLetter, Failure, Retry
-from incentive_fleet.brokers.rabbitmq.transport import RabbitmqTransport
+from incentive_fleet.brokers.messages import DeadLetter, Failure, Retry
+from incentive_fleet.brokers.rabbitmq.transport import RabbitMQTransport
 from incentive_fleet.dead_letters import store
 from incentive_fleet.embedded import sample_shop
 from tests.amqp import Wire
@@ -206,7 +206,7 @@ def test_hostile_messages_go_through_the_retry_queues_with_their_count(floor: Fl
     taken = publish(floor.settings.need_rabbitmq_url(), queue, hostile)
     now = datetime.now(UTC)
     met = Failure(2, "a.Bug", "\u20ac" * 2_000, "t" * 9_000, now, now, "host")
-    transport = RabbitmqTransport(floor.settings)
+    transport = RabbitMQTransport(floor.settings)
     first = collect(transport, len(taken))
     transport.settle([(delivery, Retry(1.0, met)) for delivery in first])
     second = collect(transport, len(taken))

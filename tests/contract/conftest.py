@@ -8,19 +8,19 @@ from typing import Any
 
 import pytest
 
-from tests.contract.stages import MemoryStage, RabbitmqStage, SqsStage, Stage
+from tests.contract.stages import MemoryStage, RabbitMQStage, SqsStage, Stage
 
 
 @pytest.fixture(scope="session")
-def shared_rabbitmq_stage(rabbitmq: Any) -> Iterator[RabbitmqStage]:
-    stage = RabbitmqStage(rabbitmq.url, rabbitmq.management_url, f"t{uuid.uuid4().hex[:8]}")
+def shared_rabbitmq_stage(rabbitmq: Any) -> Iterator[RabbitMQStage]:
+    stage = RabbitMQStage(rabbitmq.url, rabbitmq.management_url, f"t{uuid.uuid4().hex[:8]}")
     yield stage
     stage.close()
     stage.proxy.stop()
 
 
 @pytest.fixture
-def rabbitmq_stage(shared_rabbitmq_stage: RabbitmqStage) -> Iterator[RabbitmqStage]:
+def rabbitmq_stage(shared_rabbitmq_stage: RabbitMQStage) -> Iterator[RabbitMQStage]:
     shared_rabbitmq_stage.empty()
     yield shared_rabbitmq_stage
     shared_rabbitmq_stage.close()

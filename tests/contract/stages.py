@@ -16,10 +16,11 @@ from incentive_fleet import names
 from incentive_fleet.brokers import topology
 from incentive_fleet.brokers.aws import topology as topology_aws
 from incentive_fleet.brokers.aws.transport import SqsTransport
-from incentive_fleet.brokers.contract import Delivery, Transport
+from incentive_fleet.brokers.contract import Transport
 from incentive_fleet.brokers.memory import MemoryBroker, MemoryTransport
+from incentive_fleet.brokers.messages import Delivery
 from incentive_fleet.brokers.rabbitmq import topology as topology_rabbitmq
-from incentive_fleet.brokers.rabbitmq.transport import RabbitmqTransport
+from incentive_fleet.brokers.rabbitmq.transport import RabbitMQTransport
 from incentive_fleet.errors import BrokerUnavailable
 from incentive_fleet.settings import Settings
 from tests.contract.proxy import Proxy
@@ -174,7 +175,7 @@ class SqsStage:
         self.proxy.stop()
 
 
-class RabbitmqStage:
+class RabbitMQStage:
     def __init__(self, url: str, management_url: str, prefix: str) -> None:
         parts = urlsplit(url)
         self.proxy = Proxy(parts.hostname or "", parts.port or 5672)
@@ -187,7 +188,7 @@ class RabbitmqStage:
             update={"rabbitmq_url": urlunsplit(parts._replace(netloc=netloc)), "rabbitmq_management_url": None}
         )
         topology_rabbitmq.apply(self.direct)
-        self._opened: list[RabbitmqTransport] = []
+        self._opened: list[RabbitMQTransport] = []
 
     @contextmanager
     def channel(self) -> Iterator[Any]:
@@ -207,8 +208,8 @@ class RabbitmqStage:
     def queue(self, type_: str) -> str:
         return next(group.source for group in topology.rabbitmq_queues(self.settings) if group.type == type_)
 
-    def open(self, **changed: object) -> RabbitmqTransport:
-        self._opened.append(RabbitmqTransport(self.settings.model_copy(update=changed)))
+    def open(self, **changed: object) -> RabbitMQTransport:
+        self._opened.append(RabbitMQTransport(self.settings.model_copy(update=changed)))
         return self._opened[-1]
 
     def send(self, *bodies: bytes, type_: str | None = PLACED) -> None:

@@ -17,7 +17,7 @@ from botocore.exceptions import (
 from incentive_fleet.brokers import message_headers
 from incentive_fleet.brokers.aws.client import available
 from incentive_fleet.brokers.aws.transport import SqsTransport
-from incentive_fleet.brokers.rabbitmq.transport import RabbitmqTransport
+from incentive_fleet.brokers.rabbitmq.transport import RabbitMQTransport
 from incentive_fleet.errors import BrokerUnavailable, SettingsError
 from incentive_fleet.settings import Settings
 from tests.contract.test_transport import failure
@@ -56,9 +56,9 @@ def test_a_missing_or_wrong_address_is_a_settings_error() -> None:
     with pytest.raises(SettingsError, match="AWS_REGION"):
         SqsTransport(Settings())
     with pytest.raises(SettingsError, match="INCENTIVES_RABBITMQ_URL"):
-        RabbitmqTransport(Settings())
+        RabbitMQTransport(Settings())
     with pytest.raises(SettingsError, match="INCENTIVES_RABBITMQ_URL"):
-        RabbitmqTransport(Settings(rabbitmq_url="amqp://host:port/"))
+        RabbitMQTransport(Settings(rabbitmq_url="amqp://host:port/"))
 
 
 def test_a_failure_survives_its_header_and_long_parts_are_shortened() -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from incentive_fleet.brokers.contract import Ack, Retry
 from incentive_fleet.brokers.memory import MemoryBroker, MemoryTransport
+from incentive_fleet.brokers.messages import Ack, Retry
 from incentive_fleet.errors import BrokerUnavailable
 from tests.contract.test_transport import failure
 

@@ -11,31 +11,29 @@ import pika
 import pytest
 
 from incentive_fleet.brokers import message_headers, topology
-from incentive_fleet.brokers.contract import Ack, DeadLetter, Release, Retry
-from incentive_fleet.brokers.dead_letters import Outgoing
-from incentive_fleet.brokers.publishing import Message
+from incentive_fleet.brokers.messages import Ack, DeadLetter, Message, Outgoing, Release, Retry
 from incentive_fleet.brokers.rabbitmq import proof
 from incentive_fleet.brokers.rabbitmq import topology as topology_rabbitmq
 from incentive_fleet.brokers.rabbitmq import transport as transport_rabbitmq
 from incentive_fleet.brokers.rabbitmq.client import open_link, parameters
 from incentive_fleet.brokers.rabbitmq.confirms import Confirms, Publication
-from incentive_fleet.brokers.rabbitmq.dead_letters import RabbitmqDeadLetters, RabbitmqSender
+from incentive_fleet.brokers.rabbitmq.dead_letters import RabbitMQDeadLetters, RabbitMQSender
 from incentive_fleet.brokers.rabbitmq.link import Link
 from incentive_fleet.brokers.rabbitmq.properties import Parts, text_value
 from incentive_fleet.brokers.rabbitmq.sending import Copy, send
-from incentive_fleet.brokers.rabbitmq.transport import RabbitmqTransport
+from incentive_fleet.brokers.rabbitmq.transport import RabbitMQTransport
 from incentive_fleet.brokers.registry import open_events
 from incentive_fleet.consumers.probes import probes_of
 from incentive_fleet.errors import BrokerUnavailable
 from incentive_fleet.stopping import Stop
 from tests import amqp
-from tests.contract.stages import PLACED, RabbitmqStage, collect, eventually
+from tests.contract.stages import PLACED, RabbitMQStage, collect, eventually
 from tests.contract.test_transport import bodies, failure
 
 DEAD = DeadLetter("conflict", "other content")
 
 
-def test_an_ack_from_an_old_channel_is_skipped(rabbitmq_stage: RabbitmqStage) -> None:
+def test_an_ack_from_an_old_channel_is_skipped(rabbitmq_stage: RabbitMQStage) -> None:
     """Tag 1 of the dead channel must not acknowledge tag 1 of the new one, nor close it."""
     rabbitmq_stage.send(b"one")
     transport = rabbitmq_stage.open()
@@ -50,7 +48,7 @@ def test_an_ack_from_an_old_channel_is_skipped(rabbitmq_stage: RabbitmqStage) ->
     assert transport.skipped == 1
 
 
-def test_consumers_are_recreated_after_reconnect(rabbitmq_stage: RabbitmqStage) -> None:
+def test_consumers_are_recreated_after_reconnect(rabbitmq_stage: RabbitMQStage) -> None:
     transport = rabbitmq_stage.open()
     for round_ in range(3):
         body = f"round {round_}".encode()
@@ -64,7 +62,7 @@ def test_consumers_are_recreated_after_reconnect(rabbitmq_stage: RabbitmqStage) 
         rabbitmq_stage.lose(transport, deliveries)
 
 
-def test_consumers_are_recreated_after_the_broker_cancels_them(rabbitmq_stage: RabbitmqStage) -> None:
+def test_consumers_are_recreated_after_the_broker_cancels_them(rabbitmq_stage: RabbitMQStage) -> None:
     transport = rabbitmq_stage.open()
     transport.receive(1, 0.01)
     with rabbitmq_stage.channel() as channel:
@@ -87,7 +85,7 @@ def test_consumers_are_recreated_after_the_broker_cancels_them(rabbitmq_stage: R
     transport.settle([(delivery, Ack())])
 
 
-def test_a_dead_letter_is_confirmed_before_the_ack(rabbitmq_stage: RabbitmqStage) -> None:
+def test_a_dead_letter_is_confirmed_before_the_ack(rabbitmq_stage: RabbitMQStage) -> None:
     """Without a route for the dead letter the message stays; with one it goes, and is dead-lettered once."""
     source = rabbitmq_stage.queue(PLACED)
     exchange = topology.dead_letter_exchange(rabbitmq_stage.settings.prefix)
@@ -107,7 +105,7 @@ def test_a_dead_letter_is_confirmed_before_the_ack(rabbitmq_stage: RabbitmqStage
     eventually(transport.idle)
 
 
-def test_a_message_in_the_middle_is_not_acknowledged_with_its_neighbours(rabbitmq_stage: RabbitmqStage) -> None:
+def test_a_message_in_the_middle_is_not_acknowledged_with_its_neighbours(rabbitmq_stage: RabbitMQStage) -> None:
     rabbitmq_stage.send(*bodies(30))
     transport = rabbitmq_stage.open()
     deliveries = collect(transport, 30)
@@ -118,7 +116,7 @@ def test_a_message_in_the_middle_is_not_acknowledged_with_its_neighbours(rabbitm
     assert again.body == kept.body
 
 
-def test_what_lies_above_a_gap_is_acknowledged_in_the_end(rabbitmq_stage: RabbitmqStage) -> None:
+def test_what_lies_above_a_gap_is_acknowledged_in_the_end(rabbitmq_stage: RabbitMQStage) -> None:
     """While more is there, acknowledgements above one that is still held may be kept back; never when all has come."""
     rabbitmq_stage.send(*bodies(200))
     transport = rabbitmq_stage.open()
@@ -133,7 +131,7 @@ def test_what_lies_above_a_gap_is_acknowledged_in_the_end(rabbitmq_stage: Rabbit
     assert transport.skipped == 0
 
 
-def test_the_heartbeat_is_answered_while_the_caller_is_busy(rabbitmq_stage: RabbitmqStage) -> None:
+def test_the_heartbeat_is_answered_while_the_caller_is_busy(rabbitmq_stage: RabbitMQStage) -> None:
     rabbitmq_stage.send(b"slow")
     transport = rabbitmq_stage.open(rabbitmq_url=f"{rabbitmq_stage.settings.rabbitmq_url}?heartbeat=1")
     [delivery] = collect(transport, 1)
@@ -143,7 +141,7 @@ def test_the_heartbeat_is_answered_while_the_caller_is_busy(rabbitmq_stage: Rabb
     assert transport.skipped == 0
 
 
-def test_any_bytes_and_the_senders_properties_survive_a_retry_and_a_dead_letter(rabbitmq_stage: RabbitmqStage) -> None:
+def test_any_bytes_and_the_senders_properties_survive_a_retry_and_a_dead_letter(rabbitmq_stage: RabbitMQStage) -> None:
     body = bytes(range(256))
     rabbitmq_stage.send(body)
     transport = rabbitmq_stage.open()
@@ -160,7 +158,7 @@ def test_any_bytes_and_the_senders_properties_survive_a_retry_and_a_dead_letter(
     assert message_headers.failure_in(letter.headers) == failure()
 
 
-def test_what_other_processes_hold_shows_over_the_management_api(rabbitmq_stage: RabbitmqStage) -> None:
+def test_what_other_processes_hold_shows_over_the_management_api(rabbitmq_stage: RabbitMQStage) -> None:
     rabbitmq_stage.send(b"held elsewhere")
     other = rabbitmq_stage.open()
     [delivery] = collect(other, 1)
@@ -171,7 +169,7 @@ def test_what_other_processes_hold_shows_over_the_management_api(rabbitmq_stage:
     eventually(watching.idle)
 
 
-def test_the_nodes_of_a_url_are_tried_in_turn_by_every_part(rabbitmq_stage: RabbitmqStage, rabbitmq: Any) -> None:
+def test_the_nodes_of_a_url_are_tried_in_turn_by_every_part(rabbitmq_stage: RabbitMQStage, rabbitmq: Any) -> None:
     """The first two are away."""
     ports = rabbitmq.record.ports
     gone = "127.0.0.1:1,localhost:2"
@@ -189,20 +187,20 @@ def test_the_nodes_of_a_url_are_tried_in_turn_by_every_part(rabbitmq_stage: Rabb
     with closing(open_events(settings, "rabbitmq")) as publisher:
         publisher.check()
         assert publisher.publish([Message(b"by any node", PLACED, "m")]) == []
-    transport = RabbitmqTransport(settings)
+    transport = RabbitMQTransport(settings)
     with closing(transport):
         [delivery] = collect(transport, 1)
         transport.settle([(delivery, DEAD)])
         eventually(transport.idle)
-    with closing(RabbitmqDeadLetters(settings)) as letters:
+    with closing(RabbitMQDeadLetters(settings)) as letters:
         [letter] = letters.receive(1, 5)
         assert letter.body == b"by any node"
         letters.remove([letter])
-    with closing(RabbitmqSender(settings)) as sender:
+    with closing(RabbitMQSender(settings)) as sender:
         assert sender.send([Outgoing(letter.source_queue, letter.body, letter.envelope, "1.1", None)]) == [""]
 
 
-def test_when_no_node_can_be_used_each_is_named_with_its_reason(rabbitmq_stage: RabbitmqStage) -> None:
+def test_when_no_node_can_be_used_each_is_named_with_its_reason(rabbitmq_stage: RabbitMQStage) -> None:
     transport = rabbitmq_stage.open(rabbitmq_url="amqp://guest:s3cret@127.0.0.1:1,localhost:2/")
     with pytest.raises(BrokerUnavailable, match=r"none of 2 nodes.*127\.0\.0\.1:1.*localhost:2") as caught:
         transport.receive(1, 0.1)
@@ -225,14 +223,14 @@ def test_a_return_or_a_refusal_fails_its_publication_and_no_other() -> None:
     assert confirms.taken() == [True, False, True, False]
 
 
-def test_many_are_released_and_acknowledged_in_turns(rabbitmq_stage: RabbitmqStage) -> None:
+def test_many_are_released_and_acknowledged_in_turns(rabbitmq_stage: RabbitMQStage) -> None:
     rabbitmq_stage.send(*bodies(200))
     transport = rabbitmq_stage.open()
     for _ in range(3):
         deliveries = collect(transport, 200)
-        outcomes = [(delivery, Release() if number % 3 else Ack()) for number, delivery in enumerate(deliveries)]
-        transport.settle(outcomes)
-        rest = sum(isinstance(outcome, Release) for _, outcome in outcomes)
+        dispositions = [(delivery, Release() if number % 3 else Ack()) for number, delivery in enumerate(deliveries)]
+        transport.settle(dispositions)
+        rest = sum(isinstance(disposition, Release) for _, disposition in dispositions)
         rabbitmq_stage.send(*bodies(200 - rest))
     transport.settle([(delivery, Ack()) for delivery in collect(transport, 200)])
     eventually(transport.idle)
@@ -242,8 +240,8 @@ def test_many_are_released_and_acknowledged_in_turns(rabbitmq_stage: RabbitmqSta
 NEARLY_A_FRAME = {f"baggage-{number}": "b" * 13_000 for number in range(10)} | {"last": "b" * 800}
 
 
-@pytest.mark.parametrize("outcome", [DEAD, Retry(1.0, failure())], ids=["dead letter", "retry"])
-def test_headers_that_nearly_fill_a_frame_give_way_to_ours(rabbitmq_stage: RabbitmqStage, outcome: Any) -> None:
+@pytest.mark.parametrize("disposition", [DEAD, Retry(1.0, failure())], ids=["dead letter", "retry"])
+def test_headers_that_nearly_fill_a_frame_give_way_to_ours(rabbitmq_stage: RabbitMQStage, disposition: Any) -> None:
     """What we add made a legal message unsendable, 501 FRAME_ERROR in a loop; those beside it went nowhere either."""
     queue = rabbitmq_stage.queue(PLACED)
     with rabbitmq_stage.channel() as channel:
@@ -253,9 +251,9 @@ def test_headers_that_nearly_fill_a_frame_give_way_to_ours(rabbitmq_stage: Rabbi
     transport = rabbitmq_stage.open()
     taken: list[bytes] = []
     for delivery in collect(transport, 2):
-        transport.settle([(delivery, outcome)], on_taken=lambda delivery, _: taken.append(delivery.body))
+        transport.settle([(delivery, disposition)], on_taken=lambda delivery, _: taken.append(delivery.body))
     assert sorted(taken) == [b"beside", b"heavy"]
-    if isinstance(outcome, Retry):
+    if isinstance(disposition, Retry):
         again = {delivery.body: delivery for delivery in collect(transport, 2)}
         assert again[b"heavy"].failure == failure()
         headers = again[b"heavy"].headers
@@ -267,7 +265,7 @@ def test_headers_that_nearly_fill_a_frame_give_way_to_ours(rabbitmq_stage: Rabbi
     assert headers["last"] == NEARLY_A_FRAME["last"]
 
 
-def test_a_small_frame_is_enough(rabbitmq_stage: RabbitmqStage) -> None:
+def test_a_small_frame_is_enough(rabbitmq_stage: RabbitMQStage) -> None:
     """RabbitMQ 4.1 and later take 8,192 bytes at the least, AMQP 4,096; the broker delivers larger headers all the same."""
     with rabbitmq_stage.channel() as channel:
         headers = {"large": "b" * 18_000, "small": "s"}
@@ -283,7 +281,7 @@ def test_a_small_frame_is_enough(rabbitmq_stage: RabbitmqStage) -> None:
     assert letter.headers["small"] == "s"
 
 
-def test_a_copy_that_the_broker_will_not_have_goes_bare_and_alone(rabbitmq_stage: RabbitmqStage) -> None:
+def test_a_copy_that_the_broker_will_not_have_goes_bare_and_alone(rabbitmq_stage: RabbitMQStage) -> None:
     """RabbitMQ closes the channel for it and does not say which it was: here for a list of further queues that is none."""
     source = rabbitmq_stage.queue(PLACED)
     exchange = topology.dead_letter_exchange(rabbitmq_stage.settings.prefix)
@@ -318,7 +316,7 @@ def test_a_copy_that_the_broker_will_not_have_goes_bare_and_alone(rabbitmq_stage
 
 
 def test_an_error_in_building_one_copy_concerns_that_copy_alone(
-    rabbitmq_stage: RabbitmqStage, monkeypatch: pytest.MonkeyPatch
+    rabbitmq_stage: RabbitMQStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rabbitmq_stage.send(b"one", b"two", b"fine")
     transport = rabbitmq_stage.open()
@@ -334,8 +332,8 @@ def test_an_error_in_building_one_copy_concerns_that_copy_alone(
         return real(encoded)
 
     monkeypatch.setattr(transport_rabbitmq, "senders", failing)
-    outcomes = [(by_body[b"one"], DEAD), (by_body[b"two"], DEAD), (by_body[b"fine"], Ack())]
-    transport.settle(outcomes)
+    dispositions = [(by_body[b"one"], DEAD), (by_body[b"two"], DEAD), (by_body[b"fine"], Ack())]
+    transport.settle(dispositions)
     assert seen[0] == culprit
     letters = {letter.body: letter.headers for letter in rabbitmq_stage.letters()}
     assert {body: headers[message_headers.REASON] for body, headers in letters.items()} == {
@@ -345,7 +343,7 @@ def test_an_error_in_building_one_copy_concerns_that_copy_alone(
     eventually(transport.idle)
 
 
-def test_a_sender_cannot_have_our_copies_put_into_further_queues(rabbitmq_stage: RabbitmqStage) -> None:
+def test_a_sender_cannot_have_our_copies_put_into_further_queues(rabbitmq_stage: RabbitMQStage) -> None:
     """`CC` is an order to the broker; obeyed for a retry, it would double the message with each one."""
     queue = rabbitmq_stage.queue(PLACED)
     with rabbitmq_stage.channel() as channel:
@@ -363,7 +361,7 @@ def test_a_sender_cannot_have_our_copies_put_into_further_queues(rabbitmq_stage:
 @pytest.mark.parametrize("body", [b"", b"one frame", b"b" * 300_000], ids=["empty", "one frame", "many frames"])
 @pytest.mark.parametrize("own_way", [False, True], ids=["short way", "pika's own"])
 def test_what_pika_cannot_decode_does_not_end_the_link(
-    rabbitmq_stage: RabbitmqStage, body: bytes, own_way: bool, monkeypatch: pytest.MonkeyPatch
+    rabbitmq_stage: RabbitMQStage, body: bytes, own_way: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if own_way:
         monkeypatch.setattr(proof._Pika, "differs", False)

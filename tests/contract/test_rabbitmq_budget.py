@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 
 from incentive_fleet.brokers import topology
-from incentive_fleet.brokers.contract import Ack, Delivery
-from tests.contract.stages import RabbitmqStage, collect, eventually
+from incentive_fleet.brokers.messages import Ack, Delivery
+from tests.contract.stages import RabbitMQStage, collect, eventually
 from tests.contract.test_transport import bodies
 
 
-def test_a_full_budget_stops_the_reading_and_outlives_heartbeats(rabbitmq_stage: RabbitmqStage) -> None:
+def test_a_full_budget_stops_the_reading_and_outlives_heartbeats(rabbitmq_stage: RabbitMQStage) -> None:
     """What is held fills the budget for longer than either side waits for a sign of life; acknowledgements go out meanwhile."""
     sent = bodies(40)
     rabbitmq_stage.send(*(body.ljust(50_000, b" ") for body in sent))
@@ -37,7 +37,7 @@ def test_a_full_budget_stops_the_reading_and_outlives_heartbeats(rabbitmq_stage:
 
 
 def test_closing_while_the_reading_is_stopped_sends_what_is_settled_and_gives_back_the_rest(
-    rabbitmq_stage: RabbitmqStage,
+    rabbitmq_stage: RabbitMQStage,
 ) -> None:
     sent = [body.ljust(400_000, b" ") for body in bodies(30)]
     rabbitmq_stage.send(*sent)
@@ -51,7 +51,7 @@ def test_closing_while_the_reading_is_stopped_sends_what_is_settled_and_gives_ba
     assert sorted(delivery.body for delivery in again) == sorted(sent[1:])
 
 
-def test_a_large_body_does_not_wait_for_consumers_that_are_yet_to_be_answered(rabbitmq_stage: RabbitmqStage) -> None:
+def test_a_large_body_does_not_wait_for_consumers_that_are_yet_to_be_answered(rabbitmq_stage: RabbitMQStage) -> None:
     """The first queue's message stops the reading before the broker's word on the second and third was read."""
     for type_, _ in topology.SOURCES:
         rabbitmq_stage.send(*(name.ljust(200_000, b" ") for name in bodies(2)), type_=type_)

@@ -13,7 +13,7 @@ import pytest
 from incentive_fleet.brokers import message_headers
 from incentive_fleet.brokers.aws import attributes as sqs_letters
 from incentive_fleet.brokers.aws.transport import SqsTransport
-from incentive_fleet.brokers.contract import Ack, DeadLetter
+from incentive_fleet.brokers.messages import Ack, DeadLetter
 from incentive_fleet.errors import BrokerUnavailable
 from tests.contract.stages import SqsStage, collect, eventually
 from tests.contract.test_transport import bodies

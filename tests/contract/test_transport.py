@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import pytest
 
 from incentive_fleet.brokers import message_headers
-from incentive_fleet.brokers.contract import Ack, DeadLetter, Delivery, Failure, Release, Retry
+from incentive_fleet.brokers.messages import Ack, DeadLetter, Delivery, Failure, Release, Retry
 from incentive_fleet.errors import BrokerUnavailable
 from tests.contract.stages import DELIVERED, PLACED, REFUNDED, Stage, collect, eventually
 
@@ -189,7 +189,7 @@ def test_many_dead_letters_go_at_once(stage: Stage) -> None:
     eventually(transport.idle)
 
 
-def test_outcomes_of_all_kinds_settle_in_one_call(any_stage: Stage) -> None:
+def test_dispositions_of_all_kinds_settle_in_one_call(any_stage: Stage) -> None:
     any_stage.send(b"ack", b"retry", b"release", b"dead")
     transport = any_stage.open()
     by_body = {delivery.body: delivery for delivery in collect(transport, 4)}
@@ -213,8 +213,8 @@ def test_what_is_no_longer_held_is_skipped_and_counted(stage: Stage) -> None:
     transport = stage.open()
     lost = collect(transport, 3)
     stage.lose(transport, lost)
-    outcomes = (Retry(1.0, failure()), Release(), DeadLetter("conflict", "stale"))
-    transport.settle(list(zip(lost, outcomes, strict=True)))
+    dispositions = (Retry(1.0, failure()), Release(), DeadLetter("conflict", "stale"))
+    transport.settle(list(zip(lost, dispositions, strict=True)))
     assert transport.skipped == 3
     again = collect(transport, 3)
     assert {delivery.body for delivery in again} == {b"one", b"two", b"three"}

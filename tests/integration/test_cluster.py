@@ -13,9 +13,8 @@ from itertools import pairwise
 import pytest
 
 from incentive_fleet.brokers import declare
-from incentive_fleet.brokers.contract import Ack
-from incentive_fleet.brokers.publishing import Message
-from incentive_fleet.brokers.rabbitmq.transport import RabbitmqTransport
+from incentive_fleet.brokers.messages import Ack, Message
+from incentive_fleet.brokers.rabbitmq.transport import RabbitMQTransport
 from incentive_fleet.brokers.registry import open_events
 from incentive_fleet.errors import BrokerUnavailable
 from incentive_fleet.settings import Settings
@@ -83,7 +82,7 @@ class Load:
                 self._publishing.wait(EVERY_S)
 
     def _consume(self) -> None:
-        with closing(RabbitmqTransport(self._settings)) as transport:
+        with closing(RabbitMQTransport(self._settings)) as transport:
             while not self._consuming.is_set():
                 try:
                     deliveries = transport.receive(500, 0.2)
@@ -163,7 +162,7 @@ def test_what_the_consumers_of_a_dead_node_held_comes_back(
     leader = cluster.leader(f"{settings.prefix}.order-placed")
     connected = next(name for name in NAMES if name != leader)  # a leader that dies as well forgets who held what
     alone = settings.model_copy(update={"rabbitmq_url": cluster.url_of(connected)})
-    with closing(RabbitmqTransport(alone)) as dying, closing(RabbitmqTransport(settings)) as living:
+    with closing(RabbitMQTransport(alone)) as dying, closing(RabbitMQTransport(settings)) as living:
         assert {delivery.body for delivery in collect(dying, len(bodies))} == bodies
         died = time.monotonic()
         cluster.kill(connected)

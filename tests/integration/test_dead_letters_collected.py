@@ -23,10 +23,9 @@ from kombu import Connection
 
 from incentive_fleet.brokers import message_headers, topology
 from incentive_fleet.brokers.aws.attributes import fit
-from incentive_fleet.brokers.contract import DeadLetter, Delivery, Failure
-from incentive_fleet.brokers.dead_letters import Outgoing
+from incentive_fleet.brokers.messages import DeadLetter, Delivery, Failure, Outgoing
 from incentive_fleet.brokers.rabbitmq import dead_letters as rabbitmq_letters
-from incentive_fleet.brokers.rabbitmq.dead_letters import RabbitmqDeadLetters
+from incentive_fleet.brokers.rabbitmq.dead_letters import RabbitMQDeadLetters
 from incentive_fleet.brokers.rabbitmq.properties import shown
 from incentive_fleet.dead_letters import collector, documents, keeping, store
 from incentive_fleet.ledger.session import Session
@@ -271,7 +270,7 @@ FAILURES = st.dictionaries(
 @h_settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_header_and_no_body_can_keep_a_letter_out(desk: Desk, seed: int, failure: str, body: bytes) -> None:
     """A letter that cannot be kept would be met again for ever."""
-    queues: Any = RabbitmqDeadLetters(settings_of("p", rabbitmq_url="amqp://guest:guest@127.0.0.1/"))
+    queues: Any = RabbitMQDeadLetters(settings_of("p", rabbitmq_url="amqp://guest:guest@127.0.0.1/"))
     chance = random.Random(seed)
     given_ = {name: amqp.any_property(chance, name, kind) for name, kind in amqp.PROPERTIES if kind != "F"}
     names = [*FORGED, *(amqp.any_text(chance, size) for size in (0, 3, 255))]

@@ -12,7 +12,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from incentive_fleet.brokers.dead_letters import Outgoing, Sender
+from incentive_fleet.brokers.contract import Sender
+from incentive_fleet.brokers.messages import Outgoing
 from incentive_fleet.dead_letters import replay as replaying
 from incentive_fleet.errors import Malformed, Refused
 from incentive_fleet.ledger.session import Session

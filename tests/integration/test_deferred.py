@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import psycopg
 import pytest
 
-from incentive_fleet.brokers.contract import Ack, Delivery, Outcome
+from incentive_fleet.brokers.messages import Ack, Delivery, Disposition
 from incentive_fleet.consumers.core import DEFERRED_MAX, Core
 from incentive_fleet.embedded import sample_shop
 from incentive_fleet.events.codec import Event, decode
@@ -89,7 +89,7 @@ def test_a_core_keeps_what_is_deferred_and_waits_in_the_end(session: Session) ->
             decided = core.process([*batch, theirs] if number == 0 else batch, carries_failures=True)
             assert [one for one, _ in decided] == batch
             assert [kept for kept, _ in core.deferred] == [theirs]
-        results: list[tuple[Delivery, Outcome]] = []
+        results: list[tuple[Delivery, Disposition]] = []
         waiter = threading.Thread(target=lambda: results.extend(core.process(rounds[-1], carries_failures=True)))
         waiter.start()
         waiter.join(0.5)

@@ -21,7 +21,7 @@ from sqlalchemy import Engine, MetaData, Table, create_engine, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from incentive_fleet.brokers.rabbitmq.publisher import RabbitMqPublisher
+from incentive_fleet.brokers.rabbitmq.publisher import RabbitMQPublisher
 from incentive_fleet.errors import BrokerUnavailable, Malformed
 from incentive_fleet.events.codec import decode
 from incentive_fleet.events.models import DeliveryCompleted, EventData, Line, OrderPlaced
@@ -78,8 +78,8 @@ def queue(channel: Any, prefix: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def publisher(rabbitmq: Broker, queue: str) -> Iterator[RabbitMqPublisher]:
-    with RabbitMqPublisher(rabbitmq.url, queue) as publisher:
+def publisher(rabbitmq: Broker, queue: str) -> Iterator[RabbitMQPublisher]:
+    with RabbitMQPublisher(rabbitmq.url, queue) as publisher:
         yield publisher
 
 
@@ -107,7 +107,7 @@ def add(engine: Engine, outbox: Table, *events: EventData) -> list[str]:
 
 
 def test_an_event_lives_and_dies_with_the_callers_transaction(
-    engine: Engine, outbox: Table, publisher: RabbitMqPublisher, arrived: Callable[[], list[bytes]]
+    engine: Engine, outbox: Table, publisher: RabbitMQPublisher, arrived: Callable[[], list[bytes]]
 ) -> None:
     with engine.connect() as connection:
         add_event(connection, outbox, placed("rolled back"), source="/shop", time=NOW)
@@ -135,17 +135,17 @@ def test_an_id_is_taken_once(engine: Engine, outbox: Table) -> None:
 
 
 def test_a_broker_that_is_away_leaves_the_events_unpublished(
-    engine: Engine, outbox: Table, publisher: RabbitMqPublisher, arrived: Callable[[], list[bytes]]
+    engine: Engine, outbox: Table, publisher: RabbitMQPublisher, arrived: Callable[[], list[bytes]]
 ) -> None:
     add(engine, outbox, placed("1"))
     with pytest.raises(BrokerUnavailable):
-        relay_adopted(engine, outbox, RabbitMqPublisher("amqp://127.0.0.1:1//", "nowhere"))
+        relay_adopted(engine, outbox, RabbitMQPublisher("amqp://127.0.0.1:1//", "nowhere"))
     assert relay_adopted(engine, outbox, publisher).published == 1
     assert len(arrived()) == 1
 
 
 def test_a_refused_event_is_named_kept_and_does_not_block_the_others(
-    engine: Engine, outbox: Table, publisher: RabbitMqPublisher, arrived: Callable[[], list[bytes]]
+    engine: Engine, outbox: Table, publisher: RabbitMQPublisher, arrived: Callable[[], list[bytes]]
 ) -> None:
     delivery = DeliveryCompleted(delivery_id="d", order_id="1", delivered_at=NOW)  # no queue takes deliveries here
     (lost, kept) = add(engine, outbox, delivery, placed("1"))
@@ -160,7 +160,7 @@ def test_a_refused_event_is_named_kept_and_does_not_block_the_others(
 
 
 def test_published_events_can_be_forgotten_and_no_others(
-    engine: Engine, outbox: Table, publisher: RabbitMqPublisher
+    engine: Engine, outbox: Table, publisher: RabbitMQPublisher
 ) -> None:
     add(engine, outbox, placed("1"))
     relay_adopted(engine, outbox, publisher)
@@ -181,7 +181,7 @@ def test_two_relays_on_postgres_publish_each_event_once(
 
     def relay(_: int) -> int:
         published = 0
-        with RabbitMqPublisher(rabbitmq.url, queue) as publisher:
+        with RabbitMQPublisher(rabbitmq.url, queue) as publisher:
             while unpublished(engine, outbox):
                 published += relay_adopted(engine, outbox, publisher, batch_size=5).published
         return published

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from incentive_fleet.brokers.contract import Ack, Delivery
+from incentive_fleet.brokers.messages import Ack, Delivery
 from incentive_fleet.consumers.core import Core
 from incentive_fleet.embedded.postgres import Postgres
 from incentive_fleet.incentives.campaign_file import parse_campaigns

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import pytest
 from kombu import Connection
 
-from incentive_fleet.brokers.rabbitmq.publisher import RabbitMqPublisher
+from incentive_fleet.brokers.rabbitmq.publisher import RabbitMQPublisher
 from incentive_fleet.errors import SettingsError
 from incentive_fleet.events.codec import encode_event
 from incentive_fleet.events.models import Line, OrderPlaced
@@ -29,7 +29,7 @@ class Broker(Protocol):
 
 @dataclass
 class Shop:
-    publisher: RabbitMqPublisher
+    publisher: RabbitMQPublisher
     channel: Any
     queue: str
 
@@ -44,7 +44,7 @@ def shop(rabbitmq: Broker, prefix: str) -> Iterator[Shop]:
         channel.exchange_declare(prefix, "topic", durable=True, auto_delete=False)
         channel.queue_declare(prefix, durable=True, auto_delete=False)
         channel.queue_bind(prefix, prefix, "order-placed.v1")
-        with RabbitMqPublisher(rabbitmq.url, prefix) as publisher:
+        with RabbitMQPublisher(rabbitmq.url, prefix) as publisher:
             yield Shop(publisher, channel, prefix)
         channel.queue_delete(prefix)
         channel.exchange_delete(prefix)
@@ -116,5 +116,5 @@ def test_the_rate_is_kept(shop: Shop, tmp_path: Path) -> None:
 
 
 def test_a_missing_exchange_is_told_before_the_file_is_read(rabbitmq: Broker, prefix: str, tmp_path: Path) -> None:
-    with RabbitMqPublisher(rabbitmq.url, f"{prefix}.none") as publisher, pytest.raises(SettingsError, match="none"):
+    with RabbitMQPublisher(rabbitmq.url, f"{prefix}.none") as publisher, pytest.raises(SettingsError, match="none"):
         publish_file(tmp_path / "not-there.jsonl", publisher)

@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 import pytest
 from kombu import Connection
 
-from incentive_fleet.brokers.publishing import Message
+from incentive_fleet.brokers.messages import Message
 from incentive_fleet.brokers.rabbitmq import publisher as publisher_module
-from incentive_fleet.brokers.rabbitmq.publisher import RabbitMqPublisher
+from incentive_fleet.brokers.rabbitmq.publisher import RabbitMQPublisher
 from incentive_fleet.errors import BrokerUnavailable, SettingsError
 
 TYPE = "order-placed.v1"
@@ -56,8 +56,8 @@ def make_queue(channel: Any, exchange: str, prefix: str) -> Iterator[Callable[..
 
 
 @pytest.fixture
-def publisher(rabbitmq: Broker, exchange: str) -> Iterator[RabbitMqPublisher]:
-    with RabbitMqPublisher(rabbitmq.url, exchange) as publisher:
+def publisher(rabbitmq: Broker, exchange: str) -> Iterator[RabbitMQPublisher]:
+    with RabbitMQPublisher(rabbitmq.url, exchange) as publisher:
         yield publisher
 
 
@@ -70,7 +70,7 @@ def messages(count: int, type_: str | None = TYPE) -> list[Message]:
 
 
 def test_a_message_arrives_as_it_was_given(
-    publisher: RabbitMqPublisher, make_queue: Callable[..., str], channel: Any
+    publisher: RabbitMQPublisher, make_queue: Callable[..., str], channel: Any
 ) -> None:
     queue = make_queue()
     publisher.check()
@@ -85,37 +85,37 @@ def test_a_message_arrives_as_it_was_given(
 
 
 def test_more_than_a_window_is_confirmed_and_there(
-    publisher: RabbitMqPublisher, make_queue: Callable[..., str], channel: Any
+    publisher: RabbitMQPublisher, make_queue: Callable[..., str], channel: Any
 ) -> None:
     queue = make_queue()
     assert publisher.publish(messages(1_234)) == []
     assert len(drain(channel, queue)) == 1_234
 
 
-def test_without_a_queue_each_message_is_named_as_unroutable(publisher: RabbitMqPublisher) -> None:
-    failures = publisher.publish(messages(3))
-    assert [(failure.index, failure.reason) for failure in failures] == [
+def test_without_a_queue_each_message_is_named_as_unroutable(publisher: RabbitMQPublisher) -> None:
+    rejections = publisher.publish(messages(3))
+    assert [(rejection.index, rejection.reason) for rejection in rejections] == [
         (0, "unroutable"),
         (1, "unroutable"),
         (2, "unroutable"),
     ]
-    assert TYPE in failures[0].detail
+    assert TYPE in rejections[0].detail
 
 
 def test_among_others_exactly_the_unroutable_are_named(
-    publisher: RabbitMqPublisher, make_queue: Callable[..., str], channel: Any
+    publisher: RabbitMQPublisher, make_queue: Callable[..., str], channel: Any
 ) -> None:
     queue = make_queue()
     lost = Message(b"same", "nobody-listens", "x")
     given = [lost, *messages(700), lost, Message(b"same", TYPE, "x"), lost, Message(b"no type", None, None)]
-    failures = publisher.publish(given)
-    assert [failure.index for failure in failures] == [0, 701, 703, 704]
+    rejections = publisher.publish(given)
+    assert [rejection.index for rejection in rejections] == [0, 701, 703, 704]
     assert len(drain(channel, queue)) == 701
     assert publisher.publish(messages(1)) == []  # the channel is as good as before
 
 
 def test_a_missing_exchange_is_an_error_and_the_publisher_recovers(rabbitmq: Broker, prefix: str, channel: Any) -> None:
-    with RabbitMqPublisher(rabbitmq.url, f"{prefix}.late") as publisher:
+    with RabbitMQPublisher(rabbitmq.url, f"{prefix}.late") as publisher:
         for act in (publisher.check, lambda: publisher.publish(messages(700))):
             with pytest.raises(SettingsError, match=rf"{prefix}\.late.*topology apply"):
                 act()
@@ -127,7 +127,7 @@ def test_a_missing_exchange_is_an_error_and_the_publisher_recovers(rabbitmq: Bro
 
 
 def test_an_exchange_that_goes_away_in_between_is_an_error(
-    publisher: RabbitMqPublisher, exchange: str, channel: Any
+    publisher: RabbitMQPublisher, exchange: str, channel: Any
 ) -> None:
     publisher.check()
     channel.exchange_delete(exchange)
@@ -138,14 +138,14 @@ def test_an_exchange_that_goes_away_in_between_is_an_error(
 def test_a_refused_login_is_a_setting(rabbitmq: Broker) -> None:
     parts = urlsplit(rabbitmq.url)
     with (
-        RabbitMqPublisher(f"amqp://nobody:wrong@{parts.hostname}:{parts.port}//", "e") as publisher,
+        RabbitMQPublisher(f"amqp://nobody:wrong@{parts.hostname}:{parts.port}//", "e") as publisher,
         pytest.raises(SettingsError, match="ACCESS_REFUSED"),
     ):
         publisher.check()
 
 
 def test_what_a_queue_refuses_for_a_moment_is_offered_again(
-    publisher: RabbitMqPublisher, make_queue: Callable[..., str], channel: Any
+    publisher: RabbitMQPublisher, make_queue: Callable[..., str], channel: Any
 ) -> None:
     queue = make_queue(x_queue_type="classic", x_max_length=5, x_overflow="reject-publish")
     came: list[bytes] = []
@@ -165,22 +165,24 @@ def test_what_a_queue_refuses_for_a_moment_is_offered_again(
 
 
 def test_a_full_queue_refuses_by_name(
-    publisher: RabbitMqPublisher, make_queue: Callable[..., str], channel: Any, monkeypatch: pytest.MonkeyPatch
+    publisher: RabbitMQPublisher, make_queue: Callable[..., str], channel: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(publisher_module, "NACKED_S", 0.5)
     queue = make_queue(x_queue_type="classic", x_max_length=5, x_overflow="reject-publish")
-    failures = publisher.publish(messages(20))
-    assert [(failure.index, failure.reason) for failure in failures] == [(index, "nacked") for index in range(5, 20)]
+    rejections = publisher.publish(messages(20))
+    assert [(rejection.index, rejection.reason) for rejection in rejections] == [
+        (index, "nacked") for index in range(5, 20)
+    ]
     assert len(drain(channel, queue)) == 5
 
 
 def test_one_message_too_large_does_not_take_its_neighbours_along(
-    publisher: RabbitMqPublisher, make_queue: Callable[..., str], channel: Any
+    publisher: RabbitMQPublisher, make_queue: Callable[..., str], channel: Any
 ) -> None:
     queue = make_queue()
     limit = 128 * 1024 * 1024  # RabbitMQ 3.x; later releases allow less
-    failures = publisher.publish([*messages(3), Message(bytes(limit + 1), TYPE, "big"), *messages(2)])
-    assert [(failure.index, failure.reason) for failure in failures] == [(3, "refused")]
+    rejections = publisher.publish([*messages(3), Message(bytes(limit + 1), TYPE, "big"), *messages(2)])
+    assert [(rejection.index, rejection.reason) for rejection in rejections] == [(3, "refused")]
     assert {arrived.properties["message_id"] for arrived in drain(channel, queue)} == {"id-0", "id-1", "id-2"}
 
 
@@ -188,7 +190,7 @@ def test_a_broker_that_is_away_is_unavailable() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
         with (
-            RabbitMqPublisher(f"amqp://127.0.0.1:{taken.getsockname()[1]}//", "e") as publisher,
+            RabbitMQPublisher(f"amqp://127.0.0.1:{taken.getsockname()[1]}//", "e") as publisher,
             pytest.raises(BrokerUnavailable),
         ):
             publisher.publish(messages(1))
@@ -244,7 +246,7 @@ def test_a_connection_that_was_cut_while_idle_is_opened_again(
     link: Link, exchange: str, make_queue: Callable[..., str], channel: Any
 ) -> None:
     queue = make_queue()
-    with RabbitMqPublisher(link.url, exchange) as publisher:
+    with RabbitMQPublisher(link.url, exchange) as publisher:
         assert publisher.publish(messages(3)) == []
         link.cut()
         with suppress(BrokerUnavailable):  # the news of the cut may still be on its way
@@ -257,7 +259,7 @@ def test_silence_is_not_taken_for_a_confirm(
     link: Link, exchange: str, make_queue: Callable[..., str], channel: Any
 ) -> None:
     queue = make_queue()
-    with RabbitMqPublisher(link.url, exchange, confirm_timeout_s=0.5) as publisher:
+    with RabbitMQPublisher(link.url, exchange, confirm_timeout_s=0.5) as publisher:
         publisher.check()
         link.swallows.set()
         with pytest.raises(BrokerUnavailable):

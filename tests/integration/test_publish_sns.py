@@ -16,7 +16,7 @@ import pytest
 
 from incentive_fleet.brokers.aws import publisher as module
 from incentive_fleet.brokers.aws.publisher import SnsPublisher
-from incentive_fleet.brokers.publishing import Message
+from incentive_fleet.brokers.messages import Message
 from incentive_fleet.errors import BrokerUnavailable, SettingsError
 
 REGION = "eu-central-1"
@@ -76,8 +76,8 @@ def test_every_message_arrives_with_its_type(publisher: SnsPublisher, queue: tup
 
 def test_what_can_never_be_sent_is_named_and_the_rest_arrives(publisher: SnsPublisher, queue: tuple[Any, str]) -> None:
     given = [b"1", bytes(b"x" * 262_144), b"\xff", b"2"]
-    failures = publisher.publish([Message(body, TYPE, None) for body in given])
-    assert [(failure.index, failure.reason) for failure in failures] == [(1, "too-large"), (2, "not-text")]
+    rejections = publisher.publish([Message(body, TYPE, None) for body in given])
+    assert [(rejection.index, rejection.reason) for rejection in rejections] == [(1, "too-large"), (2, "not-text")]
     assert sorted(m["Body"] for m in drain(queue)) == ["1", "2"]
 
 
@@ -191,23 +191,23 @@ def test_an_entry_that_the_service_keeps_failing_is_named_after_bounded_tries(
     moody: Moody, moody_publisher: SnsPublisher
 ) -> None:
     moody.fails = {"b": 100}
-    failures = moody_publisher.publish(given("a", "b"))
-    assert [(failure.index, failure.reason) for failure in failures] == [(1, "unavailable")]
+    rejections = moody_publisher.publish(given("a", "b"))
+    assert [(rejection.index, rejection.reason) for rejection in rejections] == [(1, "unavailable")]
     assert len(moody.calls) == module.TRIES
 
 
 def test_an_entry_at_fault_itself_is_not_tried_again(moody: Moody, moody_publisher: SnsPublisher) -> None:
     moody.fails, moody.sender_fault = {"a": 100}, True
-    failures = moody_publisher.publish(given("a", "b"))
-    assert [(failure.index, failure.reason) for failure in failures] == [(0, "refused")]
-    assert "Oops" in failures[0].detail
+    rejections = moody_publisher.publish(given("a", "b"))
+    assert [(rejection.index, rejection.reason) for rejection in rejections] == [(0, "refused")]
+    assert "Oops" in rejections[0].detail
     assert len(moody.calls) == 1
 
 
 def test_a_call_refused_for_one_entry_is_made_again_entry_by_entry(moody: Moody, moody_publisher: SnsPublisher) -> None:
     moody.refuses = {"b"}
-    failures = moody_publisher.publish(given("a", "b", "c"))
-    assert [(failure.index, failure.reason) for failure in failures] == [(1, "refused")]
+    rejections = moody_publisher.publish(given("a", "b", "c"))
+    assert [(rejection.index, rejection.reason) for rejection in rejections] == [(1, "refused")]
     assert moody.calls == [["a", "b", "c"], ["a"], ["b"], ["c"]]
 
 

@@ -20,9 +20,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from incentive_fleet.brokers.contract import Delivery
 from incentive_fleet.brokers.memory import MemoryBroker, MemoryTransport
 from incentive_fleet.brokers.message_headers import FAILURE
+from incentive_fleet.brokers.messages import Delivery
 from incentive_fleet.consumers.consumer import Consumer
 from incentive_fleet.consumers.core import HOST, Core
 from incentive_fleet.consumers.worker import DRAINED

@@ -18,7 +18,7 @@ import psycopg
 import pytest
 from kombu import Connection
 
-from incentive_fleet.brokers.rabbitmq.publisher import RabbitMqPublisher
+from incentive_fleet.brokers.rabbitmq.publisher import RabbitMQPublisher
 from incentive_fleet.errors import SettingsError
 from incentive_fleet.ledger.connection import connect
 from incentive_fleet.names import outcomes_exchange
@@ -54,8 +54,8 @@ def exchange(channel: Any, prefix: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def publisher(rabbitmq: Broker, exchange: str) -> Iterator[RabbitMqPublisher]:
-    with RabbitMqPublisher(rabbitmq.url, exchange) as publisher:
+def publisher(rabbitmq: Broker, exchange: str) -> Iterator[RabbitMQPublisher]:
+    with RabbitMQPublisher(rabbitmq.url, exchange) as publisher:
         yield publisher
 
 
@@ -85,12 +85,12 @@ def run(database_url: str, publishers: dict[str, Any], until_idle_s: float | Non
     return run_relay(database_url, publishers, stop=Stop(), until_idle_s=until_idle_s, pause_max_s=0.2)
 
 
-def away() -> RabbitMqPublisher:
-    return RabbitMqPublisher("amqp://127.0.0.1:1//", "nowhere")  # nothing listens on port 1
+def away() -> RabbitMQPublisher:
+    return RabbitMQPublisher("amqp://127.0.0.1:1//", "nowhere")  # nothing listens on port 1
 
 
 def test_an_outcome_is_published_in_order_and_its_mark_removed(
-    database_url: str, database: Any, publisher: RabbitMqPublisher, arrived: Callable[[], list[str]]
+    database_url: str, database: Any, publisher: RabbitMQPublisher, arrived: Callable[[], list[str]]
 ) -> None:
     write(database, *"abc")
     with closing(connect(database_url)) as connection:
@@ -107,7 +107,7 @@ def published(database: psycopg.Connection[tuple[object, ...]]) -> list[tuple[ob
 
 
 def test_a_batch_leaves_one_publication_that_tells_what_was_confirmed(
-    database_url: str, database: Any, publisher: RabbitMqPublisher
+    database_url: str, database: Any, publisher: RabbitMQPublisher
 ) -> None:
     """What a broker refused lies between the ranges; what is still marked is not among them."""
     write(database, *"ab")
@@ -125,7 +125,7 @@ def test_a_batch_leaves_one_publication_that_tells_what_was_confirmed(
 
 
 def test_an_outcome_that_commits_late_is_not_stepped_over(
-    database_url: str, database: Any, publisher: RabbitMqPublisher, arrived: Callable[[], list[str]]
+    database_url: str, database: Any, publisher: RabbitMQPublisher, arrived: Callable[[], list[str]]
 ) -> None:
     with psycopg.connect(database_url) as slow:
         write(slow, "first")  # takes the smaller id, and commits last
@@ -141,7 +141,7 @@ def test_two_relays_publish_each_outcome_once(
     database: Any,
     rabbitmq: Broker,
     exchange: str,
-    publisher: RabbitMqPublisher,
+    publisher: RabbitMQPublisher,
     arrived: Callable[[], list[str]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -149,18 +149,18 @@ def test_two_relays_publish_each_outcome_once(
     ids = [str(number) for number in range(300)]
     write(database, *ids)
 
-    def relay(publisher: RabbitMqPublisher) -> RelaySummary:
+    def relay(publisher: RabbitMQPublisher) -> RelaySummary:
         stop = Stop()
         return run_relay(database_url, {"rabbitmq": publisher}, stop=stop, batch_size=7, until_idle_s=0.05)
 
-    with RabbitMqPublisher(rabbitmq.url, exchange) as other, ThreadPoolExecutor(2) as threads:
+    with RabbitMQPublisher(rabbitmq.url, exchange) as other, ThreadPoolExecutor(2) as threads:
         summaries = list(threads.map(relay, (publisher, other)))
     assert sum(summary.published["rabbitmq"] for summary in summaries) == 300
     assert Counter(arrived()) == Counter(ids)
 
 
 def test_a_destination_that_is_away_does_not_hold_up_the_other(
-    database_url: str, database: Any, publisher: RabbitMqPublisher, caplog: pytest.LogCaptureFixture
+    database_url: str, database: Any, publisher: RabbitMQPublisher, caplog: pytest.LogCaptureFixture
 ) -> None:
     write(database, "a", "b")
     stop = Stop()
@@ -182,7 +182,7 @@ def test_a_destination_that_is_away_does_not_hold_up_the_other(
 
 
 def test_sessions_that_the_database_ends_are_opened_again(
-    database_url: str, database: Any, publisher: RabbitMqPublisher, arrived: Callable[[], list[str]]
+    database_url: str, database: Any, publisher: RabbitMQPublisher, arrived: Callable[[], list[str]]
 ) -> None:
     stop = Stop()
     with ThreadPoolExecutor(1) as threads:
@@ -203,7 +203,7 @@ def test_sessions_that_the_database_ends_are_opened_again(
 def test_a_refused_outcome_keeps_its_mark_and_lets_the_others_go(
     database_url: str,
     database: Any,
-    publisher: RabbitMqPublisher,
+    publisher: RabbitMQPublisher,
     arrived: Callable[[], list[str]],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -222,7 +222,7 @@ def test_a_refused_outcome_keeps_its_mark_and_lets_the_others_go(
 
 
 def test_a_destination_that_refuses_everything_ends_a_run_until_idle(
-    database_url: str, database: Any, publisher: RabbitMqPublisher, monkeypatch: pytest.MonkeyPatch
+    database_url: str, database: Any, publisher: RabbitMQPublisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(relay_loop, "SET_ASIDE_MAX", 3)
     write(database, *"abcdef", type_="nobody-listens.v1")
@@ -232,26 +232,26 @@ def test_a_destination_that_refuses_everything_ends_a_run_until_idle(
 
 
 def test_a_missing_exchange_is_told_at_the_start(database_url: str, rabbitmq: Broker, prefix: str) -> None:
-    with RabbitMqPublisher(rabbitmq.url, f"{prefix}.none") as publisher, pytest.raises(SettingsError, match="none"):
+    with RabbitMQPublisher(rabbitmq.url, f"{prefix}.none") as publisher, pytest.raises(SettingsError, match="none"):
         run(database_url, {"rabbitmq": publisher})
 
 
 def test_a_destination_that_the_shop_does_not_have_is_left_alone(
-    database_url: str, database: Any, rabbitmq: Broker, prefix: str, publisher: RabbitMqPublisher
+    database_url: str, database: Any, rabbitmq: Broker, prefix: str, publisher: RabbitMQPublisher
 ) -> None:
     database.execute("DELETE FROM destinations WHERE destination = 'sns'")
     write(database, "a")
-    with RabbitMqPublisher(rabbitmq.url, f"{prefix}.none") as missing:
+    with RabbitMQPublisher(rabbitmq.url, f"{prefix}.none") as missing:
         assert run(database_url, {"sns": missing, "rabbitmq": publisher}).published == {"rabbitmq": 1}
 
 
 RELAY = """
 import sys
-from incentive_fleet.brokers.rabbitmq.publisher import RabbitMqPublisher
+from incentive_fleet.brokers.rabbitmq.publisher import RabbitMQPublisher
 from incentive_fleet.producers.relay_loop import run_relay
 from incentive_fleet.stopping import Stop
 database_url, rabbitmq_url, exchange = sys.argv[1:]
-with RabbitMqPublisher(rabbitmq_url, exchange) as publisher:
+with RabbitMQPublisher(rabbitmq_url, exchange) as publisher:
     run_relay(database_url, {"rabbitmq": publisher}, stop=Stop(), batch_size=2, until_idle_s=0.01)
 """
 
@@ -271,7 +271,7 @@ def test_a_relay_that_dies_loses_nothing(
     database: Any,
     rabbitmq: Broker,
     exchange: str,
-    publisher: RabbitMqPublisher,
+    publisher: RabbitMQPublisher,
     arrived: Callable[[], list[str]],
 ) -> None:
     write(database, *"abcde")

@@ -19,9 +19,9 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from incentive_fleet.brokers.contract import Ack, Delivery, Retry
 from incentive_fleet.brokers.memory import MemoryBroker, MemoryTransport
 from incentive_fleet.brokers.message_headers import DETAIL, FAILURE
+from incentive_fleet.brokers.messages import Ack, Delivery, Retry
 from incentive_fleet.consumers.consumer import Consumer
 from incentive_fleet.consumers.core import Core
 from incentive_fleet.embedded import sample_shop

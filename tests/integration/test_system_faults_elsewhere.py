@@ -19,9 +19,7 @@ import psycopg
 import pytest
 from click.testing import CliRunner
 
-from incentive_fleet.brokers.contract import Ack, Delivery, Retry
-from incentive_fleet.brokers.dead_letters import Arrival
-from incentive_fleet.brokers.publishing import Failure, Message
+from incentive_fleet.brokers.messages import Ack, Arrival, Delivery, Message, Rejection, Retry
 from incentive_fleet.cli.root import cli
 from incentive_fleet.consumers.core import Core
 from incentive_fleet.dead_letters.collector import _collect
@@ -218,7 +216,7 @@ class Sink:
     def check(self) -> None:
         pass
 
-    def publish(self, messages: Sequence[Message]) -> list[Failure]:
+    def publish(self, messages: Sequence[Message]) -> list[Rejection]:
         self.ids += [message.id for message in messages]
         return []
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from incentive_fleet.brokers.publishing import Message
+from incentive_fleet.brokers.messages import Message
 from incentive_fleet.embedded import sample_shop
 from incentive_fleet.errors import Refused
 from incentive_fleet.ledger.grant_file import read_grants

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from incentive_fleet.brokers.contract import DeadLetter, Delivery
+from incentive_fleet.brokers.messages import DeadLetter, Delivery
 from incentive_fleet.consumers.core import Core
 from incentive_fleet.errors import Malformed
 from incentive_fleet.events.codec import decode

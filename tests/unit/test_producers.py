@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from incentive_fleet.brokers.aws.publisher import group
-from incentive_fleet.brokers.publishing import Failure, Message, message_of
-from incentive_fleet.brokers.rabbitmq.publisher import RabbitMqPublisher
+from incentive_fleet.brokers.messages import Message, Rejection, message_of
+from incentive_fleet.brokers.rabbitmq.publisher import RabbitMQPublisher
 from incentive_fleet.brokers.registry import configured
 from incentive_fleet.errors import Refused, SettingsError
 from incentive_fleet.events.codec import encode_event
@@ -92,14 +92,14 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
 @given(st.lists(st.tuples(st.integers(0, 120), st.sampled_from(["", "t", "order-placed.v1"])), max_size=60))
 def test_each_message_goes_into_exactly_one_call_within_the_limits(shapes: list[tuple[int, str]]) -> None:
     messages = [Message(b"x" * size, type_ or None, None) for size, type_ in shapes]
-    failures: list[Failure] = []
-    calls = list(group(messages, 100, failures))
+    rejections: list[Rejection] = []
+    calls = list(group(messages, 100, rejections))
     sent = [int(entry["Id"]) for call in calls for entry in call]
-    assert sorted(sent + [failure.index for failure in failures]) == list(range(len(messages)))
+    assert sorted(sent + [rejection.index for rejection in rejections]) == list(range(len(messages)))
     for call in calls:
         assert 1 <= len(call) <= 10
         assert sum(_bytes(messages[int(entry["Id"])]) for entry in call) <= 100
-    assert all(_bytes(messages[failure.index]) > 100 for failure in failures)
+    assert all(_bytes(messages[rejection.index]) > 100 for rejection in rejections)
 
 
 def _bytes(message: Message) -> int:
@@ -107,9 +107,9 @@ def _bytes(message: Message) -> int:
 
 
 def test_sns_takes_text_only() -> None:
-    failures: list[Failure] = []
-    assert list(group([Message(b"\xff", None, None)], 100, failures)) == []
-    assert failures[0].reason == "not-text"
+    rejections: list[Rejection] = []
+    assert list(group([Message(b"\xff", None, None)], 100, rejections)) == []
+    assert rejections[0].reason == "not-text"
 
 
 def test_the_destinations_are_those_that_the_settings_name() -> None:
@@ -120,7 +120,7 @@ def test_the_destinations_are_those_that_the_settings_name() -> None:
 
 def test_another_scheme_than_amqp_is_a_wrong_setting() -> None:
     with pytest.raises(SettingsError, match="INCENTIVES_RABBITMQ_URL"):
-        RabbitMqPublisher("redis://h", "e")
+        RabbitMQPublisher("redis://h", "e")
 
 
 @pytest.mark.parametrize(("plan", "survives"), [("", True), ("other", True), ("step:3", True), ("step:2", False)])

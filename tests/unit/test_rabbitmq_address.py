@@ -11,7 +11,7 @@ from incentive_fleet.brokers.rabbitmq import address
 from incentive_fleet.brokers.rabbitmq.address import AMQP, MANAGEMENT, Node, read
 from incentive_fleet.brokers.rabbitmq.client import HEARTBEAT_S, NODE_S, parameters
 from incentive_fleet.brokers.rabbitmq.management import Management
-from incentive_fleet.brokers.rabbitmq.publisher import RabbitMqPublisher
+from incentive_fleet.brokers.rabbitmq.publisher import RabbitMQPublisher
 from incentive_fleet.brokers.rabbitmq.transport import DELIVERIES_MOST, delivered_before
 from incentive_fleet.errors import SettingsError
 from incentive_fleet.settings import Settings
@@ -118,10 +118,10 @@ def test_the_management_url_names_several_nodes_and_borrows_the_login() -> None:
 
 
 def test_kombu_gets_the_tls_options_of_the_url_or_says_what_it_cannot_take() -> None:
-    publisher: Any = RabbitMqPublisher("amqps://h/?ssl_options={'cafile':'/ca','certfile':'/c'}", "e")
+    publisher: Any = RabbitMQPublisher("amqps://h/?ssl_options={'cafile':'/ca','certfile':'/c'}", "e")
     assert publisher._tls == {"ca_certs": "/ca", "certfile": "/c"}
     with pytest.raises(SettingsError, match="ssl_options beyond") as caught:
-        RabbitMqPublisher(f"amqps://h/?ssl_options={{'password':'{SECRET}'}}", "e")
+        RabbitMQPublisher(f"amqps://h/?ssl_options={{'password':'{SECRET}'}}", "e")
     assert SECRET not in str(caught.value)
 
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from pika.spec import BasicProperties
 
 from incentive_fleet.brokers import message_headers
-from incentive_fleet.brokers.contract import DeadLetter, Delivery, Failure
-from incentive_fleet.brokers.dead_letters import REPLAY
+from incentive_fleet.brokers.message_headers import REPLAY
+from incentive_fleet.brokers.messages import DeadLetter, Delivery, Failure
 from incentive_fleet.brokers.rabbitmq.copies import (
     BESIDE_PROPERTIES,
     FRAME_MIN,

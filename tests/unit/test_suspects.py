@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from incentive_fleet.brokers.contract import Delivery
+from incentive_fleet.brokers.messages import Delivery
 from incentive_fleet.consumers.suspects import DEATHS, DEATHS_ALONE, KILLS_WORKERS, Care, Suspects, digest_of
 
 

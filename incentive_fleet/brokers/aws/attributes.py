@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from incentive_fleet import names
 from incentive_fleet.brokers import message_headers
-from incentive_fleet.brokers.dead_letters import OURS, REPLAY
+from incentive_fleet.brokers.message_headers import OURS, REPLAY
 from incentive_fleet.brokers.topology import SQS_MESSAGE_BYTES
 
 FIRST: Final = (message_headers.REASON, message_headers.SOURCE_QUEUE)

@@ -16,7 +16,8 @@ from incentive_fleet.brokers.aws.attributes import fit
 from incentive_fleet.brokers.aws.batches import ENTRIES, Batches, Receipt
 from incentive_fleet.brokers.aws.client import available, sqs_client
 from incentive_fleet.brokers.budget import Budget, Forecast
-from incentive_fleet.brokers.dead_letters import OURS, REPLAY, Arrival, Outgoing
+from incentive_fleet.brokers.message_headers import OURS, REPLAY
+from incentive_fleet.brokers.messages import Arrival, Outgoing
 from incentive_fleet.brokers.topology import SQS_MESSAGE_BYTES, sqs_queues
 from incentive_fleet.errors import BrokerUnavailable
 from incentive_fleet.names import TYPE_ATTRIBUTE
@@ -37,7 +38,7 @@ POLL_MOST_S: Final = 5  # a poll that a stop cuts off may take letters with it, 
 
 
 class SqsDeadLetters:
-    """See DeadLetterQueues. It connects at the first `receive`."""
+    """See contract.py. It connects at the first `receive`."""
 
     def __init__(self, settings: Settings, stop: Stop | None = None) -> None:
         self._settings = settings
@@ -123,7 +124,7 @@ class SqsDeadLetters:
             log.warning("SQS kept %d collected dead letters: %s", len(left), sorted(set(left.values())))
 
     def let_go(self, arrivals: list[Arrival]) -> None:
-        """See DeadLetterQueues."""
+        """See contract.py."""
         self._budget.give_back(len(arrival.body) for arrival in arrivals)
 
     def empty(self) -> bool:
@@ -153,7 +154,7 @@ class SqsDeadLetters:
 
 
 class SqsSender:
-    """See Sender."""
+    """See contract.py."""
 
     def __init__(self, settings: Settings) -> None:
         self._client = sqs_client(settings)
@@ -179,7 +180,7 @@ class SqsSender:
         return self._urls[queue]
 
     def close(self) -> None:
-        """See Sender."""
+        """See contract.py."""
         self._batches.close()
         self._client.close()
 

@@ -15,7 +15,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoCredentialsError
 
 from incentive_fleet.addresses import without_logins
-from incentive_fleet.brokers.publishing import Failure, Message
+from incentive_fleet.brokers.messages import Message, Rejection
 from incentive_fleet.errors import BrokerUnavailable, SettingsError
 from incentive_fleet.names import TYPE_ATTRIBUTE
 
@@ -40,7 +40,7 @@ DESTINATION_CODES = frozenset(
 
 
 class SnsPublisher:
-    """See publishing.py for the promises. `topic` is a name in the region or an ARN."""
+    """See contract.py for the promises. `topic` is a name in the region or an ARN."""
 
     def __init__(self, topic: str, *, region: str, endpoint_url: str | None = None, in_flight: int = IN_FLIGHT) -> None:
         self._topic = topic
@@ -60,17 +60,17 @@ class SnsPublisher:
         """Raise SettingsError when the topic is missing or closed to us, BrokerUnavailable when SNS is away."""
         self._look_at_topic()
 
-    def publish(self, messages: Sequence[Message]) -> list[Failure]:
-        """Publish each message and wait until SNS has stored or refused each; see publishing.py."""
+    def publish(self, messages: Sequence[Message]) -> list[Rejection]:
+        """Publish each message and wait until SNS has stored or refused each; see contract.py."""
         if not self._max_bytes:
             self._look_at_topic()
-        failures: list[Failure] = []
-        calls = group(messages, self._max_bytes, failures)
+        rejections: list[Rejection] = []
+        calls = group(messages, self._max_bytes, rejections)
         # Several rounds rather than all at once, so that an outage ends after one round and not after every call.
         while round_ := list(islice(calls, self._in_flight * 4)):
             for refused in self._pool.map(self._call, round_):
-                failures += refused
-        return sorted(failures, key=lambda failure: failure.index)
+                rejections += refused
+        return sorted(rejections, key=lambda rejection: rejection.index)
 
     def close(self) -> None:
         """End the threads and close the connections."""
@@ -100,30 +100,30 @@ class SnsPublisher:
                     return topic["TopicArn"]
         raise SettingsError(f"SNS has no topic {self._topic!r} in this region. Run `incentives topology apply`.")
 
-    def _call(self, entries: list[Entry]) -> list[Failure]:
+    def _call(self, entries: list[Entry]) -> list[Rejection]:
         """Publish up to ten entries; the entries that SNS failed itself are tried again, a bounded number of times."""
-        failures: list[Failure] = []
+        rejections: list[Rejection] = []
         for attempt in range(1, TRIES + 1):
             try:
                 with self._mapped_errors():
                     response = self._client.publish_batch(TopicArn=self._arn, PublishBatchRequestEntries=entries)
             except _ContentRefused as error:
                 if len(entries) == 1:
-                    return [Failure(int(entries[0]["Id"]), "refused", f"SNS: {error}")]
-                return failures + [failure for entry in entries for failure in self._call([entry])]
+                    return [Rejection(int(entries[0]["Id"]), "refused", f"SNS: {error}")]
+                return rejections + [rejection for entry in entries for rejection in self._call([entry])]
             again = set()
             for failed in response.get("Failed", []):
                 if failed["SenderFault"] or attempt == TRIES:
                     reason = "refused" if failed["SenderFault"] else "unavailable"
                     detail = f"SNS: {failed['Code']}: {failed.get('Message', '')}"
-                    failures.append(Failure(int(failed["Id"]), reason, detail))
+                    rejections.append(Rejection(int(failed["Id"]), reason, detail))
                 else:
                     again.add(failed["Id"])
             entries = [entry for entry in entries if entry["Id"] in again]
             if not entries:
                 break
             time.sleep(PAUSE_S * 2 ** (attempt - 1) * random.uniform(0.5, 1))
-        return failures
+        return rejections
 
     @contextmanager
     def _mapped_errors(self) -> Iterator[None]:
@@ -148,20 +148,20 @@ class _ContentRefused(Exception):
     """SNS refused a whole call for what one of its entries holds."""
 
 
-def group(messages: Sequence[Message], max_bytes: int, failures: list[Failure]) -> Iterator[list[Entry]]:
-    """Group messages into calls by the API's limits; what can never be sent is added to `failures` instead."""
+def group(messages: Sequence[Message], max_bytes: int, rejections: list[Rejection]) -> Iterator[list[Entry]]:
+    """Group messages into calls by the API's limits; what can never be sent is added to `rejections` instead."""
     call: list[Entry] = []
     size = 0
     for index, message in enumerate(messages):
         entry = _entry(index, message)
         attribute = len(TYPE_ATTRIBUTE) + len("String") + len(message.type.encode()) if message.type else 0
         bytes_ = len(message.body) + attribute
-        if isinstance(entry, Failure):
-            failures.append(entry)
+        if isinstance(entry, Rejection):
+            rejections.append(entry)
             continue
         if bytes_ > max_bytes:
             detail = f"{bytes_} bytes with its attribute; the topic takes {max_bytes}"
-            failures.append(Failure(index, "too-large", detail))
+            rejections.append(Rejection(index, "too-large", detail))
             continue
         if len(call) == ENTRIES_A_CALL or size + bytes_ > max_bytes:
             yield call
@@ -172,11 +172,11 @@ def group(messages: Sequence[Message], max_bytes: int, failures: list[Failure]) 
         yield call
 
 
-def _entry(index: int, message: Message) -> Entry | Failure:
+def _entry(index: int, message: Message) -> Entry | Rejection:
     try:
         text = message.body.decode()
     except UnicodeDecodeError as error:
-        return Failure(index, "not-text", f"SNS takes UTF-8 text only: {error}")
+        return Rejection(index, "not-text", f"SNS takes UTF-8 text only: {error}")
     entry: Entry = {"Id": str(index), "Message": text}
     if message.type:
         entry["MessageAttributes"] = {TYPE_ATTRIBUTE: {"DataType": "String", "StringValue": message.type}}

@@ -1,4 +1,4 @@
-"""SQS as a transport: three queues, received ahead, settled ten at a time. Promises: transport.py.
+"""SQS as a transport: three queues, received ahead, settled ten at a time. Promises: contract.py.
 
 It never creates a queue and never counts on a delete: one that fails after COMMIT is a duplicate later, so it is tried a
 bounded number of times and then left, with a log line. Messages cannot be changed, so attempts are counted elsewhere.
@@ -20,17 +20,8 @@ from incentive_fleet.brokers.aws.batches import Batches, Entry, Receipt, Result
 from incentive_fleet.brokers.aws.client import available, sqs_client
 from incentive_fleet.brokers.aws.intake import HELD_MOST_S, Held, Intake
 from incentive_fleet.brokers.budget import portions
-from incentive_fleet.brokers.contract import (
-    Ack,
-    DeadLetter,
-    Delivery,
-    Guarantees,
-    OnTaken,
-    Outcome,
-    Release,
-    Retry,
-    nobody_asks,
-)
+from incentive_fleet.brokers.contract import Guarantees, OnTaken, nobody_asks
+from incentive_fleet.brokers.messages import Ack, DeadLetter, Delivery, Disposition, Release, Retry
 from incentive_fleet.brokers.topology import SQS_MESSAGE_BYTES, sqs_queues
 from incentive_fleet.errors import BrokerUnavailable
 from incentive_fleet.failpoints import failpoint
@@ -68,7 +59,7 @@ class SqsTransport:
         self.skipped = 0  # settlements of what was no longer held
 
     def receive(self, max_deliveries: int, wait_s: float) -> list[Delivery]:
-        """See transport.py."""
+        """See contract.py."""
         intake, _ = self._connected()
         return [_delivery(held) for held in intake.take(max_deliveries, wait_s)]
 
@@ -86,31 +77,31 @@ class SqsTransport:
             self._intake.start()
         return self._intake, self._batches
 
-    def settle(self, outcomes: Sequence[tuple[Delivery, Outcome]], on_taken: OnTaken = nobody_asks) -> None:
-        """See transport.py; also raises BrokerUnavailable where a dead letter was not taken by SQS."""
+    def settle(self, dispositions: Sequence[tuple[Delivery, Disposition]], on_taken: OnTaken = nobody_asks) -> None:
+        """See contract.py; also raises BrokerUnavailable where a dead letter was not taken by SQS."""
         intake, batches = self._connected()
-        known = set(intake.drop([_held(delivery) for delivery, _ in outcomes]))
+        known = set(intake.drop([_held(delivery) for delivery, _ in dispositions]))
         delete: list[Held] = []
         hide: list[tuple[Held, int]] = []
         retries: list[tuple[Held, Delivery, Retry]] = []
         letters: list[tuple[Held, Delivery, DeadLetter]] = []
-        for delivery, outcome in outcomes:
+        for delivery, disposition in dispositions:
             held = _held(delivery)
-            if held not in known or (held.lapsed and not isinstance(outcome, Ack)):
+            if held not in known or (held.lapsed and not isinstance(disposition, Ack)):
                 self.skipped += 1
                 continue
-            match outcome:
+            match disposition:
                 case Ack():
                     delete.append(held)  # also when it lapsed: if nobody received it since, that saves a duplicate
                 case Retry(after_s):
                     hide.append((held, ceil(after_s)))
-                    retries.append((held, delivery, outcome))
+                    retries.append((held, delivery, disposition))
                 case Release():
                     hide.append((held, 0))
                 case DeadLetter():
-                    letters.append((held, delivery, outcome))
+                    letters.append((held, delivery, disposition))
                 case _:
-                    assert_never(outcome)
+                    assert_never(disposition)
         sent: list[int] = []
         for portion in portions(range(len(letters)), lambda at: len(letters[at][1].body), SEND_BYTES, SEND_LETTERS):
             sent += [portion[at] for at in self._send([letters[at] for at in portion], batches)]
@@ -121,9 +112,9 @@ class SqsTransport:
         away = self._delete([*delete, *(letters[at][0] for at in sent)], batches)
         if away is None:
             away, hidden = self._hide(hide, batches)
-            for held, delivery, outcome in retries:
+            for held, delivery, disposition in retries:
                 if held.receipt in hidden:
-                    on_taken(delivery, outcome)
+                    on_taken(delivery, disposition)
         if len(sent) < len(letters):
             away = f"{len(letters) - len(sent)} dead letters were not taken"
         if away:
@@ -176,7 +167,7 @@ class SqsTransport:
         return result.away
 
     def idle(self) -> bool:
-        """See transport.py; SQS's counts are approximate and settle within seconds of the last change."""
+        """See contract.py; SQS's counts are approximate and settle within seconds of the last change."""
         intake, _ = self._connected()
         if intake.holds_any:
             return False
@@ -193,7 +184,7 @@ class SqsTransport:
             )
 
     def close(self) -> None:
-        """See transport.py; ends within the long poll and a few seconds."""
+        """See contract.py; ends within the long poll and a few seconds."""
         intake, batches, client = self._intake, self._batches, self._client
         self._intake = self._batches = self._client = None
         if intake is not None and batches is not None:

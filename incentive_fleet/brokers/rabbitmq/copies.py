@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from pika.spec import BasicProperties
 
 from incentive_fleet.brokers import message_headers
-from incentive_fleet.brokers.dead_letters import OURS, REPLAY
+from incentive_fleet.brokers.message_headers import OURS, REPLAY
 from incentive_fleet.brokers.rabbitmq.properties import (
     TEXT_SIZE,
     Parts,

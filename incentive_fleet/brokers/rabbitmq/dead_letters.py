@@ -13,7 +13,8 @@ from hashlib import sha256
 from typing import Final, cast
 
 from incentive_fleet.brokers.budget import Budget
-from incentive_fleet.brokers.dead_letters import REPLAY, Arrival, Outgoing
+from incentive_fleet.brokers.message_headers import REPLAY
+from incentive_fleet.brokers.messages import Arrival, Outgoing
 from incentive_fleet.brokers.rabbitmq.client import open_link, parameters
 from incentive_fleet.brokers.rabbitmq.copies import KEPT, OF_THE_BROKER, senders, with_type, without_ours
 from incentive_fleet.brokers.rabbitmq.earlier_envelopes import encoded_by
@@ -42,8 +43,8 @@ PREFETCH: Final = 200
 WIRE: Final = "wire"  # member of an envelope: the sender's properties as on the wire, in base64
 
 
-class RabbitmqDeadLetters:
-    """See DeadLetterQueues. It connects at the first `receive`, and again after its connection was lost."""
+class RabbitMQDeadLetters:
+    """See contract.py. It connects at the first `receive`, and again after its connection was lost."""
 
     def __init__(self, settings: Settings, stop: Stop | None = None) -> None:
         self._stop = stop or Stop(settings.drain_s)
@@ -61,7 +62,7 @@ class RabbitmqDeadLetters:
         return self._link
 
     def receive(self, most: int, wait_s: float) -> list[Arrival]:
-        """See DeadLetterQueues."""
+        """See contract.py."""
         link = self._connected()
         return [self._arrival(link, incoming) for incoming in link.take(most, wait_s)]
 
@@ -99,7 +100,7 @@ class RabbitmqDeadLetters:
         link.acknowledge(0, tags, ())
 
     def let_go(self, arrivals: list[Arrival]) -> None:
-        """See DeadLetterQueues."""
+        """See contract.py."""
         link = self._link
         if link is not None and link.alive:
             receipts = (cast(tuple[Link, int], arrival.receipt) for arrival in arrivals)
@@ -111,14 +112,14 @@ class RabbitmqDeadLetters:
         return not link.undelivered and not link.ready(tuple(self._sources))
 
     def close(self) -> None:
-        """See DeadLetterQueues."""
+        """See contract.py."""
         link, self._link = self._link, None
         if link is not None:
             link.close()
 
 
-class RabbitmqSender:
-    """See Sender. It connects at the first `send`, and again after its connection was lost."""
+class RabbitMQSender:
+    """See contract.py. It connects at the first `send`, and again after its connection was lost."""
 
     def __init__(self, settings: Settings, stop: Stop | None = None) -> None:
         self._stop = stop or Stop(settings.drain_s)
@@ -140,7 +141,7 @@ class RabbitmqSender:
         return self._link
 
     def close(self) -> None:
-        """See Sender."""
+        """See contract.py."""
         if self._link is not None:
             self._link.close()
             self._link = None

@@ -18,7 +18,7 @@ from kombu.connection import Connection
 from kombu.exceptions import OperationalError
 from kombu.messaging import Producer
 
-from incentive_fleet.brokers.publishing import CONTENT_TYPE, Failure, Message
+from incentive_fleet.brokers.messages import CONTENT_TYPE, Message, Rejection
 from incentive_fleet.brokers.rabbitmq import address
 from incentive_fleet.brokers.rabbitmq.dialing import connect_to, tls_options
 from incentive_fleet.errors import BrokerUnavailable, SettingsError
@@ -42,8 +42,8 @@ BLOCKS = "blocks publishers: its memory or disk alarm is on"
 DESTINATION_WRONG = (amqp.NotFound, amqp.AccessRefused, amqp.NotAllowed)
 
 
-class RabbitMqPublisher:
-    """See publishing.py for the promises. `url` is INCENTIVES_RABBITMQ_URL; its nodes are tried in turn."""
+class RabbitMQPublisher:
+    """See contract.py for the promises. `url` is INCENTIVES_RABBITMQ_URL; its nodes are tried in turn."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class RabbitMqPublisher:
         self._messages: Sequence[Message] = ()
         self._on_their_way: dict[int, int] = {}  # delivery tag -> index into _messages
         self._published = 0  # the channel's last delivery tag
-        self._failures: dict[int, Failure] = {}
+        self._rejections: dict[int, Rejection] = {}
         self._refusing = False  # a queue refused to the end in the last call
 
     def check(self) -> None:
@@ -76,32 +76,32 @@ class RabbitMqPublisher:
             # The type and the durability are not compared when the declaration is passive.
             self._producer.channel.exchange_declare(self._exchange, "topic", passive=True)
 
-    def publish(self, messages: Sequence[Message]) -> list[Failure]:
-        """Publish each message and wait until each is confirmed or returned; see publishing.py.
+    def publish(self, messages: Sequence[Message]) -> list[Rejection]:
+        """Publish each message and wait until each is confirmed or returned; see contract.py.
 
         What a queue refuses is offered again for up to NACKED_S seconds, for a queue that elects its leader refuses too.
         After a queue that went on refusing the next call does not wait, until one was refused nothing.
         """
-        failures = self._publish_all(messages)
+        rejections = self._publish_all(messages)
         until = time.monotonic() + (0 if self._refusing else NACKED_S)
         pause_s = NACKED_FIRST_S
-        while nacked := [index for index, failure in failures.items() if failure.reason == NACKED]:
+        while nacked := [index for index, rejection in rejections.items() if rejection.reason == NACKED]:
             self.close()  # on 3.10 a channel that was opened while the queue had no leader refuses for good
             if time.monotonic() + pause_s > until or self._stop.wait(pause_s):
                 break
             pause_s = min(2 * pause_s, NACKED_MOST_S)
             again = self._publish_all([messages[index] for index in nacked])
             for place, index in enumerate(nacked):
-                failure = again.get(place)
-                if failure is None:
-                    del failures[index]
+                rejection = again.get(place)
+                if rejection is None:
+                    del rejections[index]
                 else:
-                    failures[index] = Failure(index, failure.reason, failure.detail)
+                    rejections[index] = Rejection(index, rejection.reason, rejection.detail)
         self._refusing = bool(nacked)
-        return [failures[index] for index in sorted(failures)]
+        return [rejections[index] for index in sorted(rejections)]
 
-    def _publish_all(self, messages: Sequence[Message]) -> dict[int, Failure]:
-        failures: dict[int, Failure] = {}
+    def _publish_all(self, messages: Sequence[Message]) -> dict[int, Rejection]:
+        rejections: dict[int, Rejection] = {}
         spans = [(0, len(messages))]
         while spans:  # at most two spans a message: each that is not done is halved
             start, end = spans.pop()
@@ -111,13 +111,13 @@ class RabbitMqPublisher:
                 done = self._publish_span(messages[start:end])
             except amqp.PreconditionFailed as error:  # one message too large closes the channel for all of its window
                 if end - start == 1:
-                    failures[start] = Failure(start, "refused", f"RabbitMQ: {error.reply_text}")
+                    rejections[start] = Rejection(start, "refused", f"RabbitMQ: {error.reply_text}")
                 else:
                     middle = (start + end) // 2
                     spans += [(middle, end), (start, middle)]
                 continue
-            failures.update((start + f.index, Failure(start + f.index, f.reason, f.detail)) for f in done)
-        return failures
+            rejections.update((start + f.index, Rejection(start + f.index, f.reason, f.detail)) for f in done)
+        return rejections
 
     def close(self) -> None:
         """Close the connection; what is unconfirmed stays unknown, and a broker that owes an answer is not waited for."""
@@ -133,23 +133,23 @@ class RabbitMqPublisher:
         if connection is not None:
             connection.collect()
 
-    def __enter__(self) -> RabbitMqPublisher:
+    def __enter__(self) -> RabbitMQPublisher:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _publish_span(self, messages: Sequence[Message]) -> list[Failure]:
+    def _publish_span(self, messages: Sequence[Message]) -> list[Rejection]:
         with self._mapped_errors():
             self._open()
-            self._messages, self._failures = messages, {}
+            self._messages, self._rejections = messages, {}
             for index, message in enumerate(messages):
                 self._published += 1
                 self._on_their_way[self._published] = index
                 self._send(message)
                 self._wait_until(self._window - 1)
             self._wait_until(0)
-            return list(self._failures.values())
+            return list(self._rejections.values())
 
     def _send(self, message: Message) -> None:
         try:
@@ -252,7 +252,7 @@ class RabbitMqPublisher:
 
     def _on_nack(self, tag: int, multiple: bool) -> None:
         for index in self._take(tag, multiple):
-            self._failures[index] = Failure(
+            self._rejections[index] = Rejection(
                 index, NACKED, "RabbitMQ could not take the message: a queue is full or lost"
             )
 
@@ -262,8 +262,8 @@ class RabbitMqPublisher:
         detail = f"no queue takes routing key {routing_key!r} of exchange {exchange!r}"
         for index in self._on_their_way.values():
             message = self._messages[index]
-            if index not in self._failures and message.body == body and (message.type or "") == routing_key:
-                self._failures[index] = Failure(index, "unroutable", detail)
+            if index not in self._rejections and message.body == body and (message.type or "") == routing_key:
+                self._rejections[index] = Rejection(index, "unroutable", detail)
                 return
         raise AssertionError("RabbitMQ returned a message that is not on its way")
 

@@ -20,10 +20,10 @@ from incentive_fleet.brokers.topology import (
     Argument,
     Change,
     Drift,
+    DriftReport,
     Exchange,
     Queue,
-    RabbitmqTopology,
-    Report,
+    RabbitMQTopology,
     rabbitmq,
 )
 from incentive_fleet.settings import Settings
@@ -86,7 +86,7 @@ def _refusals(opened: pika.BlockingConnection, ways: Sequence[Act]) -> list[str]
     return list(dict.fromkeys([refusals[0], refusals[-1]]))
 
 
-def _declarations(plan: RabbitmqTopology) -> Iterator[tuple[str, Act, Sequence[Act]]]:
+def _declarations(plan: RabbitMQTopology) -> Iterator[tuple[str, Act, Sequence[Act]]]:
     """Each thing's name, how to look whether it exists, and the ways to declare it, of which the first is taken that fits."""
     for exchange in plan.exchanges:
         yield exchange.name, partial(_look_for_exchange, exchange), [partial(_declare_exchange, exchange)]
@@ -119,7 +119,7 @@ def _declare_queue(name: str, arguments: dict[str, Argument], channel: BlockingC
     channel.queue_declare(name, durable=True, arguments=arguments)
 
 
-def check(settings: Settings) -> Report:
+def check(settings: Settings) -> DriftReport:
     """What is missing or differs, and what could not be seen. Changes nothing; raises BrokerUnavailable."""
     plan = rabbitmq(settings)
     if settings.rabbitmq_management_url is None:
@@ -129,37 +129,37 @@ def check(settings: Settings) -> Report:
                 for name, look, _ in _declarations(plan)
                 if _attempt(opened, look, NOT_FOUND) is not None
             ]
-        return Report(tuple(drift), (UNSEEN,))
+        return DriftReport(tuple(drift), (UNSEEN,))
     management = Management(settings)
     effective = _policies(plan, management)
-    return Report((*_compare(plan, management), *effective.drift), effective.unseen)
+    return DriftReport((*_compare(plan, management), *effective.drift), effective.unseen)
 
 
-def check_policies(settings: Settings) -> Report:
+def check_policies(settings: Settings) -> DriftReport:
     """What policies can take from our queues and exchanges, as `check` says it; raises BrokerUnavailable."""
     if settings.rabbitmq_management_url is None:
-        return Report((), (UNSEEN,))
+        return DriftReport((), (UNSEEN,))
     return _policies(rabbitmq(settings), Management(settings))
 
 
-def _policies(plan: RabbitmqTopology, management: Management) -> Report:
+def _policies(plan: RabbitMQTopology, management: Management) -> DriftReport:
     try:
         policies = management.policies()
     except NotAllowed:
-        return Report((), (POLICIES_UNSEEN,))
+        return DriftReport((), (POLICIES_UNSEEN,))
     taken = [(one.name, found) for one in plan.exchanges for found in policies.on_exchange(one.name, one.arguments)]
     taken += [
         (one.name, found)
         for one in plan.queues
         for found in policies.on_queue(one.name, {**one.at_creation, **one.arguments})
     ]
-    return Report(
+    return DriftReport(
         tuple(_drift(name, found.attribute, str(found), str(found.wanted)) for name, found in taken),
         tuple(PATTERN_UNSEEN.format(name) for name in sorted(policies.unreadable)),
     )
 
 
-def _compare(plan: RabbitmqTopology, management: Management) -> Iterator[Drift]:
+def _compare(plan: RabbitMQTopology, management: Management) -> Iterator[Drift]:
     exchanges, queues = management.exchanges(), management.queues()
     for exchange in plan.exchanges:
         wanted = {"type": exchange.type, "durable": True}

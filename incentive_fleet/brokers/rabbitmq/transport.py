@@ -1,10 +1,10 @@
-"""RabbitMQ as a transport: three quorum queues on one channel, acknowledgements many at a time. Promises: transport.py.
+"""RabbitMQ as a transport: three quorum queues on one channel, acknowledgements many at a time. Promises: contract.py.
 
 It never declares a queue and never publishes on the connection that consumes: a broker in a memory or disk alarm stops
 reading from connections that publish, and acknowledgements are what ends such an alarm.
 
 A dead letter or retry that the broker refused or could not route is given back, and `settle` raises BrokerUnavailable once
-it has carried out the rest: the message comes again, meets the same outcome, and its queue may be there by then.
+it has carried out the rest: the message comes again, meets the same disposition, and its queue may be there by then.
 """
 
 from __future__ import annotations
@@ -19,17 +19,8 @@ from typing import Final, assert_never
 
 from incentive_fleet.brokers import message_headers
 from incentive_fleet.brokers.budget import Budget
-from incentive_fleet.brokers.contract import (
-    Ack,
-    DeadLetter,
-    Delivery,
-    Guarantees,
-    OnTaken,
-    Outcome,
-    Release,
-    Retry,
-    nobody_asks,
-)
+from incentive_fleet.brokers.contract import Guarantees, OnTaken, nobody_asks
+from incentive_fleet.brokers.messages import Ack, DeadLetter, Delivery, Disposition, Release, Retry
 from incentive_fleet.brokers.rabbitmq.client import open_link, parameters
 from incentive_fleet.brokers.rabbitmq.copies import senders
 from incentive_fleet.brokers.rabbitmq.link import Incoming, Link
@@ -60,7 +51,7 @@ class _Receipt:
     properties: bytes  # as on the wire
 
 
-class RabbitmqTransport:
+class RabbitMQTransport:
     """One consumer. It connects at the first `receive`."""
 
     guarantees = Guarantees(ordered=False, carries_failures=True, counts_deliveries=True, release_is_free=False)
@@ -84,7 +75,7 @@ class RabbitmqTransport:
         self.skipped = 0  # settlements of what a link that is over had delivered
 
     def receive(self, max_deliveries: int, wait_s: float) -> list[Delivery]:
-        """See transport.py."""
+        """See contract.py."""
         link = self._consumer(wait_s)
         link.let_go(self._settled_sizes)  # only now: until it asked for more, the caller may have looked at them
         self._settled_sizes.clear()
@@ -150,26 +141,26 @@ class RabbitmqTransport:
             message_headers.failure_in(headers) if headers else None,
         )
 
-    def settle(self, outcomes: Sequence[tuple[Delivery, Outcome]], on_taken: OnTaken = nobody_asks) -> None:
-        """See transport.py; also raises BrokerUnavailable where a dead letter or retry was not taken by the broker."""
-        held = [one for one in _receipts(outcomes) if self._holds(one[1])]
-        self.skipped += len(outcomes) - len(held)
+    def settle(self, dispositions: Sequence[tuple[Delivery, Disposition]], on_taken: OnTaken = nobody_asks) -> None:
+        """See contract.py; also raises BrokerUnavailable where a dead letter or retry was not taken by the broker."""
+        held = [one for one in _receipts(dispositions) if self._holds(one[1])]
+        self.skipped += len(dispositions) - len(held)
         if not held:
             return
         self._settled_sizes += [len(delivery.body) for delivery, _, _ in held]
         done: list[int] = []
         back: list[int] = []
         copies: list[tuple[Delivery, _Receipt, Retry | DeadLetter]] = []
-        for delivery, receipt, outcome in held:
-            match outcome:
+        for delivery, receipt, disposition in held:
+            match disposition:
                 case Ack():
                     done.append(receipt.tag)
                 case Release():
                     back.append(receipt.tag)
                 case Retry() | DeadLetter():
-                    copies.append((delivery, receipt, outcome))
+                    copies.append((delivery, receipt, disposition))
                 case _:
-                    assert_never(outcome)
+                    assert_never(disposition)
         # What is settled already is acknowledged first, so that a publisher that is away does not hold it up.
         self._acknowledge(done, back)
         if copies:
@@ -188,9 +179,9 @@ class RabbitmqTransport:
             [tag for tag, took in zip(tags, sent.taken, strict=True) if took],
             [tag for tag, took in zip(tags, sent.taken, strict=True) if not took],
         )
-        for (delivery, _, outcome), took in zip(copies, sent.taken, strict=True):
+        for (delivery, _, disposition), took in zip(copies, sent.taken, strict=True):
             if took:
-                on_taken(delivery, outcome)
+                on_taken(delivery, disposition)
         if sent.error is not None:
             raise sent.error
         failed = Counter(delivery.queue for (delivery, _, _), took in zip(copies, sent.taken, strict=True) if not took)
@@ -228,21 +219,21 @@ class RabbitmqTransport:
         if late and self._consuming is not None and self._consuming.alive:
             self._consuming.acknowledge(0, late, ())
 
-    def _copy(self, delivery: Delivery, receipt: _Receipt, outcome: Retry | DeadLetter) -> Copy:
+    def _copy(self, delivery: Delivery, receipt: _Receipt, disposition: Retry | DeadLetter) -> Copy:
         names = self._queues[delivery.queue]
         parts = partial(senders, receipt.properties)
-        if isinstance(outcome, DeadLetter):
-            least = message_headers.least_of(delivery, outcome)
-            ours = partial(_of_dead_letter, delivery, outcome)
+        if isinstance(disposition, DeadLetter):
+            least = message_headers.least_of(delivery, disposition)
+            ours = partial(_of_dead_letter, delivery, disposition)
             return Copy(self._dead_letters, names.source, delivery.body, parts, ours, least)
-        fitting = (retry for retry in names.retries if retry[0] >= outcome.after_s)
+        fitting = (retry for retry in names.retries if retry[0] >= disposition.after_s)
         delay_s, step = next(fitting, names.retries[-1])
         self._returns_by = max(self._returns_by, time.monotonic() + delay_s + RETURN_S)
-        count = partial(_of_retry, outcome)
+        count = partial(_of_retry, disposition)
         return Copy("", step, delivery.body, parts, count, count(0))
 
     def idle(self) -> bool:
-        """See transport.py. What another process holds unacknowledged shows only over the management API.
+        """See contract.py. What another process holds unacknowledged shows only over the management API.
 
         Without that API it is missed, but a dead consumer's messages are ready again at once.
         """
@@ -260,7 +251,7 @@ class RabbitmqTransport:
         return all(int(str(seen.get(queue, {}).get("messages", 0))) == 0 for queue in queues)
 
     def close(self) -> None:
-        """See transport.py."""
+        """See contract.py."""
         self._acknowledge_late()
         links, self._consuming, self._publishing = (self._consuming, self._publishing), None, None
         for link in filter(None, links):
@@ -280,15 +271,15 @@ def _count(value: bytes | None) -> int:
     return number if number is not None and 0 <= number <= DELIVERIES_MOST else 0
 
 
-def _of_dead_letter(delivery: Delivery, outcome: DeadLetter, room: int) -> Mapping[str, str]:
-    return message_headers.of_dead_letter(delivery, outcome, room // 2)
+def _of_dead_letter(delivery: Delivery, disposition: DeadLetter, room: int) -> Mapping[str, str]:
+    return message_headers.of_dead_letter(delivery, disposition, room // 2)
 
 
-def _of_retry(outcome: Retry, room: int) -> Mapping[str, str]:
-    return {message_headers.FAILURE: message_headers.of_failure(outcome.failure, room // 2)}
+def _of_retry(disposition: Retry, room: int) -> Mapping[str, str]:
+    return {message_headers.FAILURE: message_headers.of_failure(disposition.failure, room // 2)}
 
 
-def _receipts(outcomes: Iterable[tuple[Delivery, Outcome]]) -> Iterable[tuple[Delivery, _Receipt, Outcome]]:
-    for delivery, outcome in outcomes:
+def _receipts(dispositions: Iterable[tuple[Delivery, Disposition]]) -> Iterable[tuple[Delivery, _Receipt, Disposition]]:
+    for delivery, disposition in dispositions:
         assert isinstance(delivery.receipt, _Receipt)
-        yield delivery, delivery.receipt, outcome
+        yield delivery, delivery.receipt, disposition

@@ -15,7 +15,7 @@ from incentive_fleet.cli.printing import emit, say
 from incentive_fleet.cli.work import showing
 
 if TYPE_CHECKING:
-    from incentive_fleet.brokers.publishing import Publisher
+    from incentive_fleet.brokers.contract import Publisher
     from incentive_fleet.producers.relay_loop import RelaySummary
 
 
