@@ -1,4 +1,4 @@
-"""What the pages show is what happens: the JSON of docs/command-line.md, and the README's first event on both brokers."""
+"""What the pages show is what happens: the JSON of docs/command-line.md, the outputs of README and tour, the first event."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from tests.command import incentives
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+TOUR = (ROOT / "docs/tour.md").read_text(encoding="utf-8")
+PUBLISHING = (ROOT / "docs/publishing.md").read_text(encoding="utf-8")
 PAGE = (ROOT / "docs/command-line.md").read_text(encoding="utf-8")
 
 # Objects whose keys are not ours to document: counts by name, an event's or a campaign's own fields.
@@ -127,18 +129,83 @@ def test_documented_json_has_the_keys_of_what_is_printed(
         assert all(re.fullmatch(r".+\|[A-Z]{3}", key) and type(value) is int for key, value in balances.items())
 
 
-def test_the_readmes_first_event_is_taken_by_both_brokers(
-    database_url: str, rabbitmq: RabbitMQ, moto_server: Aws
-) -> None:
+def test_the_first_event_is_taken_by_both_brokers(database_url: str, rabbitmq: RabbitMQ, moto_server: Aws) -> None:
     settings = {
         "INCENTIVES_DATABASE_URL": database_url,
         "INCENTIVES_RABBITMQ_URL": rabbitmq.url,
         "INCENTIVES_WAIT_S": "0.2",
         **moto_server.environment,
     }
-    with_boto3, with_kombu = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    with_boto3, with_kombu = re.findall(r"^```python\n(.*?)^```$", PUBLISHING, re.MULTILINE | re.DOTALL)[:2]
     run(["topology", "apply", "--format", "json"], settings)
     program = with_boto3 + with_kombu  # the second publishes the event of the first
     subprocess.run([sys.executable, "-c", program], env={**os.environ, **settings}, check=True, timeout=60)
     counts = run(["consume", "--from", "all", "--until-idle", "0.5", "--format", "json"], settings)["counts"]
     assert counts == {"applied": 1, "duplicate": 1}
+
+
+def shown(page: str) -> list[tuple[str, str]]:
+    """Each command of a page's console blocks, in order, with the output that stands below it."""
+    blocks = re.findall(r"^```console\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    return [(c, o) for block in blocks for c, _, o in (part.partition("\n") for part in block.split("$ ")[1:])]
+
+
+# What differs from run to run: rates, the clock, ports.
+VOLATILE = re.compile(r"\d{4}-\d\d-\d\dT[\d:]+\.\d+Z|in [\d.]+ s \([\d,.]+/s\)|age: [\d:]+|seen: \d+ s ago")
+# These list what happened in the order in which two queues were heard, which differs. Balances and headings do not.
+BY_ARRIVAL = {("wallet", "anna"): "happened", ("order", "o-1001"): "transfers"}
+NOT_PLAYED = {"incentives up", "incentives down"}  # the tour's parts are the test's
+
+
+def same(command: str, expected: str, printed: str) -> bool:
+    """Whether this output is that of the page, where `...` stands for any lines."""
+    words = tuple(command.split()[1:3])
+    if words in BY_ARRIVAL:
+        expected, printed = (text.partition(f"\n{BY_ARRIVAL[words]}")[0] for text in (expected, printed))
+        expected, printed = (re.sub(r"lot \d+|(?m:^\d+)", "", text) for text in (expected, printed))
+        expected, printed = ("\n".join(sorted(text.splitlines())) for text in (expected, printed))
+    expected, printed = (" ".join(VOLATILE.sub("~", text).split()) for text in (expected, printed))
+    pattern = ".*".join(re.escape(part.strip()) for part in re.split(r"(?:^|\s)\.\.\.(?:\s|$)", expected))
+    return re.fullmatch(pattern, printed) is not None
+
+
+def test_the_tour_and_the_readme_show_what_is_printed(
+    tmp_path: Path, database_url: str, rabbitmq: RabbitMQ, moto_server: Aws
+) -> None:
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    environment = {
+        **os.environ,
+        **moto_server.environment,
+        "INCENTIVES_ADMIN_DATABASE_URL": database_url,
+        "INCENTIVES_DATABASE_URL": database_url.replace("postgres@", "incentives@"),  # as `up` has it
+        "INCENTIVES_RABBITMQ_URL": rabbitmq.url,
+        "INCENTIVES_RABBITMQ_MANAGEMENT_URL": rabbitmq.management_url,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
+    printed: dict[str, list[str]] = {}
+
+    def play(command: str) -> str:
+        done = subprocess.run(
+            ["bash", "-c", f"exec 2>&1; {command}"],
+            cwd=tmp_path,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        return done.stdout
+
+    play("incentives db upgrade && incentives topology apply")
+    for command, expected in shown(TOUR):
+        if command in NOT_PLAYED:
+            continue
+        if command.startswith("incentives dlq edit"):
+            (letter,) = json.loads(play("incentives dlq list --reason unknown-currency --format json"))["dead_letters"]
+            assert letter["id"] == 3, "letters came in another order"
+        printed.setdefault(command, []).append(play(command))
+        assert same(command, expected, printed[command][-1]), f"$ {command}\n{printed[command][-1]}"
+    for command, expected in shown(README):
+        if command not in NOT_PLAYED:
+            assert same(command, expected, printed[command][0]), f"README: $ {command}\n{printed[command][0]}"

@@ -32,6 +32,8 @@ FILES = sorted(our_files())
 PAGES = [path for path in FILES if path.suffix == ".md"]
 COMMAND_LINE = (ROOT / "docs/command-line.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+TOUR = (ROOT / "docs/tour.md").read_text(encoding="utf-8")
+SETTINGS = (ROOT / "docs/settings.md").read_text(encoding="utf-8")
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 DLQ_FILTERS = {"list", "replay", "discard", "restore"}  # described once, for all four
 
@@ -114,19 +116,36 @@ def test_what_pages_tell_to_type_exists(page: Path) -> None:
         assert options <= known, f"incentives {' '.join(words)}: {sorted(options - known)} does not exist"
 
 
-def test_the_readme_tells_to_type_most_commands() -> None:
-    typed = [tuple(words[:2]) for words in typed_commands(README)]
+def test_the_tour_tells_to_type_most_commands() -> None:
+    typed = [tuple(words[:2]) for words in typed_commands(TOUR)]
     assert len(typed) > 25
     assert {words[0] for words in typed} >= {"up", "down", "campaigns", "grants", "publish", "consume", "wallet", "dlq"}
 
 
-def test_make_targets_in_the_readme_exist() -> None:
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
-    assert set(re.findall(r"\bmake ([a-z]+)\b", "\n".join(shell_lines(README)))) <= targets
+def test_the_readme_is_short_and_its_five_minutes_lie_on_the_tours_way() -> None:
+    """A reader who goes on from one to the other meets the same commands in the same order, and the same figures."""
+    assert len(README.splitlines()) < 150
+    tour, typed = (list(dict.fromkeys(map(tuple, typed_commands(page)))) for page in (TOUR, README))
+    assert len(typed) > 7
+    assert [command for command in tour if command in typed] == typed
 
 
-def test_the_readme_lists_every_setting_with_its_default() -> None:
-    rows = dict(re.findall(r"^\| `(INCENTIVES_\w+)` \|([^|]*)\|", README, re.MULTILINE))
+def test_the_readme_draws_every_room_of_the_package() -> None:
+    drawn = re.findall(r"^(?:\u251c|\u2514)\u2500\u2500 (\w+)/", README, re.MULTILINE)
+    rooms = {path.name for path in (ROOT / "incentive_fleet").iterdir() if (path / "__init__.py").exists()}
+    assert set(drawn) == rooms
+
+
+def test_make_targets_that_pages_name_exist() -> None:
+    targets = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        typed = "\n".join([*shell_lines(text), *re.findall(r"`(make [^`]+)`", text)])
+        assert set(re.findall(r"\bmake ([a-z0-9-]+)", typed)) <= targets, page.name
+
+
+def test_the_page_of_settings_lists_each_with_its_default() -> None:
+    rows = dict(re.findall(r"^\| `(INCENTIVES_\w+)` \|([^|]*)\|", SETTINGS, re.MULTILINE))
     ours = {name: field for name, field in Settings.model_fields.items() if not name.startswith("aws_")}
     assert rows.keys() == {PREFIX + name.upper() for name in ours}
     for name, field in ours.items():
@@ -194,3 +213,12 @@ def test_decisions_are_one_short_page_each() -> None:
         title, _, body = page.read_text(encoding="utf-8").partition("\n")
         assert title.startswith("# "), page.name
         assert len(re.findall(r"[.!?:](?:\s|$)", body)) <= 14, f"{page.name}: ten sentences at most"
+
+
+def test_decisions_are_numbered_without_a_gap_and_one_that_is_superseded_names_its_successor() -> None:
+    pages = sorted((ROOT / "docs/adr").glob("[0-9]*.md"))
+    assert [int(page.name[:4]) for page in pages] == list(range(1, len(pages) + 1))
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        if "superseded" in text.lower():
+            assert re.search(r"[Ss]uperseded by \[ADR \d+\]\(\d{4}-", text), page.name
