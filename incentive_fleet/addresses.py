@@ -16,6 +16,8 @@ from incentive_fleet.errors import SettingsError
 PORT_MAX = 65_535
 _SCHEME = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]*):/")
 _HOST = re.compile(r"[\w.~%-]*|\[[0-9A-Fa-f:.]+(?:%[\w.~-]+)?\]")
+_LABEL = r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)"
+_ENDPOINT_HOST = re.compile(rf"(?=.{{1,255}}$)(?:{_LABEL}\.)*{_LABEL}\.?|\[[0-9A-Fa-f:.]+\]")  # botocore takes no other
 _BROKEN_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})|%00")
 DESCRIBED_MAX = 300  # code points; what is longer is no address that a person can read
 _USERINFO = re.compile(r"(?<=://)[^/\s'\"]*@")
@@ -29,12 +31,13 @@ class Kind:
     example: str
     keywords: bool = False  # libpq's other form, host=... dbname=...
     login: bool = True  # whether a user and a password belong in it
+    endpoint: bool = False  # botocore's: a plain name of a host, and nothing behind the path
 
 
 POSTGRES = Kind(("postgresql", "postgres"), "postgresql://user:password@host:5432/database", keywords=True)
 RABBITMQ = Kind(("amqp", "amqps"), "amqp://user:password@host:5672/vhost")
 MANAGEMENT = Kind(("http", "https"), "http://user:password@host:15672")
-AWS = Kind(("http", "https"), "http://host:4566", login=False)
+AWS = Kind(("http", "https"), "http://host:4566", login=False, endpoint=True)
 
 
 def check_address(setting: str, address: str, kind: Kind) -> str:
@@ -104,7 +107,16 @@ def _faults(address: str, kind: Kind) -> Iterator[str]:
         yield "an @ stands where none can; in a user or password @ is written %40, / is written %2F, : is written %3A"
     if login is not None and not kind.login:
         yield "a user or password has no place in it"
+    if kind.endpoint:
+        yield from _endpoint_faults(address, hosts)
     yield from (fault for host in hosts.split(",") if (fault := _host_fault(host)))
+
+
+def _endpoint_faults(address: str, hosts: str) -> Iterator[str]:
+    if "?" in address or "#" in address:
+        yield "there is a ? or # in it, and nothing may stand behind the path"
+    if not _ENDPOINT_HOST.fullmatch(re.sub(r":[0-9]*$", "", hosts)):
+        yield "its host is no plain name: letters, digits and hyphens, parted by dots"
 
 
 def _is_utf8(text: bytes) -> bool:

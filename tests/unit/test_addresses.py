@@ -14,6 +14,7 @@ from incentive_fleet.addresses import (
     described,
     without_logins,
 )
+from incentive_fleet.brokers.aws.client import sqs_client
 from incentive_fleet.errors import SettingsError
 from incentive_fleet.settings import ADDRESSES, ENDPOINTS_OF_BOTO3, Settings, variable
 
@@ -105,3 +106,30 @@ def test_a_driver_that_repeats_an_url_is_heard_without_the_login() -> None:
     assert without_logins(said) == (
         'Could not connect to the endpoint URL: "http://host:1/x" (see https://docs.example/a@b)'
     )
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://local_stack:4566",
+        "http://h\u00e4ndler:4566",
+        "http://-local:4566",
+        "http://local-.stack:4566",
+        "http://h1:1,h2:2",
+        "http://:4566",
+        "http://[fe80::1%25lo]:4566",
+        "http://local:4566/?key=CANARY",
+        "http://local:4566#CANARY",
+        "http://" + "stack." * 43,
+    ],
+)
+def test_an_endpoint_that_botocore_takes_no_client_for_is_refused(address: str) -> None:
+    with pytest.raises(SettingsError, match="AWS_ENDPOINT_URL cannot be read: ") as caught:
+        Settings.from_environment({"AWS_ENDPOINT_URL": address})
+    assert "CANARY" not in str(caught.value)
+
+
+@pytest.mark.parametrize("address", ["http://local-stack.:4566/x", "http://[::1]:4566", "http://" + "a" * 63 + ".b:1"])
+def test_an_endpoint_that_botocore_takes_is_left_alone(address: str) -> None:
+    settings = Settings.from_environment({"AWS_ENDPOINT_URL": address, "AWS_REGION": "eu-central-1"})
+    assert sqs_client(settings).meta.endpoint_url == address
