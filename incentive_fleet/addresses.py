@@ -24,7 +24,7 @@ _USERINFO = re.compile(r"(?<=://)[^/\s'\"]*@")
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class AddressKind:
     """What an address of one sort of part may look like."""
 
     schemes: tuple[str, ...]
@@ -34,13 +34,13 @@ class Kind:
     endpoint: bool = False  # botocore's: a plain name of a host, and nothing behind the path
 
 
-POSTGRES = Kind(("postgresql", "postgres"), "postgresql://user:password@host:5432/database", keywords=True)
-RABBITMQ = Kind(("amqp", "amqps"), "amqp://user:password@host:5672/vhost")
-MANAGEMENT = Kind(("http", "https"), "http://user:password@host:15672")
-AWS = Kind(("http", "https"), "http://host:4566", login=False, endpoint=True)
+POSTGRES = AddressKind(("postgresql", "postgres"), "postgresql://user:password@host:5432/database", keywords=True)
+RABBITMQ = AddressKind(("amqp", "amqps"), "amqp://user:password@host:5672/vhost")
+MANAGEMENT = AddressKind(("http", "https"), "http://user:password@host:15672")
+AWS = AddressKind(("http", "https"), "http://host:4566", login=False, endpoint=True)
 
 
-def check_address(setting: str, address: str, kind: Kind) -> str:
+def check_address(setting: str, address: str, kind: AddressKind) -> str:
     """The address as it is; raises SettingsError that names the setting and what is wrong, and repeats nothing of it."""
     fault = next(_faults(address, kind), None)
     if fault:
@@ -48,7 +48,7 @@ def check_address(setting: str, address: str, kind: Kind) -> str:
     return address
 
 
-def unreadable(setting: str, fault: str, kind: Kind) -> SettingsError:
+def unreadable(setting: str, fault: str, kind: AddressKind) -> SettingsError:
     """The error for an address of that setting; `fault` repeats nothing of it."""
     return SettingsError(f"{setting} cannot be read: {fault}. It looks like {kind.example}.")
 
@@ -89,7 +89,7 @@ def _parts(address: str) -> tuple[str | None, str, str]:
     return login if at else None, hosts, path
 
 
-def _faults(address: str, kind: Kind) -> Iterator[str]:
+def _faults(address: str, kind: AddressKind) -> Iterator[str]:
     scheme = _SCHEME.match(address)
     if scheme is None and kind.keywords and "=" in address:
         return  # libpq reads the rest; ledger/address.py keeps its words to itself

@@ -14,13 +14,13 @@ import psycopg
 
 from incentive_fleet.brokers.messages import Arrival
 from incentive_fleet.consumers.worker import run_worker
-from incentive_fleet.dead_letters import acts, changes, editing, store
-from incentive_fleet.dead_letters.acts import Act, By
+from incentive_fleet.dead_letters import audit, changes, editing, store
+from incentive_fleet.dead_letters.audit import Attribution, AuditEntry
 from incentive_fleet.dead_letters.changes import Done
 from incentive_fleet.dead_letters.collector import run_collector
 from incentive_fleet.dead_letters.keeping import keep
 from incentive_fleet.dead_letters.letter import Letter
-from incentive_fleet.dead_letters.rehearsal import Effect, rehearse
+from incentive_fleet.dead_letters.rehearsal import RehearsedEffect, rehearse
 from incentive_fleet.dead_letters.replay import replay
 from incentive_fleet.dead_letters.store import Filters
 from incentive_fleet.incentives.campaign_file import parse_campaigns
@@ -81,8 +81,8 @@ def arrival(body: bytes, *, name: str = "copy-1", queue: str = "q", **changed: A
     return Arrival(**{**values, **changed})
 
 
-def by(actor: str = "ann", reason: str = "") -> By:
-    return By(actor, NOON, reason)
+def by(actor: str = "ann", reason: str = "") -> Attribution:
+    return Attribution(actor, NOON, reason)
 
 
 @dataclass
@@ -117,11 +117,11 @@ class Desk:
         with self.connect() as connection:
             return store.get_letter(connection, number)
 
-    def acts(self, number: int | None = None) -> Sequence[Act]:
+    def acts(self, number: int | None = None) -> Sequence[AuditEntry]:
         with self.connect() as connection:
-            return acts.list_acts(connection, number, limit=1_000)
+            return audit.list_entries(connection, number, limit=1_000)
 
-    def rehearse(self, *letters: Letter) -> list[Effect]:
+    def rehearse(self, *letters: Letter) -> list[RehearsedEffect]:
         with closing(Session(self.url)) as session:
             return rehearse(session, letters)
 

@@ -8,12 +8,12 @@ from datetime import datetime
 
 from incentive_fleet.cli.layout import Column
 from incentive_fleet.cli.printing import say, say_lines, say_table
-from incentive_fleet.dead_letters.acts import Act
+from incentive_fleet.dead_letters.audit import AuditEntry
 from incentive_fleet.dead_letters.changes import Done
 from incentive_fleet.dead_letters.documents import pretty_body
 from incentive_fleet.dead_letters.letter import Letter
-from incentive_fleet.dead_letters.rehearsal import Effect
-from incentive_fleet.dead_letters.store import Group
+from incentive_fleet.dead_letters.rehearsal import RehearsedEffect
+from incentive_fleet.dead_letters.store import LetterGroup
 
 AGES = ((86_400 * 2, 86_400, "d"), (3_600 * 2, 3_600, "h"), (60 * 2, 60, "min"), (0, 1, "s"))
 REFUSALS_MAX = 20  # shown of one act
@@ -40,12 +40,12 @@ def _cells(letter: Letter, now: datetime) -> Sequence[object]:
     return *cells, f"{age(letter.last_seen, now)} ago", letter.life, letter.detail
 
 
-def print_groups(groups: Sequence[Group], now: datetime) -> None:
-    """A few lines a cause."""
+def print_groups(groups: Sequence[LetterGroup], now: datetime) -> None:
+    """A line a group."""
     columns = (Column("count", right=True), "reason", "cause", "type", "queues", "oldest", "newest", "example")
     rows = [
         (
-            *(f"{group.count:,}", group.reason, group.cause, group.event_type, ", ".join(group.source_queues)),
+            *(f"{group.count:,}", group.reason, group.group_text, group.event_type, ", ".join(group.source_queues)),
             *(f"{age(group.oldest, now)} ago", f"{age(group.newest, now)} ago", group.example),
         )
         for group in groups
@@ -59,9 +59,9 @@ def print_letter(
     letter: Letter,
     now: datetime,
     *,
-    history: Sequence[Act],
+    history: Sequence[AuditEntry],
     later: Sequence[int],
-    effect: Effect | None,
+    effect: RehearsedEffect | None,
 ) -> None:
     """Everything about one letter."""
     _line("dead letter", f"{letter.id}, {letter.status}, life {letter.life}, replays {letter.replays}")
@@ -109,7 +109,7 @@ def _block(name: str, body: bytes) -> None:
     say_lines(pretty_body(body))
 
 
-def print_effects(effects: Sequence[Effect]) -> None:
+def print_effects(effects: Sequence[RehearsedEffect]) -> None:
     """What a replay would do."""
     for effect in effects:
         lead = f"replaying {effect.id} would book: " if effect.good else f"replaying {effect.id}: "
@@ -125,18 +125,18 @@ def print_effects(effects: Sequence[Effect]) -> None:
         say(f"{len(effects):,} dead letters: {summary}; {transfers:,} transfers")
 
 
-def print_history(acts: Sequence[Act]) -> None:
+def print_history(entries: Sequence[AuditEntry]) -> None:
     """The audit trail, oldest first."""
     columns = ("time", "letter", "act", "actor", Column("reason", prose=True), "before", "after")
     rows = (
         (
-            *(f"{act.acted_at:%Y-%m-%d %H:%M:%S}Z", act.dead_letter_id, act.act, act.actor, act.reason),
-            *(_state(act.before), _state(act.after)),
+            *(f"{entry.acted_at:%Y-%m-%d %H:%M:%S}Z", entry.dead_letter_id, entry.act, entry.actor, entry.reason),
+            *(_state(entry.before), _state(entry.after)),
         )
-        for act in acts
+        for entry in entries
     )
     say_table(columns, rows)
-    if not acts:
+    if not entries:
         say("Nothing was done yet.")
 
 

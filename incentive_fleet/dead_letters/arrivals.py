@@ -10,7 +10,7 @@ from incentive_fleet.brokers import message_headers
 from incentive_fleet.brokers.message_headers import REPLAY
 from incentive_fleet.brokers.messages import Arrival
 from incentive_fleet.brokers.topology import SQS_MESSAGE_BYTES
-from incentive_fleet.dead_letters.letter import cause_of, storable
+from incentive_fleet.dead_letters.letter import group_of, storable
 from incentive_fleet.errors import Malformed
 from incentive_fleet.events.codec import decode
 
@@ -22,16 +22,16 @@ UNEXPLAINED: Final = "unexplained"  # neither our consumer nor the broker said w
 
 
 @dataclass(frozen=True, slots=True)
-class Why:
+class Explanation:
     """The reason code, a sentence, what groups with it, and the history of an unexpected error."""
 
     reason: str
     detail: str
-    cause: str
+    group_text: str
     failure: dict[str, Any] | None
 
 
-def why(arrival: Arrival) -> Why:
+def explain(arrival: Arrival) -> Explanation:
     """Who gave it up and why. The consumer's own headers win: a broker never removes them."""
     known = message_headers.failure_in(arrival.headers)
     failure = None
@@ -43,7 +43,7 @@ def why(arrival: Arrival) -> Why:
     if not reason:
         reason, detail = _by_broker(arrival)
     reason, detail = storable(reason), storable(detail)
-    return Why(reason, detail, cause_of(reason, detail, failure), failure)
+    return Explanation(reason, detail, group_of(reason, detail, failure), failure)
 
 
 def _by_broker(arrival: Arrival) -> tuple[str, str]:

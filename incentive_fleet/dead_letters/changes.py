@@ -10,8 +10,8 @@ from typing import Any, Final
 from psycopg import Connection
 from psycopg.rows import class_row
 
-from incentive_fleet.dead_letters.acts import By, add_act, state_of
-from incentive_fleet.dead_letters.letter import DISCARDED, OPEN, REPLAYED, WITHOUT_BODIES, Letter, traits_of
+from incentive_fleet.dead_letters.audit import Attribution, add_entry, state_of
+from incentive_fleet.dead_letters.letter import DISCARDED, OPEN, REPLAYED, WITHOUT_BODIES, Letter, search_fields_of
 from incentive_fleet.errors import Refused
 from incentive_fleet.events.codec import decode
 from incentive_fleet.ledger.connection import mapped_errors
@@ -36,7 +36,7 @@ class Done:
     refused: str = ""
 
 
-def discard(connection: Connection[Any], ids: Sequence[int], by: By) -> list[Done]:
+def discard(connection: Connection[Any], ids: Sequence[int], by: Attribution) -> list[Done]:
     """Close open letters, with a reason. One discarded already is left as it is and counts as done.
 
     Raises Refused (reason-missing) and TransientError; the same call again is right then.
@@ -46,7 +46,7 @@ def discard(connection: Connection[Any], ids: Sequence[int], by: By) -> list[Don
     return _change(connection, ids, by, "discarded", {OPEN: ""} | {DISCARDED: "same"}, DISCARDED)
 
 
-def restore(connection: Connection[Any], ids: Sequence[int], by: By) -> list[Done]:
+def restore(connection: Connection[Any], ids: Sequence[int], by: Attribution) -> list[Done]:
     """Open discarded letters again, and replayed ones whose replay was lost on the way. Open ones count as done.
 
     Raises TransientError; the same call again is right then.
@@ -55,7 +55,7 @@ def restore(connection: Connection[Any], ids: Sequence[int], by: By) -> list[Don
 
 
 def _change(
-    connection: Connection[Any], ids: Sequence[int], by: By, act: str, allowed: dict[str, str], status: str
+    connection: Connection[Any], ids: Sequence[int], by: Attribution, act: str, allowed: dict[str, str], status: str
 ) -> list[Done]:
     done: list[Done] = []
     wanted = sorted(set(ids))
@@ -65,14 +65,14 @@ def _change(
 
 
 def _change_chunk(
-    connection: Connection[Any], ids: list[int], by: By, act: str, allowed: dict[str, str], status: str
+    connection: Connection[Any], ids: list[int], by: Attribution, act: str, allowed: dict[str, str], status: str
 ) -> list[Done]:
     with mapped_errors(blameless=True), connection.transaction():
         letters = {letter.id: letter for letter in _lock(connection, ids)}
         moved = [letter for letter in letters.values() if allowed.get(letter.status) == ""]
         connection.execute(SET_STATUS, (status, [letter.id for letter in moved]))
         for letter in moved:
-            add_act(connection, letter.id, act, by, state_of(letter), state_of(replace(letter, status=status)))
+            add_entry(connection, letter.id, act, by, state_of(letter), state_of(replace(letter, status=status)))
     return [_done(number, letters.get(number), allowed, status, act) for number in ids]
 
 
@@ -84,7 +84,7 @@ def _done(number: int, letter: Letter | None, allowed: dict[str, str], status: s
     return Done(number, letter.status, f"it is {letter.status}, so it cannot be {act}")
 
 
-def save_edit(connection: Connection[Any], letter: Letter, body: bytes, by: By) -> Letter:
+def save_edit(connection: Connection[Any], letter: Letter, body: bytes, by: Attribution) -> Letter:
     """Have replays send `body` instead; the original stays. `letter` is what the editor saw. Returns the letter now.
 
     The original's own bytes undo every edit. Raises Malformed when `body` is no valid event and is not the original,
@@ -104,10 +104,12 @@ def save_edit(connection: Connection[Any], letter: Letter, body: bytes, by: By) 
             raise Refused("changed-meanwhile", f"dead letter {letter.id} was edited by somebody else meanwhile")
         if digest == now.current_sha256:
             return letter
-        after = replace(letter, edited_body=edited, current_sha256=digest, size=len(body), **asdict(traits_of(body)))
-        connection.execute(SET_BODY, {"id": letter.id, "edited_body": edited, **asdict(traits_of(body))})
+        after = replace(
+            letter, edited_body=edited, current_sha256=digest, size=len(body), **asdict(search_fields_of(body))
+        )
+        connection.execute(SET_BODY, {"id": letter.id, "edited_body": edited, **asdict(search_fields_of(body))})
         before_text, after_text = letter.current_body.decode("utf-8", "replace"), body.decode("utf-8", "replace")
-        add_act(
+        add_entry(
             connection,
             letter.id,
             "edited",

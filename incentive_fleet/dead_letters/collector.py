@@ -130,7 +130,7 @@ def _collect(
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
     session = Session(settings.need_database_url(), application_name=f"incentives dlq collect {source}")
-    desk = _Desk(session, source)
+    keeper = _Keeper(session, source)
     pause = Pause("consuming", settings.pause_max_s, stop, {"consumer": f"collector-{source}"})
     last_seen = clock()
     try:
@@ -146,7 +146,7 @@ def _collect(
                 continue
             if arrivals:
                 failpoint("collector-after-receive")
-                _store(queues, desk, arrivals, pause, counts)
+                _store(queues, keeper, arrivals, pause, counts)
                 queues.let_go(arrivals)
                 arrivals = []  # else the bodies would stay in memory until the next have come
                 last_seen = clock()
@@ -157,7 +157,7 @@ def _collect(
 
 
 @dataclass(slots=True)
-class _Desk:
+class _Keeper:
     """Where one thread keeps copies: its session, and what it has told already."""
 
     session: Session
@@ -215,15 +215,17 @@ def _bare(arrival: Arrival) -> Arrival:
     return replace(arrival, headers=reason, envelope={})
 
 
-def _store(queues: DeadLetterQueues, desk: _Desk, arrivals: list[Arrival], pause: Pause, counts: Counter[str]) -> None:
+def _store(
+    queues: DeadLetterQueues, keeper: _Keeper, arrivals: list[Arrival], pause: Pause, counts: Counter[str]
+) -> None:
     """Keep them, waiting for the database for as long as it takes, then remove them from the broker."""
     while arrivals and not pause.stop.is_set():
         kept: list[tuple[Arrival, Seen]] = []
         fault: TransientError | None = None
         try:
-            desk.keep(arrivals, kept)
+            keeper.keep(arrivals, kept)
         except TransientError as error:
-            desk.session.close()
+            keeper.session.close()
             fault = error
         failpoint("collector-after-commit")
         counts.update(seen.value for _, seen in kept)

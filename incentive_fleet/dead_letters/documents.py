@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from incentive_fleet.dead_letters.acts import Act
+from incentive_fleet.dead_letters.audit import AuditEntry
 from incentive_fleet.dead_letters.editing import editable
 from incentive_fleet.dead_letters.letter import Letter
+from incentive_fleet.dead_letters.store import LetterGroup
 
 HEX_BYTES: Final = 4_096  # of a body that is no text, on a terminal; JSON has all of it
 TEXT_CHARACTERS: Final = 100_000  # of a body on a terminal
@@ -50,7 +51,7 @@ def letter_summary(letter: Letter, now: datetime) -> dict[str, Any]:
         "status": letter.status,
         "reason": letter.reason,
         "detail": letter.detail,
-        "cause": letter.cause,
+        "cause": letter.group_text,
         "transport": letter.transport,
         "source_queue": letter.source_queue,
         "event_type": letter.event_type,
@@ -69,8 +70,22 @@ def letter_summary(letter: Letter, now: datetime) -> dict[str, Any]:
     }
 
 
+def group_document(group: LetterGroup) -> dict[str, Any]:
+    """A group as `list --group` has it."""
+    return {
+        "reason": group.reason,
+        "cause": group.group_text,
+        "event_type": group.event_type,
+        "source_queues": group.source_queues,
+        "count": group.count,
+        "oldest": group.oldest,
+        "newest": group.newest,
+        "example": group.example,
+    }
+
+
 def letter_document(
-    letter: Letter, now: datetime, *, history: Sequence[Act], later: Sequence[int], effect: dict[str, Any] | None
+    letter: Letter, now: datetime, *, history: Sequence[AuditEntry], later: Sequence[int], effect: dict[str, Any] | None
 ) -> dict[str, Any]:
     """A letter as `show` has it; `effect` is null when it was not rehearsed."""
     return letter_summary(letter, now) | {

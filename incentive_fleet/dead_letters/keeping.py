@@ -22,8 +22,8 @@ from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
 from incentive_fleet.brokers.messages import Arrival
-from incentive_fleet.dead_letters.acts import COLLECTOR, By, add_act, state_of
-from incentive_fleet.dead_letters.arrivals import replay_mark, why
+from incentive_fleet.dead_letters.arrivals import explain, replay_mark
+from incentive_fleet.dead_letters.audit import COLLECTOR, Attribution, add_entry, state_of
 from incentive_fleet.dead_letters.letter import (
     DISCARDED,
     OPEN,
@@ -31,8 +31,8 @@ from incentive_fleet.dead_letters.letter import (
     REPLAYING,
     WITHOUT_BODIES,
     Letter,
+    search_fields_of,
     storable_values,
-    traits_of,
 )
 from incentive_fleet.ledger.connection import mapped_errors
 from incentive_fleet.ledger.session import Session
@@ -47,16 +47,16 @@ FIND_SENT = f"""
     ORDER BY last_seen DESC, id DESC LIMIT 1 FOR UPDATE
 """
 ADD = f"""
-    INSERT INTO dead_letters (transport, source_queue, dead_letter_queue, body, headers, envelope, reason, detail, cause,
+    INSERT INTO dead_letters (transport, source_queue, dead_letter_queue, body, headers, envelope, reason, detail, group_text,
         failure, event_type, event_source, event_id, order_id, customer_id, first_seen, last_seen, arrival)
     VALUES (%(transport)s, %(source_queue)s, %(dead_letter_queue)s, %(body)s, %(headers)s, %(envelope)s, %(reason)s,
-        %(detail)s, %(cause)s, %(failure)s, %(event_type)s, %(event_source)s, %(event_id)s, %(order_id)s,
+        %(detail)s, %(group_text)s, %(failure)s, %(event_type)s, %(event_source)s, %(event_id)s, %(order_id)s,
         %(customer_id)s, %(now)s, %(now)s, %(arrival)s)
     ON CONFLICT (transport, source_queue, body_sha256) DO NOTHING RETURNING {WITHOUT_BODIES}
 """
 SEEN = """
     UPDATE dead_letters SET times_seen = times_seen + 1, last_seen = %(now)s, arrival = %(arrival)s,
-        headers = %(headers)s, envelope = %(envelope)s, reason = %(reason)s, detail = %(detail)s, cause = %(cause)s,
+        headers = %(headers)s, envelope = %(envelope)s, reason = %(reason)s, detail = %(detail)s, group_text = %(group_text)s,
         failure = %(failure)s, dead_letter_queue = %(dead_letter_queue)s
     WHERE id = %(id)s
 """
@@ -120,15 +120,15 @@ def _keep_one(connection: Connection[Any], arrival: Arrival, now: datetime) -> S
     connection.execute(SEEN, values | {"id": letter.id})
     if meaning is Seen.RETURNED:
         _, number = _own_mark(letter, arrival) or (letter.id, letter.replays)
-        _start_life(connection, letter, number, By(COLLECTOR, now, "came back after a replay"))
+        _start_life(connection, letter, number, Attribution(COLLECTOR, now, "came back after a replay"))
     elif letter.status in (REPLAYED, DISCARDED) and not _is_stale(letter, arrival):
         # One that is being replayed right now stays so: what is sent has the same content as this copy.
-        _reopen(connection, letter, By(COLLECTOR, now, "another copy arrived"))
+        _reopen(connection, letter, Attribution(COLLECTOR, now, "another copy arrived"))
     return meaning
 
 
 def _values(arrival: Arrival, now: datetime) -> dict[str, object]:
-    reason = why(arrival)
+    explanation = explain(arrival)
     return {
         "transport": arrival.transport,
         "source_queue": arrival.source_queue,
@@ -137,13 +137,13 @@ def _values(arrival: Arrival, now: datetime) -> dict[str, object]:
         "sha256": arrival.body_sha256,
         "headers": Jsonb(storable_values(dict(arrival.headers))),
         "envelope": Jsonb(storable_values(dict(arrival.envelope))),
-        "reason": reason.reason,
-        "detail": reason.detail,
-        "cause": reason.cause,
-        "failure": None if reason.failure is None else Jsonb(reason.failure),
+        "reason": explanation.reason,
+        "detail": explanation.detail,
+        "group_text": explanation.group_text,
+        "failure": None if explanation.failure is None else Jsonb(explanation.failure),
         "arrival": arrival.name,
         "now": now,
-        **asdict(traits_of(arrival.body)),
+        **asdict(search_fields_of(arrival.body)),
     }
 
 
@@ -176,17 +176,17 @@ def _is_stale(letter: Letter, arrival: Arrival) -> bool:
 
 def _begin(connection: Connection[Any], letter: Letter, arrival: Arrival, now: datetime) -> Seen:
     """A body seen for the first time here; it may be the edited replay of another letter."""
-    by = By(COLLECTOR, now)
+    by = Attribution(COLLECTOR, now)
     with connection.cursor(row_factory=class_row(Letter)) as cursor:
         keys = {"transport": arrival.transport, "source_queue": arrival.source_queue, "sha256": arrival.body_sha256}
         earlier = cursor.execute(FIND_SENT, keys).fetchone()
     if earlier is None:
-        add_act(connection, letter.id, "collected", by, {}, state_of(letter))
+        add_entry(connection, letter.id, "collected", by, {}, state_of(letter))
         return Seen.NEW
     life, digest = earlier.life + 1, arrival.body_sha256
     connection.execute(LINK, (earlier.id, life, digest, earlier.same_body_replays, letter.id))
     link: dict[str, object] = {**state_of(replace(letter, life=life)), "earlier": earlier.id}
-    add_act(connection, letter.id, "collected", by, {}, link)
+    add_entry(connection, letter.id, "collected", by, {}, link)
     mark = replay_mark(arrival.headers)
     number = mark[1] if mark is not None and mark[0] == earlier.id else earlier.replays
     number = min(max(number, earlier.returned), earlier.replays + 1)
@@ -197,27 +197,27 @@ def _begin(connection: Connection[Any], letter: Letter, arrival: Arrival, now: d
         returned=number,
     )
     _set_life(connection, after)
-    add_act(
+    add_entry(
         connection,
         earlier.id,
         "returned",
-        By(COLLECTOR, now, "the edited replay came back"),
+        Attribution(COLLECTOR, now, "the edited replay came back"),
         state_of(earlier),
         {**state_of(after), "later": letter.id},
     )
     return Seen.RETURNED
 
 
-def _start_life(connection: Connection[Any], letter: Letter, number: int, by: By) -> None:
+def _start_life(connection: Connection[Any], letter: Letter, number: int, by: Attribution) -> None:
     after = replace(letter, status=OPEN, life=letter.life + 1, replays=max(number, letter.replays), returned=number)
     _set_life(connection, after)
-    add_act(connection, letter.id, "returned", by, state_of(letter), state_of(after))
+    add_entry(connection, letter.id, "returned", by, state_of(letter), state_of(after))
 
 
-def _reopen(connection: Connection[Any], letter: Letter, by: By) -> None:
+def _reopen(connection: Connection[Any], letter: Letter, by: Attribution) -> None:
     after = replace(letter, status=OPEN)
     _set_life(connection, after)
-    add_act(connection, letter.id, "reopened", by, state_of(letter), state_of(after))
+    add_entry(connection, letter.id, "reopened", by, state_of(letter), state_of(after))
 
 
 def _set_life(connection: Connection[Any], after: Letter) -> None:

@@ -14,14 +14,14 @@ from incentive_fleet.events.data_base64 import with_data
 from incentive_fleet.events.document import BODY_BYTES_MAX, refuse_many
 
 FIELD_CHARACTERS: Final = 200  # rules 2.1: the bound on every text of an event; longer ones are no ids of ours
-CAUSE_CHARACTERS: Final = 200
+GROUP_CHARACTERS: Final = 200
 
 STATUSES: Final = ("open", "replaying", "replayed", "discarded")
 OPEN, REPLAYING, REPLAYED, DISCARDED = STATUSES
 
 # The one order of columns in which every statement reads a letter.
 _OTHERS: Final = """
-    id, transport, source_queue, dead_letter_queue, headers, envelope, reason, detail, cause, failure,
+    id, transport, source_queue, dead_letter_queue, headers, envelope, reason, detail, group_text, failure,
     event_type, event_source, event_id, order_id, customer_id, status, first_seen, last_seen, times_seen, arrival, life,
     replays, returned, earlier_id, sent_sha256, same_body_replays, claim_run, claimed_by, claimed_at,
     CASE WHEN edited_body IS NULL THEN body_sha256 ELSE sha256(edited_body) END AS current_sha256,
@@ -46,7 +46,7 @@ class Letter:
     envelope: dict[str, Any]
     reason: str
     detail: str
-    cause: str
+    group_text: str
     failure: dict[str, Any] | None
     event_type: str | None
     event_source: str | None
@@ -77,7 +77,7 @@ class Letter:
 
 
 @dataclass(frozen=True, slots=True)
-class Traits:
+class SearchFields:
     """What a body says of itself, read leniently: for filters, never for decisions."""
 
     event_type: str | None = None
@@ -87,16 +87,16 @@ class Traits:
     customer_id: str | None = None
 
 
-def traits_of(body: bytes) -> Traits:
+def search_fields_of(body: bytes) -> SearchFields:
     """Whatever can be read, None for what cannot, nothing of what no consumer would decode; never raises."""
     if len(body) > BODY_BYTES_MAX:
-        return Traits()
+        return SearchFields()
     document = _object(body.decode("utf-8", "replace"))
     if "specversion" not in document and document.get("Type") == "Notification":
         document = _object(str(document.get("Message", "")))
     data = with_data(document).get("data")
     data = data if isinstance(data, dict) else {}
-    return Traits(
+    return SearchFields(
         event_type=_text(document.get("type")),
         event_source=_text(document.get("source")),
         event_id=_text(document.get("id")),
@@ -120,12 +120,12 @@ def _text(value: object) -> str | None:
     return storable(value)
 
 
-def cause_of(reason: str, detail: str, failure: dict[str, Any] | None) -> str:
+def group_of(reason: str, detail: str, failure: dict[str, Any] | None) -> str:
     """The detail without the values in it, so that a thousand letters of one bug make one group."""
     if failure is not None:
-        return str(failure.get("error_class", ""))[:CAUSE_CHARACTERS]
+        return str(failure.get("error_class", ""))[:GROUP_CHARACTERS]
     blanked = re.sub(r"'(?:[^'\\]|\\.)*'|\"[^\"]*\"", "'…'", detail)
-    return re.sub(r"(?<!ISO )\b\d+\b", "#", blanked)[:CAUSE_CHARACTERS] or reason
+    return re.sub(r"(?<!ISO )\b\d+\b", "#", blanked)[:GROUP_CHARACTERS] or reason
 
 
 def storable(text: str) -> str:

@@ -23,7 +23,7 @@ REHEARSED_MAX: Final = EVENTS_MAX  # letters in one rehearsal, which is one tran
 
 
 @dataclass(frozen=True, slots=True)
-class Effect:
+class RehearsedEffect:
     """What replaying one letter would come to."""
 
     id: int
@@ -34,7 +34,7 @@ class Effect:
     difference: list[str] = field(default_factory=list)  # of a conflict: a diff from what was applied to this event
 
 
-def rehearse(session: Session, letters: Sequence[Letter]) -> list[Effect]:
+def rehearse(session: Session, letters: Sequence[Letter]) -> list[RehearsedEffect]:
     """The effects of replaying the letters in the order given, one after the other: each meets what those before it did.
 
     Raises Refused (too-many) over 5,000 letters, DatabaseUnavailable, DatabaseContention, and DatabaseUnfit when a made-up
@@ -42,7 +42,7 @@ def rehearse(session: Session, letters: Sequence[Letter]) -> list[Effect]:
     """
     if len(letters) > REHEARSED_MAX:
         raise Refused("too-many", f"{len(letters)} dead letters: at most {REHEARSED_MAX} are rehearsed at once")
-    effects: dict[int, Effect] = {}
+    effects: dict[int, RehearsedEffect] = {}
     decoded: list[tuple[Letter, Event]] = []
     for letter in letters:
         try:
@@ -53,7 +53,7 @@ def rehearse(session: Session, letters: Sequence[Letter]) -> list[Effect]:
     return [effects[letter.id] for letter in letters]
 
 
-def _apply_all(session: Session, decoded: list[tuple[Letter, Event]], effects: dict[int, Effect]) -> None:
+def _apply_all(session: Session, decoded: list[tuple[Letter, Event]], effects: dict[int, RehearsedEffect]) -> None:
     """Together; what a replay would fail on is named alone, and the others are spared."""
 
     def blame(culprits: Sequence[tuple[tuple[Letter, Event], Exception]]) -> None:
@@ -67,10 +67,10 @@ def _apply_all(session: Session, decoded: list[tuple[Letter, Event]], effects: d
     trial.judge()
 
 
-def _apply(session: Session, batch: Sequence[tuple[Letter, Event]]) -> dict[int, Effect]:
+def _apply(session: Session, batch: Sequence[tuple[Letter, Event]]) -> dict[int, RehearsedEffect]:
     result = apply_events(session, [event for _, event in batch], rehearse=True)
     shares = _shares(batch, result.verdicts, result.postings)
-    effects: dict[int, Effect] = {}
+    effects: dict[int, RehearsedEffect] = {}
     for (letter, event), verdict, share in zip(batch, result.verdicts, shares, strict=True):
         effect = _effect(letter, event, verdict, share)
         if verdict is Verdict.CONFLICT:
@@ -100,7 +100,7 @@ def _shares(
     return shares
 
 
-def _effect(letter: Letter, event: Event, verdict: Verdict, postings: list[Posting]) -> Effect:
+def _effect(letter: Letter, event: Event, verdict: Verdict, postings: list[Posting]) -> RehearsedEffect:
     match verdict:
         case Verdict.APPLIED:
             count = f"{len(postings)} transfer{'' if len(postings) == 1 else 's'}"
@@ -115,13 +115,13 @@ def _effect(letter: Letter, event: Event, verdict: Verdict, postings: list[Posti
             raise AssertionError("a rehearsal waits for locks")
         case _:
             assert_never(verdict)
-    return Effect(letter.id, verdict.value, True, sentence, [posting._asdict() for posting in postings])
+    return RehearsedEffect(letter.id, verdict.value, True, sentence, [posting._asdict() for posting in postings])
 
 
-def _refused(letter: Letter, reason: str, detail: str) -> Effect:
-    return Effect(letter.id, reason, False, f"it would be given up again: {reason}: {detail}", [])
+def _refused(letter: Letter, reason: str, detail: str) -> RehearsedEffect:
+    return RehearsedEffect(letter.id, reason, False, f"it would be given up again: {reason}: {detail}", [])
 
 
-def document(effect: Effect) -> dict[str, Any]:
+def document(effect: RehearsedEffect) -> dict[str, Any]:
     """The effect as the command line's JSON has it."""
     return asdict(effect)

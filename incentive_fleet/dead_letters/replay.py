@@ -20,7 +20,7 @@ from psycopg.rows import class_row
 from incentive_fleet.brokers.budget import portions
 from incentive_fleet.brokers.contract import Sender
 from incentive_fleet.brokers.messages import Outgoing
-from incentive_fleet.dead_letters.acts import By, add_act, state_of
+from incentive_fleet.dead_letters.audit import Attribution, add_entry, state_of
 from incentive_fleet.dead_letters.changes import Done
 from incentive_fleet.dead_letters.letter import OPEN, REPLAYED, REPLAYING, WITHOUT_BODIES, Letter
 from incentive_fleet.dead_letters.run_locks import RunLocks
@@ -62,7 +62,7 @@ class Run:
     """One replay's run. Its lock says that it lives."""
 
     settings: Settings
-    by: By
+    by: Attribution
     force: bool
     connection: Connection[Any]
     locks: RunLocks
@@ -77,7 +77,7 @@ def replay(
     session: Session,
     settings: Settings,
     ids: Sequence[int],
-    by: By,
+    by: Attribution,
     *,
     force: bool = False,
     rate_per_s: float | None = None,
@@ -208,7 +208,7 @@ def _claim_one(connection: Connection[Any], letter: Letter, run: Run) -> Letter:
         "id": letter.id,
     }
     connection.execute(CLAIM, values)
-    add_act(
+    add_entry(
         connection,
         letter.id,
         "claimed",
@@ -271,4 +271,4 @@ def _mark(run: Run, claimed: list[Letter], problems: dict[int, str]) -> None:
                 status=OPEN if problem else REPLAYED,
                 replays=max(letter.replays - 1, letter.returned) if problem else letter.replays,
             )
-            add_act(connection, letter.id, "not-sent" if problem else "sent", by, state_of(letter), state_of(after))
+            add_entry(connection, letter.id, "not-sent" if problem else "sent", by, state_of(letter), state_of(after))

@@ -1,4 +1,4 @@
-"""Reads dead letters: filtered, grouped by cause, one at a time. It never writes."""
+"""Reads dead letters: filtered, grouped by what is the matter, one at a time. It never writes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WHERE: Final = """
     AND (%(order)s::text IS NULL OR d.order_id = %(order)s)
     AND (%(queue)s::text IS NULL OR d.source_queue = %(queue)s OR d.dead_letter_queue = %(queue)s)
     AND (%(statuses)s::text[] IS NULL OR d.status = ANY(%(statuses)s))
-    AND (%(cause)s::text IS NULL OR d.cause = %(cause)s)
+    AND (%(group)s::text IS NULL OR d.group_text = %(group)s)
     AND (%(seen_before)s::timestamptz IS NULL OR d.last_seen <= %(seen_before)s)
     AND (%(seen_after)s::timestamptz IS NULL OR d.last_seen > %(seen_after)s)
     AND (%(customer)s::text IS NULL OR d.customer_id = %(customer)s
@@ -38,10 +38,10 @@ LIST = f"SELECT {WITHOUT_BODIES} FROM dead_letters d WHERE {WHERE} ORDER BY d.la
 COUNT = f"SELECT count(*) FROM dead_letters d WHERE {WHERE}"
 IDS = f"SELECT d.id FROM dead_letters d WHERE {WHERE} ORDER BY d.id LIMIT %(limit)s"
 GROUP = f"""
-    SELECT d.reason, d.cause, d.event_type, array_agg(DISTINCT d.source_queue ORDER BY d.source_queue) AS source_queues,
+    SELECT d.reason, d.group_text, d.event_type, array_agg(DISTINCT d.source_queue ORDER BY d.source_queue) AS source_queues,
            count(*) AS count, min(d.first_seen) AS oldest, max(d.last_seen) AS newest, min(d.id) AS example
     FROM dead_letters d WHERE {WHERE}
-    GROUP BY d.reason, d.cause, d.event_type
+    GROUP BY d.reason, d.group_text, d.event_type
     ORDER BY count(*) DESC, min(d.id) LIMIT %(limit)s
 """
 GET = f"SELECT {COLUMNS} FROM dead_letters WHERE id = %s"
@@ -60,7 +60,7 @@ class Filters:
     customer: str | None = None
     queue: str | None = None  # source or dead-letter queue
     statuses: tuple[str, ...] | None = None
-    cause: str | None = None
+    group: str | None = None
     seen_before: datetime | None = None  # last seen then or earlier; aware
     seen_after: datetime | None = None  # last seen later than that; aware
     text: str | None = None  # anywhere in the detail or the body
@@ -74,11 +74,11 @@ class Filters:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
-    """Letters with one cause."""
+class LetterGroup:
+    """Letters that are alike: one reason, one text."""
 
     reason: str
-    cause: str
+    group_text: str
     event_type: str | None
     source_queues: list[str]
     count: int
@@ -101,9 +101,9 @@ def count_letters(connection: Connection[Any], wanted: Filters) -> int:
     return int(row[0])
 
 
-def group_letters(connection: Connection[Any], wanted: Filters, *, limit: int = 50) -> list[Group]:
+def group_letters(connection: Connection[Any], wanted: Filters, *, limit: int = 50) -> list[LetterGroup]:
     """The biggest groups first. Raises ValueError for a limit outside 1 to 10,000, and TransientError."""
-    with mapped_errors(blameless=True), connection.cursor(row_factory=class_row(Group)) as cursor:
+    with mapped_errors(blameless=True), connection.cursor(row_factory=class_row(LetterGroup)) as cursor:
         return cursor.execute(GROUP, wanted.values(_limited(limit))).fetchall()
 
 

@@ -3,6 +3,6 @@
 Never for production: guest passwords, loopback only, one node each.
 """
 
-from incentive_fleet.embedded.state import Parts, down, running, up
+from incentive_fleet.embedded.state import EmbeddedParts, down, running, up
 
-__all__ = ["Parts", "down", "running", "up"]
+__all__ = ["EmbeddedParts", "down", "running", "up"]

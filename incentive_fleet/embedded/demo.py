@@ -24,7 +24,7 @@ from incentive_fleet.consumers.worker import Source
 from incentive_fleet.dead_letters.collector import run_collector
 from incentive_fleet.dead_letters.letter import Letter
 from incentive_fleet.dead_letters.store import Filters, list_letters
-from incentive_fleet.embedded import Parts, sample_shop
+from incentive_fleet.embedded import EmbeddedParts, sample_shop
 from incentive_fleet.errors import Refused
 from incentive_fleet.events.codec import decode
 from incentive_fleet.incentives.campaign_file import parse_campaigns
@@ -34,7 +34,7 @@ from incentive_fleet.ledger.grants import Grant, grant
 from incentive_fleet.ledger.migrate import upgrade
 from incentive_fleet.ledger.session import Session
 from incentive_fleet.ledger.terms import load_campaigns
-from incentive_fleet.ledger.verify import Report, verify
+from incentive_fleet.ledger.verify import VerifyReport, verify
 from incentive_fleet.ledger.wallet_statement import WalletStatement, wallet_statement
 from incentive_fleet.producers.relay_loop import RelaySummary, run_relay
 from incentive_fleet.settings import Settings
@@ -59,13 +59,13 @@ class Story:
     outcomes: RelaySummary
     dead_letters: list[Letter]
     statement: WalletStatement
-    verified: Report
+    verified: VerifyReport
     accounts: int
     equal_to_calm_run: bool
 
 
 @contextmanager
-def settings_of(parts: Parts) -> Iterator[Settings]:
+def settings_of(parts: EmbeddedParts) -> Iterator[Settings]:
     """The settings that reach the parts, also for the worker processes, until the block ends."""
     before = dict(os.environ)
     os.environ.update(parts.environment())
@@ -76,7 +76,7 @@ def settings_of(parts: Parts) -> Iterator[Settings]:
         os.environ.update(before)
 
 
-def play(parts: Parts, settings: Settings, orders: int, seed: int, tell: Tell) -> Story:
+def play(parts: EmbeddedParts, settings: Settings, orders: int, seed: int, tell: Tell) -> Story:
     """Play the whole demo against running parts. Raises what the parts raise when one of them fails."""
     shop = sample_shop.Shop(orders, seed, refunds=0.15, name="demo")
     bodies = [body for _, body in sample_shop.events(shop)]
@@ -228,7 +228,7 @@ def _publish_only_to(owner_url: str, destinations: list[Destination]) -> None:
         owner.execute("DELETE FROM destinations WHERE destination <> ALL (%s)", (destinations,))
 
 
-def _calm_balances(parts: Parts, shop: sample_shop.Shop, bodies: list[bytes]) -> dict[str, int]:
+def _calm_balances(parts: EmbeddedParts, shop: sample_shop.Shop, bodies: list[bytes]) -> dict[str, int]:
     import psycopg
 
     with psycopg.connect(parts.postgres.url(), autocommit=True) as admin:

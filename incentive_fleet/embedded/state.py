@@ -34,7 +34,7 @@ Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class EmbeddedParts:
     """The embedded parts; RabbitMQ only where it is installed."""
 
     postgres: Postgres
@@ -72,7 +72,7 @@ class Parts:
 
 
 @contextlib.contextmanager
-def running(tell: Tell | None = None) -> Iterator[Parts]:
+def running(tell: Tell | None = None) -> Iterator[EmbeddedParts]:
     """The parts in a temporary folder until the block ends; they end with this process even if it is killed.
 
     `tell` is called with a sentence for what cannot be had. Raises SettingsError when a part that is needed is missing,
@@ -120,7 +120,7 @@ def down(state_dir: Path) -> None:
 
 def _parts(
     folder: Path, records: dict[str, Record], *, leashed: bool, tell: Tell | None, all_of_them: bool = False
-) -> Parts:
+) -> EmbeddedParts:
     def record(name: str) -> Record:
         return records.setdefault(name, Record())
 
@@ -129,7 +129,7 @@ def _parts(
         broker = RabbitMQ(folder / "rabbitmq", leashed=leashed, record=record("rabbitmq"))
     elif tell is not None:
         tell(sentence)
-    return Parts(
+    return EmbeddedParts(
         postgres=Postgres(folder / "postgres", leashed=leashed, record=record("postgres")),
         aws=Aws(folder / "aws", leashed=leashed, record=record("aws")),
         rabbitmq=broker,

@@ -53,7 +53,7 @@ CampaignRefusal = Literal["budget-exhausted"]
 AnomalyCode = Literal["exceeds-gross", "unknown-line", "wrong-currency"]  # rules 6.6
 
 
-class Cause(BaseModel):
+class OutcomeCause(BaseModel):
     """The event whose fact had this effect: its CloudEvents identity and type."""
 
     model_config = OUTGOING
@@ -143,7 +143,7 @@ class IncentivesApplied(BaseModel):
     customer_id: Text
     currency: Currency
     sequence: Annotated[int, Field(ge=1)]  # the number of the outcome within its order
-    cause: Cause
+    cause: OutcomeCause
     coupons: list[CouponOutcome]
     credit: CreditOutcome
     earned: list[EarnOutcome]
@@ -160,7 +160,7 @@ class IncentivesReversed(BaseModel):
     customer_id: Text
     currency: Currency
     sequence: Annotated[int, Field(ge=1)]
-    cause: Cause
+    cause: OutcomeCause
     coupons: list[CampaignAmount]  # discounts reversed, in the order they were applied
     credit_returned: Amount
     earn_cancelled: list[CampaignAmount]
@@ -179,7 +179,7 @@ class IncentivesReissued(BaseModel):
     customer_id: Text
     currency: Currency
     sequence: Annotated[int, Field(ge=1)]
-    cause: Cause
+    cause: OutcomeCause
     coupons: list[CampaignAmount]
     credit_returned: Amount
     earn_cancelled: list[CampaignAmount]

@@ -12,7 +12,7 @@ from typing import Any
 from incentive_fleet.incentives.anomalies import Anomaly
 from incentive_fleet.incentives.decision import Decision
 from incentive_fleet.incentives.delivery import Completion, NewCredit
-from incentive_fleet.incentives.reversal import CampaignAmount, Reversal
+from incentive_fleet.incentives.reversal import CampaignReturn, Reversal
 from incentive_fleet.incentives.wallet import Wallet
 
 Data = dict[str, Any]
@@ -64,7 +64,7 @@ def _reversal(reversal: Reversal, anomalies: list[Anomaly]) -> Data:
     }
 
 
-def _amounts(rows: list[CampaignAmount]) -> list[Data]:
+def _amounts(rows: list[CampaignReturn]) -> list[Data]:
     return [{"campaign_id": one.campaign_id, "amount": one.amount} for one in rows]
 
 

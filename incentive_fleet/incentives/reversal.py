@@ -12,7 +12,7 @@ from incentive_fleet.incentives.running_totals import RunningTotals, VestedEarni
 
 
 @dataclass(frozen=True, slots=True)
-class CampaignAmount:
+class CampaignReturn:
     """An amount that went back to its campaign, in minor units."""
 
     campaign_id: str
@@ -32,10 +32,10 @@ class Clawback:
 class Reversal:
     """What one fact reversed. `released` are the campaigns whose redemption on the order ended with it."""
 
-    coupons: list[CampaignAmount] = field(default_factory=list)
+    coupons: list[CampaignReturn] = field(default_factory=list)
     released: list[str] = field(default_factory=list)
     credit_returned: int = 0
-    earn_cancelled: list[CampaignAmount] = field(default_factory=list)
+    earn_cancelled: list[CampaignReturn] = field(default_factory=list)
     clawed_back: list[Clawback] = field(default_factory=list)
 
 
@@ -70,16 +70,16 @@ def reverse(decision: Decision, totals: RunningTotals, before: list[int], book: 
     return Reversal(coupons, released, returned, cancelled, clawed_back)
 
 
-def _reverse_coupons(coupons: list[CouponShare], fall: Fall, book: Book) -> tuple[list[CampaignAmount], list[str]]:
+def _reverse_coupons(coupons: list[CouponShare], fall: Fall, book: Book) -> tuple[list[CampaignReturn], list[str]]:
     """What falls of each coupon, and those that are released: something of them stood a moment ago, and nothing does now."""
-    fallen: list[CampaignAmount] = []
+    fallen: list[CampaignReturn] = []
     released: list[str] = []
     for coupon in coupons:
         done, now = fall.of(coupon.shares)
         if now == done:
             continue
         book.book(Kind.COUPON_REVERSAL, now - done, campaign_id=coupon.campaign_id)
-        fallen.append(CampaignAmount(coupon.campaign_id, now - done))
+        fallen.append(CampaignReturn(coupon.campaign_id, now - done))
         if now == coupon.discount:
             book.usage.redeem(coupon.campaign_id, book.wallet.customer_id, -1)
             released.append(coupon.campaign_id)
@@ -95,13 +95,13 @@ def _return_credit(credit: CreditShare, fall: Fall, book: Book) -> int:
     return now - done
 
 
-def _cancel_earnings(earned: list[EarnShare], fall: Fall, book: Book) -> list[CampaignAmount]:
-    cancelled: list[CampaignAmount] = []
+def _cancel_earnings(earned: list[EarnShare], fall: Fall, book: Book) -> list[CampaignReturn]:
+    cancelled: list[CampaignReturn] = []
     for earn in earned:
         done, now = fall.of(earn.shares)
         if now > done:
             book.book(Kind.EARN_CANCEL, now - done, campaign_id=earn.campaign_id)
-            cancelled.append(CampaignAmount(earn.campaign_id, now - done))
+            cancelled.append(CampaignReturn(earn.campaign_id, now - done))
     return cancelled
 
 

@@ -118,9 +118,9 @@ def _grant_once(session: Session, grants: Sequence[Grant], now: datetime) -> lis
         keys = sorted({(one.customer_id, one.currency) for one in valid})
         limited = limited_among(campaigns, (one.campaign_id for one in valid))
         wallets, usage = lock_wallets(connection, WalletNeeds(keys, [], []), limited, ())
-        desk = _Desk(campaigns, usage, wallets, _taken_keys(connection, [one.key for one in valid]), now)
-        results = [one if isinstance(one, Refused) else desk.decide(one) for one in checked]
-        write(connection, [*wallet_changes(wallets.values()), transfer_changes(desk.postings), (GRANTS, desk.rows)])
+        run = _GrantRun(campaigns, usage, wallets, _taken_keys(connection, [one.key for one in valid]), now)
+        results = [one if isinstance(one, Refused) else run.decide(one) for one in checked]
+        write(connection, [*wallet_changes(wallets.values()), transfer_changes(run.postings), (GRANTS, run.rows)])
     return results
 
 
@@ -142,7 +142,7 @@ def _taken_keys(connection: Connection[Any], keys: list[str]) -> dict[str, Grant
 
 
 @dataclass(slots=True)
-class _Desk:
+class _GrantRun:
     """Decides the grants of one transaction, one after the other; each meets what those before it took."""
 
     campaigns: CampaignSet

@@ -44,7 +44,7 @@ class CheckResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class VerifyReport:
     """The result of every check at one moment (RFC 3339, UTC)."""
 
     verified_at: str
@@ -69,7 +69,7 @@ def all_checks() -> tuple[Check, ...]:
 
 def verify(
     connection: Connection[Any], sample: int = 10, progress: Callable[[int, int], None] = lambda done, checks: None
-) -> Report:
+) -> VerifyReport:
     """Run every check in one snapshot, keeping the first `sample` faulty rows of each; a live fleet may go on meanwhile.
 
     `progress` is called with how many checks of how many have run.
@@ -86,7 +86,7 @@ def verify(
         for check in all_checks():
             results.append(_run(connection, check, sample))
             progress(len(results), len(all_checks()))
-    return Report(format_time(moment), transfers, results)
+    return VerifyReport(format_time(moment), transfers, results)
 
 
 def _moment(connection: Connection[Any]) -> tuple[datetime, int]:

@@ -51,8 +51,8 @@ WANTED = "SELECT destination FROM destinations ORDER BY destination"
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
-    """An outcome that a broker refused. It keeps its mark."""
+class RejectedOutcome:
+    """An outcome that a broker did not take. It keeps its mark."""
 
     outbox_id: int
     rejection: Rejection
@@ -63,7 +63,7 @@ class Round:
     """What one round did at one destination."""
 
     published: int
-    refusals: tuple[Refusal, ...]
+    rejected: tuple[RejectedOutcome, ...]
 
 
 def relay_once(connection: Connection, publishers: Mapping[str, Publisher], batch_size: int) -> dict[str, Round]:
@@ -88,11 +88,11 @@ def relay_round(
         failpoint("relay-before-publish")
         rejections = publisher.publish([message_of(str(row[1]).encode()) for row in rows])
         failpoint("relay-after-publish")
-        refusals = tuple(Refusal(ids[rejection.index], rejection) for rejection in rejections)
-        refused = {refusal.outbox_id for refusal in refusals}
-        confirmed = [outbox_id for outbox_id in ids if outbox_id not in refused]
+        rejected = tuple(RejectedOutcome(ids[rejection.index], rejection) for rejection in rejections)
+        kept = {one.outbox_id for one in rejected}
+        confirmed = [outbox_id for outbox_id in ids if outbox_id not in kept]
         connection.execute(CONFIRMED, (destination, confirmed))
-        return Round(len(confirmed), refusals)
+        return Round(len(confirmed), rejected)
 
 
 def any_left(connection: Connection, destination: str, set_aside: Collection[int] = ()) -> bool:

@@ -20,7 +20,7 @@ from incentive_fleet.brokers.contract import Publisher
 from incentive_fleet.errors import BrokerUnavailable, FleetError, Refused, StatementTimedOut, TransientError
 from incentive_fleet.ledger.connection import connect
 from incentive_fleet.pausing import Pause
-from incentive_fleet.producers.relay import Connection, Refusal, any_left, relay_round, unpublished, wanted
+from incentive_fleet.producers.relay import Connection, RejectedOutcome, any_left, relay_round, unpublished, wanted
 from incentive_fleet.stopping import DrainCut, Stop, join
 
 BATCH_SIZE = 500
@@ -194,9 +194,9 @@ def _round(run: _Run, lane: _Lane, connection: Connection) -> bool:
     done = relay_round(connection, lane.destination, lane.publisher, run.batch_size, lane.set_aside)
     lane.published += done.published
     run.counts[lane.destination] = lane.published
-    if done.refusals:
-        _set_aside(lane, done.refusals)
-    if done.published or done.refusals:
+    if done.rejected:
+        _set_aside(lane, done.rejected)
+    if done.published or done.rejected:
         return True
     if any_left(connection, lane.destination, lane.set_aside):
         run.stop.wait(POLL_S)  # another relay holds them
@@ -204,12 +204,12 @@ def _round(run: _Run, lane: _Lane, connection: Connection) -> bool:
     return False
 
 
-def _set_aside(lane: _Lane, refusals: tuple[Refusal, ...]) -> None:
+def _set_aside(lane: _Lane, rejected: tuple[RejectedOutcome, ...]) -> None:
     again = time.monotonic() + SET_ASIDE_S
-    lane.refused += len(refusals)
-    lane.set_aside.update((refusal.outbox_id, again) for refusal in refusals)
-    for reason, count in Counter(refusal.rejection.reason for refusal in refusals).items():
-        first = next(refusal for refusal in refusals if refusal.rejection.reason == reason)
+    lane.refused += len(rejected)
+    lane.set_aside.update((one.outbox_id, again) for one in rejected)
+    for reason, count in Counter(one.rejection.reason for one in rejected).items():
+        first = next(one for one in rejected if one.rejection.reason == reason)
         log.error(
             "%s refused %d outcomes (%s), the first is outbox row %d: %s; they keep their marks",
             lane.destination,

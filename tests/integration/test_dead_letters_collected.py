@@ -202,7 +202,7 @@ def test_an_unexpected_error_keeps_its_history(desk: Desk) -> None:
     assert letter.failure["attempts"] == 5
     assert letter.failure["first_at"] == first.isoformat()
     assert letter.failure["host"] == "worker-1"
-    assert letter.cause == "builtins.KeyError"
+    assert letter.group_text == "builtins.KeyError"
 
 
 def test_the_same_copy_again_changes_nothing_and_another_copy_is_counted(desk: Desk) -> None:
@@ -327,6 +327,6 @@ def test_a_copy_whose_headers_cannot_be_kept_is_kept_without_them(desk: Desk, mo
     letters[0] = replace(letters[0], headers={**letters[0].headers, "bad": "b", message_headers.REASON: "not-json"})
     kept: list[Any] = []
     with closing(Session(desk.url)) as session:
-        collector._Desk(session, "sqs").keep(letters, kept)
+        collector._Keeper(session, "sqs").keep(letters, kept)
     assert [seen.value for _, seen in kept] == ["new", "new"]
     assert {letter.body: letter.reason for letter in desk.letters()}[order(1)] == "not-json"

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from incentive_fleet.dead_letters import documents, editing
-from incentive_fleet.dead_letters.letter import cause_of, traits_of
+from incentive_fleet.dead_letters.letter import group_of, search_fields_of
 from incentive_fleet.errors import Refused
 from tests.command import Ran, incentives
 from tests.dead_letter_desk import NOON, Desk, arrival, order, refund
@@ -118,7 +118,7 @@ def test_a_refund_is_found_by_its_order_s_customer(desk: Desk) -> None:
     assert [letter.id for letter in desk.letters(customer="c-9")] == [2]
 
 
-def test_groups_count_by_cause_and_forget_values(desk: Desk) -> None:
+def test_groups_count_what_is_alike_and_forget_values(desk: Desk) -> None:
     stock(desk)
     document = dlq(desk, "list", "--group", "--format", "json").document
     first = document["groups"][0]
@@ -322,23 +322,23 @@ def test_an_event_wrapped_by_sns_is_edited_inside() -> None:
     wrapped = json.dumps({"Type": "Notification", "Message": BAD.decode()}).encode()
     edited = editing.assign(wrapped, [editing.parse_assignment("data.currency=EUR")])
     assert json.loads(edited) == json.loads(order(1))
-    assert traits_of(wrapped).order_id == "o-1"
+    assert search_fields_of(wrapped).order_id == "o-1"
 
 
 @pytest.mark.parametrize(
     "body", [b"", b"[" * 100_000, b'{"data": 7}', b'{"id": "\\ud800\\u0000"}', b"9" * 5_000, b"null"]
 )
 def test_traits_of_anything_never_raise(body: bytes) -> None:
-    traits_of(body)
+    search_fields_of(body)
     documents.pretty_body(body)
     documents.body_document(body)
 
 
-def test_causes_forget_values_and_numbers() -> None:
-    one = cause_of("out-of-bounds", "data.lines[3].quantity is 0: at least 1 is needed", None)
-    two = cause_of("out-of-bounds", "data.lines[17].quantity is 0: at least 1 is needed", None)
+def test_groups_forget_values_and_numbers() -> None:
+    one = group_of("out-of-bounds", "data.lines[3].quantity is 0: at least 1 is needed", None)
+    two = group_of("out-of-bounds", "data.lines[17].quantity is 0: at least 1 is needed", None)
     assert one == two
-    assert cause_of("unexpected-error", "x", {"error_class": "KeyError"}) == "KeyError"
+    assert group_of("unexpected-error", "x", {"error_class": "KeyError"}) == "KeyError"
 
 
 def test_ages_count_from_the_last_copy() -> None:

@@ -360,12 +360,12 @@ def test_only_a_valid_event_is_saved_and_the_original_stays(desk: Desk) -> None:
 @pytest.mark.parametrize("statement", ["UPDATE {} SET actor = 'x'", "DELETE FROM {}", "TRUNCATE {}"])
 def test_the_audit_trail_only_grows(desk: Desk, statement: str) -> None:
     desk.keep(*copies(BAD))
-    text = statement.format("dead_letter_acts")
+    text = statement.format("dead_letter_audit")
     with pytest.raises(psycopg.errors.InsufficientPrivilege), desk.connect() as connection:
         connection.execute(text)
     with pytest.raises(psycopg.errors.RestrictViolation), psycopg.connect(desk.url) as owner:
         owner.execute(text)  # type: ignore[arg-type]
-    assert desk.count("dead_letter_acts") == 1
+    assert desk.count("dead_letter_audit") == 1
 
 
 def test_every_act_says_who_when_why_before_and_after(desk: Desk) -> None:

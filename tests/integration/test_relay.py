@@ -116,7 +116,7 @@ def test_a_batch_leaves_one_publication_that_tells_what_was_confirmed(
     (first,) = database.execute("SELECT min(outbox_id) FROM outbox").fetchone()
     with closing(connect(database_url)) as connection:
         done = relay_round(connection, "rabbitmq", publisher, 4)
-        assert (done.published, [refusal.outbox_id for refusal in done.refusals]) == (3, [first + 2])
+        assert (done.published, [one.outbox_id for one in done.rejected]) == (3, [first + 2])
         assert published(database) == [("rabbitmq", 3, f"{{[{first},{first + 2}),[{first + 3},{first + 4})}}")]
         again = relay_round(connection, "rabbitmq", publisher, 4, set_aside=[first + 2])
         assert again.published == 1

@@ -161,7 +161,7 @@ LETTER_FAULTS = {
         "ALTER TABLE dead_letters RENAME COLUMN detail TO d",
         "ALTER TABLE dead_letters RENAME COLUMN d TO detail",
     ),
-    "an error on no list": (raising("XX000", "dead_letter_acts"), dropped("dead_letter_acts")),
+    "an error on no list": (raising("XX000", "dead_letter_audit"), dropped("dead_letter_audit")),
     "at COMMIT": (raising("P0001", "dead_letters", constraint=True), dropped("dead_letters")),
     "a newer revision": revision("0003"),
 }

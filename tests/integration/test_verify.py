@@ -13,7 +13,7 @@ import pytest
 from incentive_fleet.embedded.postgres import Postgres
 from incentive_fleet.ledger.connection import connect
 from incentive_fleet.ledger.session import Session
-from incentive_fleet.ledger.verify import Report, all_checks, verify
+from incentive_fleet.ledger.verify import VerifyReport, all_checks, verify
 from tests.domain import delivered, placed, refunded
 from tests.parts import fresh_database
 from tests.small_world import TERMS, apply, corrupt, give, load, play, rows
@@ -33,7 +33,7 @@ def played_url(postgres: Postgres, played_template: str) -> Iterator[str]:
         yield url
 
 
-def _verify(url: str, sample: int = 10) -> Report:
+def _verify(url: str, sample: int = 10) -> VerifyReport:
     connection = connect(url)
     try:
         return verify(connection, sample)
@@ -41,7 +41,7 @@ def _verify(url: str, sample: int = 10) -> Report:
         connection.close()
 
 
-def _failing(report: Report) -> set[str]:
+def _failing(report: VerifyReport) -> set[str]:
     return {check.name for check in report.checks if check.faults}
 
 

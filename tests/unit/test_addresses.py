@@ -9,7 +9,7 @@ from incentive_fleet.addresses import (
     MANAGEMENT,
     POSTGRES,
     RABBITMQ,
-    Kind,
+    AddressKind,
     check_address,
     described,
     without_logins,
@@ -65,7 +65,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("kind", "address"), GOOD)
-def test_what_is_in_order_is_left_alone(kind: Kind, address: str) -> None:
+def test_what_is_in_order_is_left_alone(kind: AddressKind, address: str) -> None:
     assert check_address("X", address, kind) == address
 
 

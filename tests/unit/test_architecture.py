@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -98,3 +99,14 @@ def test_commands_print_through_one_module() -> None:
         calls = {ast.unparse(node.func) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)}
         assert not calls & writers, f"{path.name} calls {sorted(calls & writers)}"
         assert not imports_of(path) & drawers, path.name
+
+
+def test_no_public_class_name_is_defined_twice() -> None:
+    """One word, one meaning: whoever reads a name need not ask which one is meant."""
+    defined = Counter(
+        node.name
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    )
+    assert [name for name, times in defined.items() if times > 1] == []

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from incentive_fleet.dead_letters import editing
-from incentive_fleet.dead_letters.letter import traits_of
+from incentive_fleet.dead_letters.letter import search_fields_of
 from incentive_fleet.events.codec import decode
 from tests.event_bodies import ORDER, changed, encoded, wrapped
 
@@ -34,12 +34,12 @@ def test_its_fields_are_shown_and_set(body: bytes) -> None:
 
 @pytest.mark.parametrize("body", [in_base64(ORDER), wrapped(in_base64(ORDER))], ids=["raw", "wrapped"])
 def test_it_is_found_by_order_and_customer(body: bytes) -> None:
-    assert traits_of(body) == traits_of(encoded(ORDER))
-    assert traits_of(body).customer_id == "c-1"
+    assert search_fields_of(body) == search_fields_of(encoded(ORDER))
+    assert search_fields_of(body).customer_id == "c-1"
 
 
 @pytest.mark.parametrize("value", ["e30", "é", "\ud800", 7, None, [], "bnVsbA==", b64encode(b"{" * 9_999).decode()])
 def test_what_cannot_be_read_stays_as_it_came(value: object) -> None:
     body = json.dumps({**{k: v for k, v in ORDER.items() if k != "data"}, "data_base64": value}).encode()
-    assert traits_of(body).order_id == "o-1"  # by the subject
+    assert search_fields_of(body).order_id == "o-1"  # by the subject
     assert "o-1" in editing.editable(body)

@@ -125,9 +125,8 @@ def test_another_scheme_than_amqp_is_a_wrong_setting() -> None:
 
 @pytest.mark.parametrize(("plan", "survives"), [("", True), ("other", True), ("step:3", True), ("step:2", False)])
 def test_a_planned_step_kills_without_a_word(plan: str, survives: bool) -> None:
-    program = (
-        "from incentive_fleet.failpoints import failpoint\nreach('step')\nprint(1, flush=True)\nreach('step')\nprint(2)"
-    )
+    step = "failpoint('step')"
+    program = f"from incentive_fleet.failpoints import failpoint\n{step}\nprint(1, flush=True)\n{step}\nprint(2)"
     done = subprocess.run(
         [sys.executable, "-c", program],
         env={**os.environ, "INCENTIVES_TEST_FAULT": plan},

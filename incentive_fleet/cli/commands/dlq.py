@@ -75,7 +75,7 @@ def _line(counts: Counter[str]) -> str:
 
 @dlq.command("list")
 @filter_options()
-@click.option("--group", is_flag=True, help="One line a cause, with counts.")
+@click.option("--group", is_flag=True, help="One line a group, with counts.")
 @limit_option
 @format_option
 def list_command(group: bool, limit: int, output: str, **given: Any) -> None:
@@ -90,7 +90,7 @@ def list_command(group: bool, limit: int, output: str, **given: Any) -> None:
         total = store.count_letters(connection, wanted)
         if group:
             groups = store.group_letters(connection, wanted, limit=limit)
-            document: dict[str, Any] = {"total": total, "groups": groups}
+            document: dict[str, Any] = {"total": total, "groups": [documents.group_document(one) for one in groups]}
             emit(document, output, lambda: dead_letter_text.print_groups(groups, now))
             return
         letters = store.list_letters(connection, wanted, limit=limit)
@@ -105,12 +105,12 @@ def list_command(group: bool, limit: int, output: str, **given: Any) -> None:
 def show(number: int, effect: bool, output: str) -> None:
     """One dead letter: body, error, history; with --effect what a replay would do."""
     from incentive_fleet.cli import dead_letters as dead_letter_text
-    from incentive_fleet.dead_letters import acts, documents, rehearsal, store
+    from incentive_fleet.dead_letters import audit, documents, rehearsal, store
 
     now, values = datetime.now(UTC), settings()
     with open_reader(values, "dlq show") as connection:
         letter = store.get_letter(connection, number)
-        history = acts.list_acts(connection, number)
+        history = audit.list_entries(connection, number)
         later = store.later_ids(connection, number)
     rehearsed = None
     if effect:
@@ -133,12 +133,12 @@ def show(number: int, effect: bool, output: str) -> None:
 def history(number: int | None, limit: int, output: str) -> None:
     """The audit trail of one dead letter or of all: who did what, when, why, before and after."""
     from incentive_fleet.cli import dead_letters as dead_letter_text
-    from incentive_fleet.dead_letters import acts, store
+    from incentive_fleet.dead_letters import audit, store
 
     with open_reader(settings(), "dlq history") as connection:
         if number is not None:
             store.get_letter(connection, number)
-        rows = acts.list_acts(connection, number, limit=limit)
+        rows = audit.list_entries(connection, number, limit=limit)
     emit({"acts": rows}, output, lambda: dead_letter_text.print_history(rows))
 
 

@@ -18,7 +18,7 @@ from incentive_fleet.settings import Settings
 if TYPE_CHECKING:
     from psycopg import Connection
 
-    from incentive_fleet.dead_letters.acts import By
+    from incentive_fleet.dead_letters.audit import Attribution
     from incentive_fleet.dead_letters.letter import Letter
     from incentive_fleet.dead_letters.store import Filters
 
@@ -112,7 +112,7 @@ def filters_of(given: dict[str, Any], now: datetime, default_status: str = UNFIN
         order=given["order"],
         customer=given["customer"],
         queue=given["queue"],
-        cause=given["cause"],
+        group=given["cause"],
         statuses=statuses,
         seen_before=None if older is None else now - older,
         seen_after=None if newer is None else now - newer,
@@ -130,10 +130,10 @@ def refuse_unknown(connection: Connection[Any], wanted: Filters, values: Setting
         fail(f"The {word} {unknown.value!r} is not known; known are:", 2, more=[f"  {name}" for name in unknown.known])
 
 
-def by_whom(actor: str | None, reason: str = "") -> By:
-    from incentive_fleet.dead_letters.acts import By
+def by_whom(actor: str | None, reason: str = "") -> Attribution:
+    from incentive_fleet.dead_letters.audit import Attribution
 
-    return By(actor if actor is not None else login_name(), datetime.now(UTC), reason)
+    return Attribution(actor if actor is not None else login_name(), datetime.now(UTC), reason)
 
 
 def select(

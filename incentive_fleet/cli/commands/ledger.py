@@ -13,7 +13,7 @@ from incentive_fleet.cli.printing import emit, say, say_raw, say_table
 from incentive_fleet.cli.work import working
 
 if TYPE_CHECKING:
-    from incentive_fleet.ledger.verify import Report
+    from incentive_fleet.ledger.verify import VerifyReport
 
 
 @click.group(cls=Group)
@@ -63,7 +63,7 @@ def verify(sample: int, output: str) -> None:
         raise SystemExit(1)
 
 
-def _report(report: Report) -> dict[str, object]:
+def _report(report: VerifyReport) -> dict[str, object]:
     return {
         "sound": report.sound,
         "verified_at": report.verified_at,
@@ -72,7 +72,7 @@ def _report(report: Report) -> dict[str, object]:
     }
 
 
-def _show(report: Report) -> None:
+def _show(report: VerifyReport) -> None:
     for check in report.checks:
         mark = ("FAULT", "red") if check.faults else ("ok   ", "green")
         say(mark, f" {check.name}: {check.description}", folded=True)

@@ -12,7 +12,7 @@ CREATE TABLE dead_letters (
     envelope          jsonb NOT NULL,  -- headers and properties with their types, for sending again
     reason            text  NOT NULL,
     detail            text  NOT NULL,
-    cause             text  NOT NULL,  -- the detail without its values: what groups are made of
+    group_text        text  NOT NULL,  -- the detail without its values: what groups are made of
     failure           jsonb,
     -- What the current body says of itself, read leniently; NULL where it does not.
     event_type        text,
@@ -48,7 +48,7 @@ CREATE INDEX dead_letters_sent ON dead_letters (transport, source_queue, sent_sh
 CREATE SEQUENCE dead_letter_runs;
 
 -- Who did what, when and why. Never edited.
-CREATE TABLE dead_letter_acts (
+CREATE TABLE dead_letter_audit (
     act_id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     dead_letter_id bigint NOT NULL REFERENCES dead_letters (id),
     act            text   NOT NULL CHECK (act IN
@@ -59,17 +59,17 @@ CREATE TABLE dead_letter_acts (
     before         jsonb  NOT NULL,
     after          jsonb  NOT NULL
 );
-CREATE INDEX dead_letter_acts_of_letter ON dead_letter_acts (dead_letter_id, act_id);
+CREATE INDEX dead_letter_audit_of_letter ON dead_letter_audit (dead_letter_id, act_id);
 
-CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON dead_letter_acts
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON dead_letter_audit
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 -- The original outlives every edit, whoever writes; and what was collected was deleted from its broker, so this is the
 -- only copy.
 CREATE TRIGGER original_is_kept BEFORE UPDATE OF body, transport, source_queue, first_seen OR DELETE OR TRUNCATE
     ON dead_letters FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 
-GRANT SELECT, INSERT ON dead_letters, dead_letter_acts TO incentives_app;
+GRANT SELECT, INSERT ON dead_letters, dead_letter_audit TO incentives_app;
 GRANT USAGE ON SEQUENCE dead_letter_runs TO incentives_app;
-GRANT UPDATE (dead_letter_queue, edited_body, headers, envelope, reason, detail, cause, failure, event_type, event_source,
+GRANT UPDATE (dead_letter_queue, edited_body, headers, envelope, reason, detail, group_text, failure, event_type, event_source,
     event_id, order_id, customer_id, status, last_seen, times_seen, arrival, life, replays, returned, earlier_id,
     sent_sha256, same_body_replays, claim_run, claimed_by, claimed_at) ON dead_letters TO incentives_app;

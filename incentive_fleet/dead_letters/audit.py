@@ -21,18 +21,18 @@ REASON_CHARACTERS: Final = 2_000
 ROWS_MAX: Final = 10_000  # of one listing
 
 ADD = """
-    INSERT INTO dead_letter_acts (dead_letter_id, act, actor, acted_at, reason, before, after)
+    INSERT INTO dead_letter_audit (dead_letter_id, act, actor, acted_at, reason, before, after)
     VALUES (%s, %s, %s, %s, %s, %s, %s)
 """
 READ = """
-    SELECT act_id, dead_letter_id, act, actor, acted_at, reason, before, after FROM dead_letter_acts
+    SELECT act_id, dead_letter_id, act, actor, acted_at, reason, before, after FROM dead_letter_audit
     WHERE %(id)s::bigint IS NULL OR dead_letter_id = %(id)s
     ORDER BY act_id DESC LIMIT %(limit)s
 """
 
 
 @dataclass(frozen=True, slots=True)
-class Act:
+class AuditEntry:
     """One entry of the trail."""
 
     act_id: int
@@ -46,7 +46,7 @@ class Act:
 
 
 @dataclass(frozen=True, slots=True)
-class By:
+class Attribution:
     """Who acts, when, and why. Raises Refused where the actor or reason is out of bounds."""
 
     actor: str
@@ -76,11 +76,11 @@ def state_of(letter: Letter) -> dict[str, object]:
     }
 
 
-def add_act(
+def add_entry(
     connection: Connection[Any],
     dead_letter_id: int,
     act: str,
-    by: By,
+    by: Attribution,
     before: dict[str, object],
     after: dict[str, object],
 ) -> None:
@@ -91,13 +91,15 @@ def add_act(
     )
 
 
-def list_acts(connection: Connection[Any], dead_letter_id: int | None = None, *, limit: int = 100) -> Sequence[Act]:
-    """The newest `limit` acts, on one letter or on all, the oldest of them first.
+def list_entries(
+    connection: Connection[Any], dead_letter_id: int | None = None, *, limit: int = 100
+) -> Sequence[AuditEntry]:
+    """The newest `limit` entries, on one letter or on all, the oldest of them first.
 
     Raises ValueError for a limit outside 1 to 10,000, DatabaseUnavailable or DatabaseContention; a retry helps with
     the latter two.
     """
     if not 1 <= limit <= ROWS_MAX:
         raise ValueError(f"limit is {limit}: must be 1 to {ROWS_MAX}")
-    with mapped_errors(blameless=True), connection.cursor(row_factory=class_row(Act)) as cursor:
+    with mapped_errors(blameless=True), connection.cursor(row_factory=class_row(AuditEntry)) as cursor:
         return cursor.execute(READ, {"id": dead_letter_id, "limit": limit}).fetchall()[::-1]
