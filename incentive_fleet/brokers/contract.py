@@ -156,7 +156,7 @@ class Topology(Protocol):
         ...
 
 
-class Parts(Protocol):
+class BrokerParts(Protocol):
     """A broker's parts. A module is one (brokers/<broker>/parts.py), which imports its driver only inside the functions.
 
     Each raises SettingsError where a setting that it needs is unset or cannot be read, and connects to nothing.

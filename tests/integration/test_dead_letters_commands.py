@@ -328,7 +328,7 @@ def test_an_event_wrapped_by_sns_is_edited_inside() -> None:
 @pytest.mark.parametrize(
     "body", [b"", b"[" * 100_000, b'{"data": 7}', b'{"id": "\\ud800\\u0000"}', b"9" * 5_000, b"null"]
 )
-def test_traits_of_anything_never_raise(body: bytes) -> None:
+def test_search_fields_of_anything_never_raise(body: bytes) -> None:
     search_fields_of(body)
     documents.pretty_body(body)
     documents.body_document(body)

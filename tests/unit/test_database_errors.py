@@ -6,7 +6,7 @@ import psycopg
 import pytest
 from psycopg import errors as pg
 
-from incentive_fleet.errors import DatabaseContention, DatabaseUnavailable
+from incentive_fleet.errors import DatabaseContention, DatabaseUnavailable, DatabaseUnfit, StatementTimedOut
 from incentive_fleet.ledger.connection import mapped_errors
 
 STATES = {
@@ -15,7 +15,7 @@ STATES = {
     if isinstance(error, type) and issubclass(error, psycopg.Error) and error.sqlstate
 }
 
-CONTENTION = {pg.SerializationFailure, pg.DeadlockDetected, pg.LockNotAvailable, pg.QueryCanceled}
+CONTENTION = {pg.SerializationFailure, pg.DeadlockDetected, pg.LockNotAvailable}
 AWAY = {
     pg.AdminShutdown,
     pg.CrashShutdown,
@@ -28,18 +28,26 @@ AWAY = {
     pg.ReadOnlySqlTransaction,
     pg.IoError,
 }
+UNFIT = {
+    pg.UndefinedTable,
+    pg.UndefinedColumn,
+    pg.SyntaxError,
+    pg.InsufficientPrivilege,
+    pg.FeatureNotSupported,
+    pg.InvalidPassword,
+    pg.InvalidCatalogName,
+    pg.InvalidSchemaName,
+    pg.InvalidSqlStatementName,
+    pg.InFailedSqlTransaction,
+}
 BUGS = {
     pg.UniqueViolation,
     pg.CheckViolation,
     pg.NotNullViolation,
     pg.ForeignKeyViolation,
     pg.RestrictViolation,
-    pg.UndefinedTable,
-    pg.UndefinedColumn,
-    pg.SyntaxError,
     pg.DivisionByZero,
     pg.NumericValueOutOfRange,
-    pg.InsufficientPrivilege,
     pg.UntranslatableCharacter,
     pg.ProgramLimitExceeded,
     pg.InternalError_,
@@ -62,6 +70,15 @@ def test_a_server_that_is_away_is_unavailable(error: type[psycopg.Error]) -> Non
     assert raised_as(error("away")) is DatabaseUnavailable
 
 
+@pytest.mark.parametrize("error", sorted(UNFIT, key=lambda error: error.__name__))
+def test_what_every_event_would_meet_is_an_unfit_database(error: type[psycopg.Error]) -> None:
+    assert raised_as(error("not as it should be")) is DatabaseUnfit
+
+
+def test_a_statement_that_took_too_long_has_a_kind_of_its_own() -> None:
+    assert raised_as(pg.QueryCanceled("too long")) is StatementTimedOut
+
+
 @pytest.mark.parametrize("error", sorted(BUGS, key=lambda error: error.__name__))
 def test_a_bug_stays_what_it_is(error: type[psycopg.Error]) -> None:
     assert raised_as(error("a bug")) is error
@@ -75,13 +92,20 @@ def test_a_connection_that_breaks_without_an_answer_is_unavailable() -> None:
     )
 
 
-def test_every_state_of_the_manual_is_transient_by_its_class_or_a_bug() -> None:
-    transient = {state for state, error in STATES.items() if raised_as(error("x")) is not error}
-    assert {state[:2] for state in transient} == {"08", "25", "40", "53", "55", "57", "58"}
-    assert {state for state in transient if state[:2] in {"25", "40", "55"}} == {
+def test_every_state_of_the_manual_is_the_worlds_by_its_class_or_a_bug() -> None:
+    means = {state: raised_as(error("x")) for state, error in STATES.items()}
+    classes = {
+        ours: {state[:2] for state, meaning in means.items() if meaning is ours}
+        for ours in (DatabaseContention, DatabaseUnavailable, DatabaseUnfit, StatementTimedOut)
+    }
+    assert classes == {
+        DatabaseContention: {"40", "55"},
+        DatabaseUnavailable: {"08", "25", "53", "57", "58"},
+        DatabaseUnfit: {"0A", "25", "26", "28", "3D", "3F", "42"},
+        StatementTimedOut: {"57"},
+    }
+    assert {state for state, meaning in means.items() if meaning is DatabaseContention} == {"40001", "40P01", "55P03"}
+    assert {state for state, meaning in means.items() if meaning is DatabaseUnavailable and state[:2] == "25"} == {
         "25006",
         "25P03",
-        "40001",
-        "40P01",
-        "55P03",
     }
