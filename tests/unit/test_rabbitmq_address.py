@@ -27,6 +27,7 @@ from tests.amqp import long
         ("amqps://u:p@h1,h2:7,h3/%2F", [Node("h1", 5671), Node("h2", 7), Node("h3", 5671)], ("u", "p"), "/"),
         ("amqp://u:p@[::1]:9,[fe80::2],h/a%2Fb", [Node("::1", 9), Node("fe80::2", 5672), Node("h", 5672)], ("u", "p"), "a/b"),
         ("amqp://u:a,b%40%2F%3A@h1,h2/v?heartbeat=5", [Node("h1", 5672), Node("h2", 5672)], ("u", "a,b@/:"), "v"),
+        ("amqp://h/" + "v" * 255, [Node("h", 5672)], ("", ""), "v" * 255),
         ("amqp://u:a@b:c@h", [Node("h", 5672)], ("u", "a@b:c"), "/"),
     ],
 )  # fmt: skip
@@ -78,6 +79,10 @@ SECRET = "s3cret"
         (f"amqp://u:{SECRET}@h_!/", "host 1"),
         (f"amqp://u:{SECRET}@{','.join('h' * 17)}/", "16 hosts"),
         (f"amqp://u:{SECRET}@h/?heartbeat={SECRET}", "'heartbeat'"),
+        (f"amqp://u:{SECRET}@h/?heartbeat=65536", "'heartbeat'"),
+        (f"amqp://u:{SECRET}@h/?locale={SECRET * 50}", "'locale'"),
+        (f"amqp://u:{SECRET}@h/{'v' * 256}", "virtual host is longer than 255 bytes"),
+        (f"amqp://u:{SECRET}@h/{'%C3%A9' * 128}", "virtual host is longer than 255 bytes"),
         (f"amqp://u:{SECRET}@h/?hartbeat=1", "'hartbeat'"),
         (f"amqp://u:{SECRET}@h/?heartbeat=1&heartbeat=2", "more than once"),
         (f"amqps://u:{SECRET}@h/?ssl_options={{'ca_certs': '/{SECRET}'}}".replace(" ", ""), "'ssl_options'"),

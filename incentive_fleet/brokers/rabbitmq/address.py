@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address
 from typing import Final
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, unquote_to_bytes
 
 from incentive_fleet.errors import SettingsError
 from incentive_fleet.settings import Settings
@@ -30,6 +30,7 @@ SHAPES: Final = {
     MANAGEMENT: "http://user:password@host:15672, hosts separated by commas",
 }
 NODES_MAX: Final = 16  # RabbitMQ advises against clusters of more than seven
+SHORT_STRING_MAX: Final = 255  # bytes; AMQP 0-9-1 writes the length of such a text in one
 ENCODE: Final = "in a user or password, / ? # @ [ ] and % are written as %2F %3F %23 %40 %5B %5D and %25"
 
 _URL: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)(/[^?#]*)?(?:\?([^#]*))?(#.*)?")
@@ -94,6 +95,8 @@ def read(url: str, setting: str) -> Address:
     login, at, hosts = authority.rpartition("@")
     if fragment or "@" in path + query:
         raise _wrong(setting, f"one of # @ / ? stands where it cannot; {ENCODE}")
+    if setting == AMQP and len(unquote_to_bytes(path[1:])) > SHORT_STRING_MAX:
+        raise _wrong(setting, f"its virtual host is longer than {SHORT_STRING_MAX} bytes")
     user, colon, password = login.partition(":")
     if at and (not user or (setting == AMQP and not colon)):
         raise _wrong(setting, "it has an @, and before it no user:password")

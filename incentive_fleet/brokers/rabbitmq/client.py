@@ -23,6 +23,7 @@ from incentive_fleet.stopping import Stop
 
 NODE_S: Final = 5.0  # TCP, TLS and AMQP's handshake with one node of several; alone it has pika's 10 and 15 s
 HEARTBEAT_S: Final = 10  # RabbitMQ proposes 60, and advises 5 to 20 where a dead peer shall be found soon
+HEARTBEAT_MOST_S: Final = 65_535  # 16 bits on the wire
 READABLE: Final = (ValueError, TypeError, SyntaxError, AttributeError, OSError)  # what pika raises for a parameter
 
 
@@ -37,6 +38,8 @@ def _parameters(where: address.Address, url: str) -> pika.URLParameters:
         found = pika.URLParameters(url)
     except READABLE:
         raise SettingsError(f"{address.AMQP} has {_mistake(where)}.") from None
+    if beyond := _beyond_the_wire(found):
+        raise SettingsError(f"{address.AMQP} has a query parameter {beyond!r} with a value that AMQP cannot carry.")
     given = {name for name, _ in parse_qsl(where.query, keep_blank_values=True)}
     found.virtual_host = where.virtual_host  # pika drops what follows a second slash
     if "heartbeat" not in given:
@@ -47,6 +50,13 @@ def _parameters(where: address.Address, url: str) -> pika.URLParameters:
         if "stack_timeout" not in given:
             found.stack_timeout = NODE_S
     return found
+
+
+def _beyond_the_wire(found: pika.URLParameters) -> str:
+    """The parameter that pika takes and cannot write when it connects; "" where there is none."""
+    if isinstance(found.heartbeat, int) and found.heartbeat > HEARTBEAT_MOST_S:
+        return "heartbeat"
+    return "locale" if len(found.locale.encode()) > address.SHORT_STRING_MAX else ""
 
 
 def _mistake(where: address.Address) -> str:
