@@ -5,6 +5,7 @@ from __future__ import annotations
 import select
 import socket
 import threading
+import time
 from contextlib import suppress
 
 
@@ -20,6 +21,7 @@ class Proxy:
         self._lock = threading.Lock()
         self._cut = False
         self._stopping = False
+        self.pause_s = 0.0  # before each piece of up to 64 KiB that comes from there
 
     def start(self) -> None:
         self._run(self._accept)
@@ -76,4 +78,6 @@ class Proxy:
                     data = source.recv(65_536)
                     if not data:
                         return
+                    if source is server and self.pause_s:
+                        time.sleep(self.pause_s)
                     other[source].sendall(data)

@@ -63,3 +63,21 @@ def test_a_large_body_does_not_wait_for_consumers_that_are_yet_to_be_answered(ra
         transport.settle([(delivery, Ack()) for delivery in some])
         received += some
     eventually(transport.idle)
+
+
+def test_a_queue_is_not_idle_while_a_large_body_is_on_its_way(rabbitmq_stage: RabbitMQStage) -> None:
+    """Once delivered, the broker counts it as ready no more, and only the management API would tell of it."""
+    transport = rabbitmq_stage.open()
+    assert transport.receive(1, 0.2) == []
+    rabbitmq_stage.proxy.pause_s = 0.1
+    rabbitmq_stage.send(b"x" * 3_000_000)
+    try:
+        rounds = 0
+        while not (received := transport.receive(10, 0.2)):
+            assert not transport.idle()
+            rounds += 1
+    finally:
+        rabbitmq_stage.proxy.pause_s = 0.0
+    assert rounds > 5, "the body was long on its way"
+    transport.settle([(delivery, Ack()) for delivery in received])
+    eventually(transport.idle)

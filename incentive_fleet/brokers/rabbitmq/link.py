@@ -97,9 +97,7 @@ class Link:
                 self._changed, lambda: self._open or self._ended is not None, OPEN_S, patience_s=patience_s
             )
         if not opened:
-            self.abandon(
-                "told to stop while connecting" if self._stop.is_set() else f"did not open within {OPEN_S:g} s"
-            )
+            self.abandon("told to stop" if self._stop.is_set() else f"did not open within {OPEN_S:g} s")
         self.raise_if_over()
 
     def take(self, most: int, wait_s: float) -> list[Incoming]:
@@ -111,13 +109,17 @@ class Link:
                 self._stop.wait_for(self._changed, lambda: bool(self._incoming) or self._ended is not None, wait_s)
                 self._waiting = False
         self.raise_if_over()
-        incoming = self._incoming
-        return [incoming.popleft() for _ in range(min(most, len(incoming)))]
+        return [self._incoming.popleft() for _ in range(min(most, len(self._incoming)))]
 
     @property
     def undelivered(self) -> int:
         """How many messages have arrived that nobody took yet."""
         return len(self._incoming)
+
+    @property
+    def arriving(self) -> bool:
+        """Whether a message may be in the middle of its way: bytes came a moment ago. Unknown without a tap, then False."""
+        return self._connection.tap is not None and self._connection.tap.arriving
 
     def let_go(self, sizes: Iterable[int]) -> None:
         """The owner holds bodies of so many bytes no more; settled or not, they count for nothing from here on."""

@@ -23,12 +23,15 @@ from pika.spec import Connection
 
 PULSE_S: Final = 5.0  # below pika's check of any heartbeat interval, which is the interval and five seconds
 CLOSE: Final[bytes] = Method(0, Connection.Close(200, "Normal shutdown", 0, 0)).marshal()
+HEARTBEAT_BYTES: Final = 8
+QUIET_S: Final = 1.0  # without a byte: no message is in the middle of its way
 DISCARD_BYTES: Final = 64 * 1024
 NEEDED: Final = ("_sock", "_nbio", "_state", "_STATE_ACTIVE", "_on_socket_readable", "_sigint_safe_recv", "_tx_buffers")
 
 
 class Tap:
-    """One connection's. Everything here belongs to the I/O thread; `shut` may be looked at from any."""
+    """One connection's. Everything here belongs to the I/O thread; `shut` and `read_at` may be looked at from
+    any."""
 
     @staticmethod
     def of(connection: Any, transport: Any) -> Tap | None:
@@ -40,8 +43,14 @@ class Tap:
         self._transport = transport
         self._receive: Callable[[Any, int], bytes] = transport._sigint_safe_recv
         self.shut = False
+        self.read_at = 0.0  # by time.monotonic(): when more than a heartbeat was read last
         self._pulsing = False
         transport._sigint_safe_recv = self._guarded
+
+    @property
+    def arriving(self) -> bool:
+        """Whether more than a heartbeat came a moment ago."""
+        return time.monotonic() - self.read_at < QUIET_S
 
     def close(self) -> None:
         """Read no more until `open`. Harmless when shut."""
@@ -85,7 +94,10 @@ class Tap:
     def _guarded(self, sock: Any, most: int) -> bytes:
         """pika asks again after a write, and TLS after a read that was cut short: while shut there is nothing to read."""
         if not self.shut:
-            return self._receive(sock, most)
+            data = self._receive(sock, most)
+            if len(data) > HEARTBEAT_BYTES:
+                self.read_at = time.monotonic()
+            return data
         self._transport._nbio.add_callback_threadsafe(self._stop_watching)
         if isinstance(sock, ssl.SSLSocket):
             raise ssl.SSLWantReadError(ssl.SSL_ERROR_WANT_READ, "the tap is shut")

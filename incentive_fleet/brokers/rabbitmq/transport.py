@@ -238,7 +238,7 @@ class RabbitMQTransport:
         Without that API it is missed, but a dead consumer's messages are ready again at once.
         """
         link = self._consumer(0)
-        if self._given or link.undelivered or time.monotonic() < self._returns_by:
+        if self._given or link.undelivered or link.arriving or time.monotonic() < self._returns_by:
             return False
         queues = [
             name for names in self._queues.values() for name in (names.source, *(queue for _, queue in names.retries))
