@@ -13,6 +13,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from click.testing import CliRunner
+
+from incentive_fleet.cli.root import cli
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -41,6 +44,12 @@ def run(command: Sequence[str], *, cwd: Path = ROOT, timeout_s: float = 240, **m
     )
     assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-8_000:]}{done.stderr[-4_000:]}"
     return done.stdout
+
+
+def refusal(*words: object) -> str:
+    """What the command line says against a command, without running it; empty where it would be run."""
+    asked = CliRunner().invoke(cli, [*map(str, words), "--help"])
+    return "" if asked.exit_code == 0 else f"{words}: {asked.output}"
 
 
 def need(path: Path, what: str) -> Path:
