@@ -21,6 +21,7 @@ DEPTH_MAX: Final = 64
 # Members and elements of a document, names apart. The largest event of ours, a refund of 10,000 lines, has 50,000. A parser
 # makes up to 300 bytes of each, so a body of nothing but brackets would take forty times its size.
 VALUES_MAX: Final = 200_000
+BYTE_ORDER_MARK: Final = "\ufeff"
 SHOWN_MAX: Final = 80  # code points of an offending value in a detail
 
 # A text, taken whole, or a mark that begins, parts or ends values.
@@ -53,6 +54,8 @@ def _load(text: str, decoder: json.JSONDecoder | None = None) -> object:
     try:
         return (decoder or _DECODER).decode(text)
     except json.JSONDecodeError as error:
+        if text.startswith(BYTE_ORDER_MARK):
+            raise Malformed(Reason.NOT_JSON, "a byte order mark stands before it: send it without one") from None
         raise Malformed(Reason.NOT_JSON, f"{error.msg} at line {error.lineno}, column {error.colno}") from None
     except RecursionError:
         raise _too_deep() from None

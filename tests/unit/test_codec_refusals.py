@@ -161,6 +161,7 @@ FIELDS: list[tuple[dict[str, Any], str, object, Reason, str]] = [
     (BARE, "data_base64", "", Reason.NOT_JSON, "what data_base64 holds: "),
     (BARE, "data_base64", as_base64(b"\xff"), Reason.NOT_UTF8, "what data_base64 holds: "),
     (BARE, "data_base64", as_base64(b'{"order_id":'), Reason.NOT_JSON, "what data_base64 holds: "),
+    (BARE, "data_base64", as_base64(b"\xef\xbb\xbf{}"), Reason.NOT_JSON, "what data_base64 holds: a byte order mark"),
     (BARE, "data_base64", as_base64(b'{"a":1,"a":1}'), Reason.REPEATED_NAME, "what data_base64 holds: "),
     (BARE, "data_base64", as_base64(b'{"a":NaN}'), Reason.NOT_FINITE, "what data_base64 holds: "),
     (BARE, "data_base64", as_base64(b'"\\ud800"'), Reason.LONE_SURROGATE, "what data_base64 holds: "),
