@@ -222,3 +222,9 @@ def test_decisions_are_numbered_without_a_gap_and_one_that_is_superseded_names_i
         text = page.read_text(encoding="utf-8")
         if "superseded" in text.lower():
             assert re.search(r"[Ss]uperseded by \[ADR \d+\]\(\d{4}-", text), page.name
+
+
+def test_the_list_of_pages_names_each() -> None:
+    listed = set(re.findall(r"\]\(([\w-]+(?:\.md|/?))\)", (ROOT / "docs/README.md").read_text(encoding="utf-8")))
+    there = {path.name for path in (ROOT / "docs").iterdir() if path.is_dir() or path.suffix == ".md"} - {"README.md"}
+    assert there == listed
