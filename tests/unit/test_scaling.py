@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import shutil
 from pathlib import Path
 
@@ -46,3 +48,21 @@ def test_an_old_message_adds_tasks_at_once_and_a_very_old_one_twice_as_many() ->
     assert asked.decide(0, 2, 2, 0, 119) == 2
     assert asked.decide(60, 2, 2, 0, 120) == 4
     assert asked.decide(120, 4, 4, 0, 480) == 8
+
+
+def rows(page: Path, name: str) -> dict[str, list[str]]:
+    """The table between two markers, by its first column."""
+    text = page.read_text(encoding="utf-8").partition(f"<!-- {name} -->")[2].partition(f"<!-- /{name} -->")[0]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.strip().splitlines()]
+    return {first: rest for first, *rest in cells}
+
+
+def test_the_sizing_table_says_what_the_measured_costs_say() -> None:
+    needs, sizing = rows(scaling.HERE / "SCALE.md", "needs"), rows(PAGE.with_name("README.md"), "sizing")
+    shared = needs.keys() & sizing.keys()
+    assert len(shared) == 9, "seven rows, the head and the rule"
+    assert {name: sizing[name] for name in shared} == {name: needs[name] for name in shared}
+    peaks = [int(cell.split(", ")[1].replace(",", "")) for cell in needs["events/s: mean, peak"]]
+    busy = scaling.Policy(**json.loads((RESULTS / "scaling.json").read_text())["chosen"]).target / 60
+    tasks = [str(max(scaling.MIN_TASKS, math.ceil(peak / busy))) for peak in peaks]
+    assert sizing["tasks of consume at the peak (1 vCPU, 2 GB, SQS)"] == tasks
