@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 SUSPECTED_MAX_S: Final = 1.0  # how old a suspicion may be before the probe is asked about it
+SLOW_S: Final = 5.0  # a probe takes some ten round trips; one that takes this long waited for somebody
 FRESH_S: Final = (
     1.0  # for so long a probe that passed is reason enough to look for a culprit; to blame one takes a new one
 )
@@ -44,9 +45,15 @@ class Probe:
     traces: Traces = field(default_factory=Traces)
     clock: Callable[[], float] = time.monotonic
     _passed_at: float = float("-inf")
+    _was_slow: bool = False
 
     def ask(self, failure: Exception) -> None:
-        """Return when the probe passes now. Raises TransientError otherwise: what `failure` tells of is the system's fault."""
+        """Return when the probe passes now. Raises TransientError otherwise: what `failure` tells of is the system's fault.
+
+        One that was held up before it passed may have outlived the fault, such as a lock on a table: then what failed is
+        worth another attempt, and nobody is blamed yet. Twice in a row that is no reason any more.
+        """
+        began = self.clock()
         try:
             self.attempt()
         except TransientError:
@@ -58,6 +65,10 @@ class Probe:
                 log.error("a made-up order fails as well", extra={"error": str(error)[:500], "traceback": trace})
             raise DatabaseUnfit(f"a made-up order fails as well: {type(error).__name__}: {error}"[:500]) from failure
         self._passed_at = self.clock()
+        took_s = self._passed_at - began
+        self._was_slow = took_s > SLOW_S and not self._was_slow
+        if self._was_slow:
+            raise DatabaseUnfit(f"a made-up order was held up for {took_s:.0f} s: {failure}"[:500]) from failure
 
     def ask_again(self, failure: Exception) -> None:
         """As `ask`, unless it passed a moment ago."""

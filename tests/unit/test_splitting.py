@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from incentive_fleet.errors import DatabaseUnavailable, DatabaseUnfit, Refused, StatementTimedOut
-from incentive_fleet.ledger.splitting import FRESH_S, SUSPECTED_MAX_S, Probe, Trial
+from incentive_fleet.ledger.splitting import FRESH_S, SLOW_S, SUSPECTED_MAX_S, Probe, Trial
 
 
 @dataclass
@@ -18,6 +18,7 @@ class Ground:
     poisons: set[int] = field(default_factory=set)
     broken_from: int | None = None  # the attempt at which the system breaks
     step_s: float = 0.0
+    held_up_s: float = 0.0  # how long something holds up each probe before it passes
     error: Exception = field(default_factory=lambda: ValueError("x"))
     now: float = 0.0
     attempts: int = 0
@@ -37,6 +38,7 @@ class Ground:
 
     def ask(self) -> None:
         self.probes.append(self.now)
+        self.now += self.held_up_s
         if self.broken():
             raise KeyError("everything is broken")
 
@@ -104,6 +106,33 @@ def test_to_blame_takes_a_probe_that_is_newer_than_the_failure() -> None:
     ground.now += FRESH_S * 2
     Trial(probe, ground.blame).split(range(2), ground.attempt)
     assert len(ground.probes) == 5
+
+
+def test_a_probe_that_was_held_up_blames_nobody_for_what_may_be_over() -> None:
+    """As a lock on a table does: the event timed out under it, and the probe waited until it was gone."""
+    ground = Ground(poisons={0}, held_up_s=SLOW_S + 25, error=StatementTimedOut("too slow"))
+    probe = Probe(ground.ask, clock=lambda: ground.now)
+    trial: Trial[int] = Trial(probe, ground.blame)
+    trial.split([0], ground.attempt)
+    with pytest.raises(DatabaseUnfit, match="held up for 30 s: too slow"):
+        trial.judge()
+    ground.poisons.clear()
+    Trial(probe, ground.blame).split([0], ground.attempt)
+    assert (ground.blamed, ground.done) == ([], [0])
+
+
+def test_a_database_that_is_always_slow_shelters_no_poison() -> None:
+    ground = Ground(poisons={0}, held_up_s=SLOW_S + 1)
+    probe = Probe(ground.ask, clock=lambda: ground.now)
+    for blamed in ([], [0], [0], [0, 0]):  # every other time it is blamed
+        trial: Trial[int] = Trial(probe, ground.blame)
+        trial.split([0], ground.attempt)
+        if ground.blamed != blamed:
+            trial.judge()
+        else:
+            with pytest.raises(DatabaseUnfit):
+                trial.judge()
+        assert ground.blamed == blamed
 
 
 @pytest.mark.parametrize("error", [DatabaseUnavailable("away"), Refused("x", "y")])
