@@ -44,13 +44,13 @@ def count_calls() -> None:
     from botocore.client import BaseClient
 
     calls: Counter[str] = Counter()
-    make = BaseClient._make_api_call
+    make = BaseClient._make_api_call  # type: ignore[attr-defined]
 
     def counted(client: Any, operation: str, arguments: Any) -> Any:
         calls[operation] += 1  # several threads: a lost count in a million would not matter
         return make(client, operation, arguments)
 
-    BaseClient._make_api_call = counted
+    BaseClient._make_api_call = counted  # type: ignore[attr-defined]
     folder = os.environ[stopwatch.FOLDER]
     atexit.register(lambda: Path(f"{folder}.{os.getpid()}.calls").write_text(json.dumps(calls)))
 
@@ -59,5 +59,5 @@ if __name__ == "__main__":
     if "sqs" in sys.argv[1]:
         count_calls()
     open_transport = worker.open_transport
-    worker.open_transport = lambda source, settings, stop: Timed(open_transport(source, settings, stop))  # type: ignore[return-value]
+    worker.open_transport = lambda source, settings, stop: Timed(open_transport(source, settings, stop))
     sys.exit(worker.main(sys.argv[1:]))

@@ -130,7 +130,7 @@ class Ground:
 
     def administer(self, statement: str, *names: str) -> None:
         with psycopg.connect(self.postgres.url("postgres"), autocommit=True) as connection:
-            connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))  # type: ignore[arg-type]
+            connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
 
     def checkpoint(self) -> None:
         """Write out what earlier runs left dirty, so that no run pays for another's."""
@@ -161,7 +161,7 @@ def running(*, with_rabbitmq: bool = True) -> Iterator[Ground]:
             postgres.start()
             with psycopg.connect(postgres.url("postgres"), autocommit=True) as connection:
                 for setting, value in SERVER.items():
-                    connection.execute(f"ALTER SYSTEM SET {setting} = '{value}'")  # type: ignore[arg-type]
+                    connection.execute(f"ALTER SYSTEM SET {setting} = '{value}'")
             postgres.stop()
             postgres.start()
             if with_rabbitmq:

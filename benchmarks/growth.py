@@ -138,7 +138,7 @@ def _repeat(
     changed = [NEW.format(column=column) + CASTS.get(column, "") for column in named]
     kept = [DIGEST if column == "digest" else column for column in others]
     connection.execute(
-        f"INSERT INTO {table} ({', '.join((*named, *others))})"  # type: ignore[arg-type]
+        f"INSERT INTO {table} ({', '.join((*named, *others))})"
         f" SELECT {', '.join((*changed, *kept))} FROM generate_series(1, {repeats}) AS n CROSS JOIN {table}"
     )
 
@@ -153,7 +153,7 @@ def _repeat_balances(connection: psycopg.Connection[object], repeats: int) -> No
         INSERT INTO balances (account, currency, slot, balance)
         SELECT {NEW.format(column="account")}, currency, slot, balance
         FROM generate_series(1, {repeats}) AS n CROSS JOIN balances WHERE strpos(account, '{FIRST}') > 0
-        """  # type: ignore[arg-type]
+        """
     )
 
 

@@ -61,7 +61,7 @@ def read_rows(database_url: str, batch_size: int) -> list[Batch]:
         batches: list[dict[str, list[Row]]] = [defaultdict(list) for _ in range(-(-len(order) // batch_size))]
         for table, columns, fact in TABLES:
             query = f"SELECT {fact}, {columns} FROM {table} WHERE order_id IS NOT NULL"
-            for row in connection.execute(query).fetchall():  # type: ignore[arg-type]
+            for row in connection.execute(query).fetchall():
                 position = order.get((row[0], row[1]), len(order) - 1)  # what waits for ever comes last
                 batches[position // batch_size][table].append(row[2:])
     sizes = [min(batch_size, len(order) - start) for start in range(0, len(order), batch_size)]
@@ -83,7 +83,7 @@ def write_rows(database_url: str, batches: list[Batch]) -> float:
         for batch in batches:
             with connection.transaction(), connection.cursor() as cursor:
                 for statement, rows in batch.rows:
-                    with cursor.copy(statement) as copy:  # type: ignore[arg-type]
+                    with cursor.copy(statement) as copy:
                         for row in rows:
                             copy.write_row(row)
         return time.perf_counter() - began

@@ -108,6 +108,6 @@ def percentile(values: list[float], share: float) -> float:
 
 
 def _one(connection: psycopg.Connection[Any], statement: str) -> Any:
-    row = connection.execute(statement).fetchone()  # type: ignore[arg-type]
+    row = connection.execute(statement).fetchone()
     assert row is not None
     return row[0]

@@ -21,6 +21,7 @@ from benchmarks.sizes import Sizes
 from incentive_fleet.brokers.registry import RABBITMQ, open_outcomes
 from incentive_fleet.producers.relay_loop import run_relay
 from incentive_fleet.settings import Settings
+from incentive_fleet.stopping import Stop
 
 FLEET = 2
 LEFT = "SELECT count(*) FROM outbox_unpublished"
@@ -98,7 +99,7 @@ def _drain(ground: Ground, url: str, events: Events, *, relay: bool = False) -> 
 @contextmanager
 def _relay(settings: Settings) -> Iterator[None]:
     """The product's relay on a thread of its own, until the block ends."""
-    stop = threading.Event()
+    stop = Stop()
     with closing(open_outcomes(settings, RABBITMQ)) as publisher:
         arguments = (settings.need_database_url(), {RABBITMQ: publisher})
         thread = threading.Thread(target=run_relay, args=arguments, kwargs={"stop": stop})

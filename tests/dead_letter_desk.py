@@ -21,7 +21,7 @@ from incentive_fleet.dead_letters.collector import run_collector
 from incentive_fleet.dead_letters.keeping import keep
 from incentive_fleet.dead_letters.letter import Letter
 from incentive_fleet.dead_letters.rehearsal import RehearsedEffect, rehearse
-from incentive_fleet.dead_letters.replay import replay
+from incentive_fleet.dead_letters.replay import ReplayRequest, replay
 from incentive_fleet.dead_letters.store import Filters
 from incentive_fleet.incentives.campaign_file import parse_campaigns
 from incentive_fleet.ledger.connection import connect
@@ -140,7 +140,7 @@ class Desk:
 
     def count(self, table: str) -> int:
         with psycopg.connect(self.url) as owner:
-            row = owner.execute(f"SELECT count(*) FROM {table}").fetchone()  # type: ignore[arg-type]
+            row = owner.execute(f"SELECT count(*) FROM {table}").fetchone()
         assert row is not None
         return int(row[0])
 
@@ -172,7 +172,7 @@ class Floor(Desk):
         self, *ids: int, actor: str = "ann", force: bool = False, settings: Settings | None = None
     ) -> list[Done]:
         session = Session(self.url)
-        return replay(session, settings or self.settings, ids, by(actor), force=force)
+        return replay(session, settings or self.settings, ReplayRequest(ids, by(actor), force))
 
     def waiting(self, source: Source) -> int:
         """Messages in the source queues."""

@@ -6,6 +6,7 @@ Played through the product's own functions on a real database.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -35,18 +36,9 @@ def load(session: Session, *tables: str) -> None:
     load_campaigns(session.connection, parse_campaigns("".join(tables)))
 
 
-def give(
-    session: Session,
-    key: str,
-    amount: int,
-    *,
-    customer: str = "ann",
-    currency: str = "EUR",
-    campaign: str = "gift",
-    until: datetime | None = None,
-    now: datetime = NOON - timedelta(days=1),
-) -> None:
-    results = grant(session, [Grant(key, customer, currency, amount, campaign, until)], now)
+def give(session: Session, key: str, amount: int, *, now: datetime = NOON - timedelta(days=1), **changed: Any) -> None:
+    """Grant `amount` to ann, in EUR, of the campaign gift and for ever, but for what is `changed`."""
+    results = grant(session, [replace(Grant(key, "ann", "EUR", amount, "gift", None), **changed)], now)
     assert results == [Granted.NEW], results
 
 
@@ -62,7 +54,7 @@ def play(url: str) -> None:
         _grants(session)
         for batch in _batches():
             apply(session, *batch)
-        give(session, "g-late", 130, customer="bob", now=day(12))  # settles bob's debt first
+        give(session, "g-late", 130, customer_id="bob", now=day(12))  # settles bob's debt first
         reverse_grant(session, "g-mistake", "given twice", day(13))
         expire_lots(session, day(30), timedelta(hours=24))
         apply(session, refunded("r-after", back(), order="expired", at=day(31)))
@@ -71,12 +63,12 @@ def play(url: str) -> None:
 
 
 def _grants(session: Session) -> None:
-    give(session, "g-ann", 1_000, until=day(20))
-    give(session, "g-odd", 12_345, customer=ODD)
-    give(session, "g-yen", 987, customer=ODD, currency="JPY", campaign="yen")
-    give(session, "g-dinar", 1_005, customer="ann", currency="BHD", campaign="dinar")
-    give(session, "g-mistake", 77, customer="eve")
-    give(session, "g-soon", 400, customer="cat", until=day(25))
+    give(session, "g-ann", 1_000, expires_at=day(20))
+    give(session, "g-odd", 12_345, customer_id=ODD)
+    give(session, "g-yen", 987, customer_id=ODD, currency="JPY", campaign_id="yen")
+    give(session, "g-dinar", 1_005, customer_id="ann", currency="BHD", campaign_id="dinar")
+    give(session, "g-mistake", 77, customer_id="eve")
+    give(session, "g-soon", 400, customer_id="cat", expires_at=day(25))
 
 
 def _batches() -> Iterable[Sequence[EventData]]:

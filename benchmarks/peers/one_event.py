@@ -208,10 +208,10 @@ def _write(connection: psycopg.Connection[Any], working: WorkingSet) -> None:
 def _execute_together(connection: psycopg.Connection[Any], parts: list[Part]) -> None:
     """One statement for all; triggers run as for statements of their own. Texts are few, so each is prepared once."""
     if len(parts) == 1:
-        connection.execute(*parts[0])  # type: ignore[arg-type]
+        connection.execute(*parts[0])
         return
     named = ", ".join(f"w{number} AS ({statement})" for number, (statement, _) in enumerate(parts))
-    connection.execute(f"WITH {named} SELECT 1", [value for _, values in parts for value in values])  # type: ignore[arg-type]
+    connection.execute(f"WITH {named} SELECT 1", [value for _, values in parts for value in values])
 
 
 def _parts(working: WorkingSet) -> Iterator[Part]:

@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -127,29 +127,28 @@ def _collect(
     stop: Stop,
     until_idle_s: float | None,
     counts: Counter[str],
-    clock: Callable[[], float] = time.monotonic,
 ) -> None:
     session = Session(settings.need_database_url(), application_name=f"incentives dlq collect {source}")
     keeper = _Keeper(session, source)
     pause = Pause("consuming", settings.pause_max_s, stop, {"consumer": f"collector-{source}"})
-    last_seen = clock()
+    last_seen = time.monotonic()
     try:
         while not stop.is_set():
             try:
                 arrivals = queues.receive(BATCH, settings.wait_s)
-                idle = not arrivals and until_idle_s is not None and clock() - last_seen >= until_idle_s
+                idle = not arrivals and until_idle_s is not None and time.monotonic() - last_seen >= until_idle_s
                 if idle and queues.empty():
                     return
             except BrokerUnavailable as error:
                 pause.wait(error)
-                last_seen = clock()
+                last_seen = time.monotonic()
                 continue
             if arrivals:
                 failpoint("collector-after-receive")
                 _store(queues, keeper, arrivals, pause, counts)
                 queues.let_go(arrivals)
                 arrivals = []  # else the bodies would stay in memory until the next have come
-                last_seen = clock()
+                last_seen = time.monotonic()
             pause.over()
     finally:
         queues.close()

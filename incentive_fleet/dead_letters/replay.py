@@ -57,6 +57,16 @@ GIVE_BACK = """
 """
 
 
+@dataclass(frozen=True, slots=True)
+class ReplayRequest:
+    """Which letters to replay, by whom, and how."""
+
+    ids: Sequence[int]
+    by: Attribution
+    force: bool = False  # also what failed twice with the very same body
+    rate_per_s: float | None = None  # letters a second at the most
+
+
 @dataclass(slots=True)
 class Run:
     """One replay's run. Its lock says that it lives."""
@@ -76,11 +86,8 @@ class Run:
 def replay(
     session: Session,
     settings: Settings,
-    ids: Sequence[int],
-    by: Attribution,
+    request: ReplayRequest,
     *,
-    force: bool = False,
-    rate_per_s: float | None = None,
     on_progress: Callable[[int], None] = lambda done: None,
     stop: threading.Event | None = None,
 ) -> list[Done]:
@@ -90,11 +97,11 @@ def replay(
     sent is open again and says why. `stop` ends it between two chunks. The session is closed at the end. Raises
     DatabaseUnavailable and DatabaseContention; calling it again then takes up what was claimed.
     """
-    run = Run(settings, by, force, session.connection, _lock_a_run(session))
+    run = Run(settings, request.by, request.force, session.connection, _lock_a_run(session))
     senders: dict[str, Sender] = {}
     done: list[Done] = []
     try:
-        for chunk in _paced(sorted(set(ids)), rate_per_s, stop or threading.Event()):
+        for chunk in _paced(sorted(set(request.ids)), request.rate_per_s, stop or threading.Event()):
             done += _replay_chunk(run, chunk, senders)
             on_progress(len(done))
             if run.away:

@@ -36,7 +36,7 @@ from incentive_fleet.ledger.session import Session
 from incentive_fleet.ledger.terms import load_campaigns
 from incentive_fleet.ledger.verify import VerifyReport, verify
 from incentive_fleet.ledger.wallet_statement import WalletStatement, wallet_statement
-from incentive_fleet.producers.relay_loop import RelaySummary, run_relay
+from incentive_fleet.producers.relay_loop import RelayPace, RelaySummary, run_relay
 from incentive_fleet.settings import Settings
 from incentive_fleet.stopping import Stop
 
@@ -214,7 +214,7 @@ def _handled(fleet: Fleet) -> int:
 def _relay(settings: Settings, destinations: list[Destination]) -> RelaySummary:
     publishers: dict[str, Publisher] = {one: open_outcomes(settings, one) for one in destinations}
     try:
-        return run_relay(settings.need_database_url(), publishers, stop=Stop(), until_idle_s=0.5)
+        return run_relay(settings.need_database_url(), publishers, stop=Stop(), pace=RelayPace(until_idle_s=0.5))
     finally:
         for publisher in publishers.values():
             publisher.close()

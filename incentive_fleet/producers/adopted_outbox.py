@@ -91,7 +91,7 @@ def outbox_table(metadata: MetaData, name: str = "event_outbox", schema: str | N
     )
 
 
-def add_event(
+def add_event(  # noqa: PLR0913 - order systems call it by these names
     connection: Connection | Session,
     table: Table,
     data: EventData,

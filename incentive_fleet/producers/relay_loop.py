@@ -55,11 +55,23 @@ class _Lane:
 
 
 @dataclass(frozen=True, slots=True)
+class RelayPace:
+    """How much a relay publishes at a time, how long it waits, and when it ends."""
+
+    batch_size: int = BATCH_SIZE
+    until_idle_s: float | None = None  # ends after so many seconds in which nothing was left; None: when it is told to
+    pause_max_s: float = PAUSE_MAX_S  # between two tries of a part that is away
+    poll_s: float = POLL_S  # between two looks at an empty outbox
+    set_aside_max: int = SET_ASIDE_MAX  # refused outcomes of one destination; beyond, the relay gives up
+
+
+PACE = RelayPace()
+
+
+@dataclass(frozen=True, slots=True)
 class _Run:
     database_url: str
-    batch_size: int
-    until_idle_s: float | None
-    pause_max_s: float
+    pace: RelayPace
     stop: Stop
     counts: Counter[str]
 
@@ -69,12 +81,10 @@ def run_relay(
     publishers: Mapping[str, Publisher],
     *,
     stop: Stop,
-    batch_size: int = BATCH_SIZE,
-    until_idle_s: float | None = None,
-    pause_max_s: float = PAUSE_MAX_S,
+    pace: RelayPace = PACE,
     counts: Counter[str] | None = None,
 ) -> RelaySummary:
-    """Publish outcomes to each destination until `stop` is set, or until nothing was left for `until_idle_s` seconds.
+    """Publish outcomes to each destination until `stop` is set, or until nothing was left for `pace.until_idle_s` seconds.
 
     Publishers of destinations that the ledger neither marks nor has marked outcomes for are left alone. Outcomes that a
     broker refused do not keep a run from being idle; the summary tells them. A part that is away is waited for, with
@@ -86,7 +96,7 @@ def run_relay(
     publishers = _needed(database_url, publishers)
     for publisher in publishers.values():
         _check(publisher)
-    run = _Run(database_url, batch_size, until_idle_s, pause_max_s, stop, Counter() if counts is None else counts)
+    run = _Run(database_url, pace, stop, Counter() if counts is None else counts)
     lanes = [_Lane(name, publisher, _pause_of(name, run)) for name, publisher in publishers.items()]
     _run_all(run, lanes)
     left = _left(run)
@@ -138,7 +148,7 @@ def _left(run: _Run) -> dict[str, int] | None:
 
 
 def _pause_of(destination: str, run: _Run) -> Pause:
-    return Pause(f"relay to {destination}", run.pause_max_s, run.stop, {"destination": destination})
+    return Pause(f"relay to {destination}", run.pace.pause_max_s, run.stop, {"destination": destination})
 
 
 def _needed(database_url: str, publishers: Mapping[str, Publisher]) -> Mapping[str, Publisher]:
@@ -171,17 +181,17 @@ def _work(run: _Run, lane: _Lane) -> None:
                 if connection is not None and not isinstance(error, BrokerUnavailable | Refused):
                     connection.close()  # after a failover it may lead to a standby, which stays open and takes nothing
                 lane.pause.wait(error)
-                if isinstance(error, Refused) and run.until_idle_s is not None:
+                if isinstance(error, Refused) and run.pace.until_idle_s is not None:
                     return  # waiting for people to act is not what a run with an end is for
                 idle_since = time.monotonic()
                 continue
             lane.pause.over()
             if busy:
                 idle_since = time.monotonic()
-            elif run.until_idle_s is not None and time.monotonic() - idle_since >= run.until_idle_s:
+            elif run.pace.until_idle_s is not None and time.monotonic() - idle_since >= run.pace.until_idle_s:
                 return
             else:
-                run.stop.wait(POLL_S)
+                run.stop.wait(run.pace.poll_s)
     finally:
         if connection is not None:
             connection.close()
@@ -191,20 +201,20 @@ def _round(run: _Run, lane: _Lane, connection: Connection) -> bool:
     """One round; True while there is, or may be, more to do at once."""
     now = time.monotonic()
     lane.set_aside = {outbox_id: again for outbox_id, again in lane.set_aside.items() if again > now}
-    done = relay_round(connection, lane.destination, lane.publisher, run.batch_size, lane.set_aside)
+    done = relay_round(connection, lane.destination, lane.publisher, run.pace.batch_size, lane.set_aside)
     lane.published += done.published
     run.counts[lane.destination] = lane.published
     if done.rejected:
-        _set_aside(lane, done.rejected)
+        _set_aside(lane, done.rejected, run.pace.set_aside_max)
     if done.published or done.rejected:
         return True
     if any_left(connection, lane.destination, lane.set_aside):
-        run.stop.wait(POLL_S)  # another relay holds them
+        run.stop.wait(run.pace.poll_s)  # another relay holds them
         return True
     return False
 
 
-def _set_aside(lane: _Lane, rejected: tuple[RejectedOutcome, ...]) -> None:
+def _set_aside(lane: _Lane, rejected: tuple[RejectedOutcome, ...], at_most: int) -> None:
     again = time.monotonic() + SET_ASIDE_S
     lane.refused += len(rejected)
     lane.set_aside.update((one.outbox_id, again) for one in rejected)
@@ -219,6 +229,6 @@ def _set_aside(lane: _Lane, rejected: tuple[RejectedOutcome, ...]) -> None:
             first.rejection.detail,
             extra={"destination": lane.destination, "reason": reason, "count": count, "outbox_id": first.outbox_id},
         )
-    if len(lane.set_aside) > SET_ASIDE_MAX:
+    if len(lane.set_aside) > at_most:
         lane.set_aside.clear()
-        raise Refused("refuses-all", f"{lane.destination} refused more than {SET_ASIDE_MAX} outcomes")
+        raise Refused("refuses-all", f"{lane.destination} refused more than {at_most} outcomes")

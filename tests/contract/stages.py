@@ -126,7 +126,7 @@ class SqsStage:
         """To the topic, so that every message takes the way of a real one."""
         attributes = {"type": {"DataType": "String", "StringValue": type_}} if type_ else {}
         for start in range(0, len(bodies), 10):
-            entries = [
+            entries: list[Any] = [
                 {"Id": str(number), "Message": body.decode(), "MessageAttributes": attributes}
                 for number, body in enumerate(bodies[start : start + 10])
             ]

@@ -5,14 +5,15 @@ from __future__ import annotations
 import threading
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pika
 import pytest
 
 from incentive_fleet.brokers import message_headers, topology
-from incentive_fleet.brokers.messages import Ack, DeadLetter, Message, Outgoing, Release, Retry
-from incentive_fleet.brokers.rabbitmq import proof
+from incentive_fleet.brokers.messages import Ack, DeadLetter, Delivery, Disposition, Message, Outgoing, Release, Retry
+from incentive_fleet.brokers.rabbitmq import copies, proof
 from incentive_fleet.brokers.rabbitmq import topology as topology_rabbitmq
 from incentive_fleet.brokers.rabbitmq import transport as transport_rabbitmq
 from incentive_fleet.brokers.rabbitmq.client import open_link, parameters
@@ -292,7 +293,7 @@ def test_a_copy_that_the_broker_will_not_have_goes_bare_and_alone(rabbitmq_stage
             exchange,
             source,
             b"%d" % at,
-            lambda at=at: Parts({}, wrong if at == 17 else {}),
+            partial(Parts, {}, wrong if at == 17 else {}),
             lambda room: ours,
             {"least": "l"},
         )
@@ -322,7 +323,7 @@ def test_an_error_in_building_one_copy_concerns_that_copy_alone(
     transport = rabbitmq_stage.open()
     by_body = {delivery.body: delivery for delivery in collect(transport, 3)}
     culprit = by_body[b"one"].receipt.properties  # type: ignore[attr-defined]
-    real = transport_rabbitmq.senders
+    real = copies.senders
     seen: list[bytes] = []
 
     def failing(encoded: bytes) -> Parts:
@@ -332,7 +333,11 @@ def test_an_error_in_building_one_copy_concerns_that_copy_alone(
         return real(encoded)
 
     monkeypatch.setattr(transport_rabbitmq, "senders", failing)
-    dispositions = [(by_body[b"one"], DEAD), (by_body[b"two"], DEAD), (by_body[b"fine"], Ack())]
+    dispositions: list[tuple[Delivery, Disposition]] = [
+        (by_body[b"one"], DEAD),
+        (by_body[b"two"], DEAD),
+        (by_body[b"fine"], Ack()),
+    ]
     transport.settle(dispositions)
     assert seen[0] == culprit
     letters = {letter.body: letter.headers for letter in rabbitmq_stage.letters()}
@@ -359,7 +364,7 @@ def test_a_sender_cannot_have_our_copies_put_into_further_queues(rabbitmq_stage:
 
 
 @pytest.mark.parametrize("body", [b"", b"one frame", b"b" * 300_000], ids=["empty", "one frame", "many frames"])
-@pytest.mark.parametrize("own_way", [False, True], ids=["short way", "pika's own"])
+@pytest.mark.parametrize("own_way", [False, True], ids=["fast path", "pika's own"])
 def test_what_pika_cannot_decode_does_not_end_the_link(
     rabbitmq_stage: RabbitMQStage, body: bytes, own_way: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -367,7 +372,9 @@ def test_what_pika_cannot_decode_does_not_end_the_link(
         monkeypatch.setattr(proof._Pika, "differs", False)
         monkeypatch.setitem(pika.spec.props, pika.BasicProperties.INDEX, pika.BasicProperties)
         monkeypatch.setattr(
-            pika.SelectConnection, "_proto_data_received", pika.connection.Connection._on_data_available
+            pika.SelectConnection,
+            "_proto_data_received",
+            pika.connection.Connection._on_data_available,  # type: ignore[attr-defined]
         )
     times = b"T" + (1_790_000_000_000).to_bytes(8)
     pairs = [(b"sent-at", times), (b"deep", amqp.nested(2_000))]

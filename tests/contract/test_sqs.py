@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -140,7 +140,7 @@ def test_the_buffer_is_bounded(sqs_stage: SqsStage) -> None:
     sqs_stage.send(*bodies(80))
     transport = sqs_stage.open(batch_size=20, sqs_pollers=2, sqs_visibility_s=30)
     [first] = collect(transport, 1)
-    hidden = "ApproximateNumberOfMessagesNotVisible"
+    hidden: Final = "ApproximateNumberOfMessagesNotVisible"
     url = sqs_stage.url(first.queue)
     assert transport.receive(1, 1)
     attributes = sqs_stage.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=[hidden])["Attributes"]

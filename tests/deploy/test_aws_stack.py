@@ -67,7 +67,7 @@ def client(account: Account) -> Iterator[Callable[[str], Any]]:
 
     def get(service: str) -> Any:
         if service not in made:
-            session = boto3.session.Session(region_name=REGION)
+            session: Any = boto3.session.Session(region_name=REGION)
             made[service] = session.client(service, endpoint_url=account.endpoint_url)
         return made[service]
 

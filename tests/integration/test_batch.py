@@ -12,6 +12,7 @@ import pytest
 
 from incentive_fleet.embedded import sample_shop
 from incentive_fleet.events.codec import Event, decode
+from incentive_fleet.events.models import OrderPlaced
 from incentive_fleet.events.outcomes import validate_outcome
 from incentive_fleet.ledger.batch import Verdict, apply_events
 from incentive_fleet.ledger.session import Session
@@ -88,7 +89,7 @@ def test_a_batch_takes_the_same_statements_whatever_its_size(session: Session, m
     assert len(many) == 500
     apply_events(session, sample_events(sample_shop.Shop(1, name="warm-up")))  # reads the terms once
     # One order with everything a batch can write: coupon, credit, earning, undelivered units, an anomaly, early facts.
-    one = [event for event in many if event.type == "order-placed.v1" and getattr(event.data, "coupons", ())][:1]
+    one = [event for event in many if isinstance(event.data, OrderPlaced) and event.data.coupons][:1]
     of_500 = statements_of(session, many, monkeypatch)
     of_1 = statements_of(session, [decode(body_again(one[0]))], monkeypatch)
     assert len(of_1) <= len(of_500) <= 30

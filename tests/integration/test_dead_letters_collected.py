@@ -28,6 +28,7 @@ from incentive_fleet.brokers.rabbitmq import dead_letters as rabbitmq_letters
 from incentive_fleet.brokers.rabbitmq.dead_letters import RabbitMQDeadLetters
 from incentive_fleet.brokers.rabbitmq.properties import shown
 from incentive_fleet.dead_letters import collector, documents, keeping, store
+from incentive_fleet.dead_letters.letter import storable_values
 from incentive_fleet.ledger.session import Session
 from incentive_fleet.settings import Settings
 from tests import amqp
@@ -107,7 +108,7 @@ def test_bytes_are_kept_as_they_are(floor: Floor) -> None:
 
 def test_headers_that_postgres_cannot_hold_do_not_stop_the_collector(floor: Floor) -> None:
     names = floor.brokers.queues["rabbitmq"][0]
-    headers = {
+    headers: dict[str, Any] = {
         "nul": "a\x00b",
         "table": {"x": [1, b"\xff", datetime(2026, 1, 1, tzinfo=UTC)]},
         "fleet-reason": "c\x00",
@@ -289,7 +290,7 @@ def test_no_header_and_no_body_can_keep_a_letter_out(desk: Desk, seed: int, fail
 
 
 def test_what_was_collected_before_properties_were_kept_as_they_came_is_sent_again() -> None:
-    headers = {
+    headers: dict[str, Any] = {
         "n": 7,
         "t": {"time": "2026-01-01T00:00:00+00:00"},
         "b": {"base64": "/w=="},
@@ -315,7 +316,7 @@ def test_a_body_that_leaves_no_room_for_a_reason_on_sqs_is_read_again(desk: Desk
 
 def test_a_copy_whose_headers_cannot_be_kept_is_kept_without_them(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """A bug of ours with some header: the letter is there, with its reason, and leaves the broker."""
-    real = keeping.storable_values
+    real = storable_values
 
     def failing(value: object) -> object:
         if isinstance(value, dict) and "bad" in value:

@@ -62,7 +62,7 @@ def copies(*bodies: bytes) -> list[Any]:
 def stock(floor: Floor, source: Source, count: int) -> list[int]:
     """Good events in the database as dead letters of the broker's real queue, as after an outage."""
     queue = floor.brokers.queue_of(source, "order-placed.v1")
-    envelope = {"attributes": {}} if source == "sqs" else {"headers": {}, "properties": {}}
+    envelope: dict[str, Any] = {"attributes": {}} if source == "sqs" else {"headers": {}, "properties": {}}
     for number in range(count):
         floor.keep(arrival(order(number), name=f"m-{number}", queue=queue, transport=source, envelope=envelope))
     return [letter.id for letter in floor.letters()]
@@ -318,7 +318,7 @@ def test_a_broker_that_is_away_leaves_the_letters_open_and_says_so(floor: Floor)
 
 def test_a_queue_that_is_missing_leaves_its_letter_open_and_sends_the_others(floor: Floor) -> None:
     (number,) = stock(floor, "rabbitmq", 1)
-    envelope = {"headers": {}, "properties": {}}
+    envelope: dict[str, Any] = {"headers": {}, "properties": {}}
     floor.keep(arrival(order(9), name="m-9", queue="nowhere", transport="rabbitmq", envelope=envelope))
     lost = floor.letters()[-1]
     done = {one.id: one for one in floor.replay(number, lost.id)}
@@ -364,7 +364,7 @@ def test_the_audit_trail_only_grows(desk: Desk, statement: str) -> None:
     with pytest.raises(psycopg.errors.InsufficientPrivilege), desk.connect() as connection:
         connection.execute(text)
     with pytest.raises(psycopg.errors.RestrictViolation), psycopg.connect(desk.url) as owner:
-        owner.execute(text)  # type: ignore[arg-type]
+        owner.execute(text)
     assert desk.count("dead_letter_audit") == 1
 
 

@@ -107,7 +107,7 @@ def test_an_order_outlives_its_currency(database_url: str, tmp_path: Path) -> No
         placed("old", coupons=["K"], currency="HRK"),
         refunded("r1", back(amount=500), order="old", currency="HRK"),
     )
-    give(session, "g", 1_000, currency="ITL", campaign="lire")
+    give(session, "g", 1_000, currency="ITL", campaign_id="lire")
     session.close()
     journal = _write(database_url, tmp_path / "old.journal")
     _hledger(journal, "check", "--strict")

@@ -74,7 +74,7 @@ def test_what_a_batch_fetches_does_not_grow_with_the_ledger(database_url: str) -
         for start in range(0, 400, 40):
             numbers = range(start, start + 40)
             for number in numbers:
-                give(session, f"g{number}", 50, customer=f"c{number}")
+                give(session, f"g{number}", 50, customer_id=f"c{number}")
             apply(session, *(placed(f"o{n}", coupons=["K"], credit=7, customer=f"c{n}") for n in numbers))
             apply(session, *(delivered(f"o{n}") for n in numbers))
             apply(session, *(refunded(order=f"o{n}") for n in numbers))

@@ -22,7 +22,7 @@ from incentive_fleet.embedded.postgres import Postgres
 from incentive_fleet.embedded.rabbitmq import RabbitMQ
 from incentive_fleet.embedded.sample_shop import Shop, events
 from incentive_fleet.errors import DatabaseUnfit
-from incentive_fleet.events.codec import decode
+from incentive_fleet.events.codec import Event, decode
 from incentive_fleet.ledger.batch import Verdict, apply_events
 from incentive_fleet.ledger.connection import connect
 from incentive_fleet.ledger.migrate import upgrade
@@ -123,7 +123,7 @@ def test_a_calm_run_ends_as_it_does_without_a_pooler(pooled: Pooled, database_ur
     assert balances(pooled.application) == balances(database_url)
 
 
-def _cut(chance: random.Random, decoded: list[object]) -> Iterator[list[object]]:
+def _cut(chance: random.Random, decoded: list[Event]) -> Iterator[list[Event]]:
     """All events in batches of one to a few hundred: by pipeline and by COPY."""
     start = 0
     while start < len(decoded):

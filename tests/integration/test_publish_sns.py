@@ -116,7 +116,7 @@ class Moody:
         if action == "GetTopicAttributes":
             return 200, f"<{action}Response><{action}Result><Attributes/></{action}Result></{action}Response>"
         lead = "PublishBatchRequestEntries.member"
-        entries = []
+        entries: list[tuple[str, str]] = []
         while f"{lead}.{len(entries) + 1}.Id" in form:
             entry = f"{lead}.{len(entries) + 1}"
             entries.append((form[f"{entry}.Id"][0], form[f"{entry}.Message"][0]))

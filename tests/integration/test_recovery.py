@@ -180,10 +180,10 @@ def test_an_absence_of_postgres_beyond_the_visibility_counts_against_no_message(
     own_postgres: Postgres,
     brokers: Brokers,
     settings: Settings,
-    url: str,
     calm: dict[str, int],
     tmp_path: Path,
 ) -> None:
+    url = settings.need_database_url()
     log, out = tmp_path / "log", tmp_path / "out"
     brokers.publish(source, EVENTS)
     locker = psycopg.connect(url)

@@ -24,7 +24,7 @@ def session(database_url: str) -> Iterator[Session]:
 
 
 def test_a_statement_explains_the_balance_newest_first(session: Session) -> None:
-    give(session, "g", 500, until=day(40))
+    give(session, "g", 500, expires_at=day(40))
     apply(session, placed("o", line(quantity=2), credit=300, at=day(1)), delivered("o", at=day(2)))
     apply(session, refunded(order="o", at=day(3)))
     [wallet] = wallet_statement(session.connection, "ann").wallets
@@ -65,7 +65,7 @@ def test_debt_and_its_settlement_are_told(session: Session) -> None:
 
 def test_lots_come_in_the_order_in_which_they_burn(session: Session) -> None:
     for number, until in enumerate((None, day(9), day(5), day(5))):
-        give(session, f"g{number}", 10, until=until)
+        give(session, f"g{number}", 10, expires_at=until)
     [wallet] = wallet_statement(session.connection, "ann").wallets
     assert [lot.lot_no for lot in wallet.lots] == [3, 4, 2, 1]
 

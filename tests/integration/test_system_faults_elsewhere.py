@@ -302,7 +302,7 @@ def test_a_grant_that_no_wallet_can_hold_is_refused_alone(session: Session) -> N
 
 def test_a_wallet_that_cannot_be_swept_stays_alone(session: Session) -> None:
     for customer in ("ann", "bob", "cat"):
-        give(session, f"g-{customer}", 100, customer=customer, until=day(1))
+        give(session, f"g-{customer}", 100, customer_id=customer, expires_at=day(1))
     run(session.url, raising("XX000", "lots", "UPDATE", which="NEW.customer_id = 'bob'"))
     summary = expire_lots(session, day(9), timedelta(hours=24))
     assert (summary.wallets, summary.lots, summary.moved) == (2, 2, {"EUR": 200})

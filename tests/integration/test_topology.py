@@ -421,7 +421,7 @@ def test_a_broker_that_is_away_or_not_configured_is_named(on_rabbitmq: Settings)
 def test_every_name_carries_the_prefix_and_queues_of_one_type_belong_together() -> None:
     settings = Settings(prefix="shop", retry_delays_s=(30, 5))
     plan, aws = topology.rabbitmq(settings), topology.aws(settings)
-    everything = [thing.name for thing in (*plan.exchanges, *plan.queues)]
+    everything = [one.name for one in plan.exchanges] + [one.name for one in plan.queues]
     assert all(name.startswith("shop.") for name in everything)
     assert len(set(everything)) == len(everything) - 1  # the parked outcomes' exchange and queue share a name
     assert all(name.startswith("shop-") for name in aws.topics)

@@ -320,13 +320,14 @@ def test_what_is_encoded_decodes_to_the_same_event(document: dict[str, Any]) -> 
 
 def test_encoding_refuses_what_no_reader_would_take() -> None:
     event = read(ORDER)
-    for source, id_, time in [
+    wrong: list[tuple[str, str, datetime | str]] = [
         ("", "1", event.time),
         ("/s", "a\nb", event.time),
         ("/s", "\ud800", event.time),
         ("/s", "1", datetime(2026, 1, 1)),  # noqa: DTZ001  a naive time is the point
         ("/s", "1", datetime(1960, 1, 1, tzinfo=UTC)),
-    ]:
+    ]
+    for source, id_, time in wrong:
         with pytest.raises(Malformed):
             encode_event(source, id_, event.data, time)
 

@@ -9,14 +9,15 @@ from psycopg import errors as pg
 from incentive_fleet.errors import DatabaseContention, DatabaseUnavailable, DatabaseUnfit, StatementTimedOut
 from incentive_fleet.ledger.connection import mapped_errors
 
+Errors = set[type[psycopg.Error]]
 STATES = {
     error.sqlstate: error
     for error in vars(pg).values()
     if isinstance(error, type) and issubclass(error, psycopg.Error) and error.sqlstate
 }
 
-CONTENTION = {pg.SerializationFailure, pg.DeadlockDetected, pg.LockNotAvailable}
-AWAY = {
+CONTENTION: Errors = {pg.SerializationFailure, pg.DeadlockDetected, pg.LockNotAvailable}
+AWAY: Errors = {
     pg.AdminShutdown,
     pg.CrashShutdown,
     pg.CannotConnectNow,
@@ -28,7 +29,7 @@ AWAY = {
     pg.ReadOnlySqlTransaction,
     pg.IoError,
 }
-UNFIT = {
+UNFIT: Errors = {
     pg.UndefinedTable,
     pg.UndefinedColumn,
     pg.SyntaxError,
@@ -40,7 +41,7 @@ UNFIT = {
     pg.InvalidSqlStatementName,
     pg.InFailedSqlTransaction,
 }
-BUGS = {
+BUGS: Errors = {
     pg.UniqueViolation,
     pg.CheckViolation,
     pg.NotNullViolation,
@@ -60,17 +61,17 @@ def raised_as(error: Exception) -> type[BaseException]:
     return caught.type
 
 
-@pytest.mark.parametrize("error", sorted(CONTENTION, key=lambda error: error.__name__))
+@pytest.mark.parametrize("error", sorted(CONTENTION, key=str))
 def test_what_another_transaction_did_is_contention(error: type[psycopg.Error]) -> None:
     assert raised_as(error("in the way")) is DatabaseContention
 
 
-@pytest.mark.parametrize("error", sorted(AWAY, key=lambda error: error.__name__))
+@pytest.mark.parametrize("error", sorted(AWAY, key=str))
 def test_a_server_that_is_away_is_unavailable(error: type[psycopg.Error]) -> None:
     assert raised_as(error("away")) is DatabaseUnavailable
 
 
-@pytest.mark.parametrize("error", sorted(UNFIT, key=lambda error: error.__name__))
+@pytest.mark.parametrize("error", sorted(UNFIT, key=str))
 def test_what_every_event_would_meet_is_an_unfit_database(error: type[psycopg.Error]) -> None:
     assert raised_as(error("not as it should be")) is DatabaseUnfit
 
@@ -79,7 +80,7 @@ def test_a_statement_that_took_too_long_has_a_kind_of_its_own() -> None:
     assert raised_as(pg.QueryCanceled("too long")) is StatementTimedOut
 
 
-@pytest.mark.parametrize("error", sorted(BUGS, key=lambda error: error.__name__))
+@pytest.mark.parametrize("error", sorted(BUGS, key=str))
 def test_a_bug_stays_what_it_is(error: type[psycopg.Error]) -> None:
     assert raised_as(error("a bug")) is error
 

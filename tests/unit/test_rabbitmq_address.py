@@ -5,6 +5,7 @@ from __future__ import annotations
 from struct import pack
 from typing import Any
 
+import pika
 import pytest
 
 from incentive_fleet.brokers.rabbitmq import address
@@ -38,7 +39,9 @@ def test_each_node_of_a_url_is_read(url: str, nodes: list[Node], login: tuple[st
     assert "a,b@" not in repr(found)
     for node, one in zip(nodes, parameters(Settings(rabbitmq_url=url)), strict=True):
         assert (one.host, one.port, one.virtual_host) == (node.host, node.port, vhost)
-        assert (one.credentials.username, one.credentials.password) == (login if login[0] else ("guest", "guest"))  # type: ignore[union-attr]
+        credentials = one.credentials
+        assert isinstance(credentials, pika.PlainCredentials)
+        assert (credentials.username, credentials.password) == (login if login[0] else ("guest", "guest"))
 
 
 def test_query_parameters_hold_for_every_node_and_silence_is_found_soon() -> None:

@@ -6,6 +6,7 @@ import json
 import random
 from datetime import UTC, datetime
 from struct import pack
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -72,7 +73,14 @@ def test_what_a_sender_wrote_is_cut_and_joined_to_the_same_bytes(seed: int) -> N
 
 
 def test_it_reads_what_pika_writes() -> None:
-    headers = {"text": "é", "number": -5, "long": 2**40, "yes": True, "none": None, "table": {"a": [1, "b"]}}
+    headers: dict[str, Any] = {
+        "text": "é",
+        "number": -5,
+        "long": 2**40,
+        "yes": True,
+        "none": None,
+        "table": {"a": [1, "b"]},
+    }
     parts = cut(b"".join(BasicProperties(message_id="m", timestamp=7, headers=headers).encode()))
     assert parts.properties == {"message_id": b"\x01m", "timestamp": pack(">Q", 7)}
     seen = {shown_name(name): shown(value) for name, value in parts.headers.items()}

@@ -35,7 +35,7 @@ class Stream(DeliveringConnection):
         self._on_delivery = lambda tag, queue, properties, body: self.seen.append(
             (tag, queue, BasicProperties().decode(properties).message_id, body)
         )
-        self._process_frame = lambda frame: self.seen.append(type(frame).__name__)  # type: ignore[assignment, attr-defined]
+        self._process_frame = lambda frame: self.seen.append(type(frame).__name__)
 
     def feed(self, data: bytes, cuts: list[int]) -> list[Any]:
         for start, stop in zip([0, *cuts], [*cuts, len(data)], strict=True):
@@ -125,14 +125,14 @@ def test_properties_that_pika_cannot_decode_arrive_as_they_are(properties: bytes
     reader = Stream()
     arrived: list[bytes] = []
     reader._on_delivery = lambda tag, queue, properties, body: arrived.append(properties)
-    reader._process_frame = lambda frame: (  # type: ignore[assignment, attr-defined]
-        arrived.append(frame.properties.encoded) if isinstance(frame, Header) else None
+    reader._process_frame = lambda frame: (
+        arrived.append(frame.properties.encoded) if isinstance(frame, Header) else None  # type: ignore[attr-defined]
     )
     reader.feed(b"".join(made), [])
     assert arrived == [properties]
 
 
-def test_the_short_way_proves_itself_on_this_pika() -> None:
+def test_the_fast_path_proves_itself_on_this_pika() -> None:
     assert proof.difference() is None
     assert proof.proven_connection() is DeliveringConnection
 
@@ -142,14 +142,14 @@ def _without_a_buffer(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(pika.connection.Connection, "_init_connection_state", _init_without_a_buffer)
 
 
-def _init_without_a_buffer(connection: Any, real: Any = pika.connection.Connection._init_connection_state) -> None:
+def _init_without_a_buffer(connection: Any, real: Any = pika.connection.Connection._init_connection_state) -> None:  # type: ignore[attr-defined]
     real(connection)
     del connection._frame_buffer
 
 
 def _with_another_entrance(patch: pytest.MonkeyPatch) -> None:
-    """A pika whose transport hands its bytes to another method, so that the short way is never asked."""
-    own = pika.connection.Connection._on_data_available
+    """A pika whose transport hands its bytes to another method, so that the fast path is never asked."""
+    own = pika.connection.Connection._on_data_available  # type: ignore[attr-defined]
     patch.setattr(pika.SelectConnection, "_proto_data_received", own)
 
 
@@ -159,8 +159,8 @@ def _with_frames_left_out(patch: pytest.MonkeyPatch) -> None:
 
 
 def _without_the_step(patch: pytest.MonkeyPatch) -> None:
-    """A pika that has renamed what the short way calls."""
-    patch.setattr(pika.connection.Connection, "_process", pika.connection.Connection._process_frame, raising=False)
+    """A pika that has renamed what the fast path calls."""
+    patch.setattr(pika.connection.Connection, "_process", pika.connection.Connection._process_frame, raising=False)  # type: ignore[attr-defined]
     patch.delattr(pika.connection.Connection, "_process_frame")
 
 

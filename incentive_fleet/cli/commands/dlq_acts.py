@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,19 +16,17 @@ from incentive_fleet.cli.command_line import (
     settings,
 )
 from incentive_fleet.cli.commands.dlq_options import (
-    actor_option,
-    by_whom,
+    Selection,
+    attributed,
     confirm_many,
-    filter_options,
     id_argument,
-    ids_argument,
-    select,
-    yes_option,
+    selecting,
 )
 from incentive_fleet.cli.printing import ask, emit, say, tell
 from incentive_fleet.cli.work import working
 
 if TYPE_CHECKING:
+    from incentive_fleet.dead_letters.audit import Attribution
     from incentive_fleet.dead_letters.changes import Done
     from incentive_fleet.dead_letters.letter import Letter
 
@@ -45,17 +43,10 @@ if TYPE_CHECKING:
 )
 @click.option("--unset", "unsets", type=TEXT, multiple=True, metavar="PATH", help="Take a field out.")
 @click.option("--original", is_flag=True, help="Undo every edit.")
-@actor_option
-@click.option("--reason", "--because", "reason", type=TEXT, default="", help="Why, for the audit trail.")
+@attributed("--reason", "--because")
 @format_option
 def edit(
-    number: int,
-    sets: tuple[str, ...],
-    unsets: tuple[str, ...],
-    original: bool,
-    actor: str | None,
-    reason: str,
-    output: str,
+    number: int, sets: tuple[str, ...], unsets: tuple[str, ...], original: bool, by: Attribution, output: str
 ) -> None:
     """Correct what a replay sends: by --set and --unset, or in $EDITOR. Only a valid event is saved; the original stays."""
     from incentive_fleet.cli import dead_letters as dead_letter_text
@@ -63,7 +54,6 @@ def edit(
 
     if original and (sets or unsets):
         raise click.UsageError("--original undoes every edit; it goes with neither --set nor --unset")
-    by = by_whom(actor, reason)
     with open_reader(settings(), "dlq edit") as connection:
         letter = store.get_letter(connection, number)
         if original:
@@ -118,45 +108,28 @@ def _refuse_invalid(letter: Letter, body: bytes) -> None:
 
 
 @click.command()
-@ids_argument
-@filter_options()
-@click.option("--all", "everything", is_flag=True, help="Every open dead letter.")
+@selecting("Every open dead letter.")
 @click.option("--dry-run", is_flag=True, help="Rehearse: print the transfers that it would book, send nothing.")
 @click.option("--force", is_flag=True, help="Also what failed twice with this very body.")
 @click.option("--rate", type=click.FloatRange(0.01, 100_000), default=None, help="Messages a second at the most.")
-@actor_option
-@click.option("--because", type=TEXT, default="", help="Why, for the audit trail.")
-@yes_option
+@attributed("--because")
 @format_option
-def replay(
-    ids: tuple[int, ...],
-    everything: bool,
-    dry_run: bool,
-    force: bool,
-    rate: float | None,
-    actor: str | None,
-    because: str,
-    yes: bool,
-    output: str,
-    **given: Any,
-) -> None:
+def replay(selection: Selection, dry_run: bool, force: bool, rate: float | None, by: Attribution, output: str) -> None:
     """Send dead letters to the queues that they came from: by ID, by filter, or --all."""
+    from incentive_fleet.dead_letters.replay import ReplayRequest
     from incentive_fleet.dead_letters.replay import replay as run_replay
 
-    by, values = by_whom(actor, because), settings()
-    selected, sample = select(values, ids, given, everything, by.at)
+    values = settings()
+    selected, sample = selection.letters(values, by.at)
     if dry_run:
         _dry_run(selected, output)
         return
-    confirm_many("replay", len(selected), sample, yes)
+    confirm_many("replay", len(selected), sample, selection.yes)
     with open_session(values, "dlq replay") as session, working("Replaying", len(selected)) as progress:
         done = run_replay(
             session,
             values,
-            selected,
-            by,
-            force=force,
-            rate_per_s=rate,
+            ReplayRequest(selected, by, force, rate),
             on_progress=lambda count: progress(count, f"{count:,} of {len(selected):,} letters are done with"),
         )
     _finish("replayed", done, output, len(selected) - len(done))
@@ -179,44 +152,32 @@ def _dry_run(selected: list[int], output: str) -> None:
 
 
 @click.command()
-@ids_argument
-@filter_options("--reason-code")
-@click.option("--all", "everything", is_flag=True, help="Every open dead letter.")
-@click.option("--reason", "--because", "reason", type=TEXT, required=True, help="Why, for whoever asks later.")
-@actor_option
-@yes_option
+@selecting("Every open dead letter.", "--reason-code")
+@attributed("--reason", "--because", required=True, help="Why, for whoever asks later.")
 @format_option
-def discard(
-    ids: tuple[int, ...], everything: bool, reason: str, actor: str | None, yes: bool, output: str, **given: Any
-) -> None:
+def discard(selection: Selection, by: Attribution, output: str) -> None:
     """Close dead letters that nobody needs. They are kept, and `restore` opens them again."""
     from incentive_fleet.dead_letters import changes
 
-    by, values = by_whom(actor, reason), settings()
-    selected, sample = select(values, ids, given, everything, by.at, "open")
-    confirm_many("discard", len(selected), sample, yes)
+    values = settings()
+    selected, sample = selection.letters(values, by.at, "open")
+    confirm_many("discard", len(selected), sample, selection.yes)
     with open_reader(values, "dlq discard") as connection:
         done = changes.discard(connection, selected, by)
     _finish("discarded", done, output)
 
 
 @click.command()
-@ids_argument
-@filter_options("--reason-code")
-@click.option("--all", "everything", is_flag=True, help="Every discarded dead letter.")
-@click.option("--reason", "--because", "reason", type=TEXT, default="", help="Why, for the audit trail.")
-@actor_option
-@yes_option
+@selecting("Every discarded dead letter.", "--reason-code")
+@attributed("--reason", "--because")
 @format_option
-def restore(
-    ids: tuple[int, ...], everything: bool, reason: str, actor: str | None, yes: bool, output: str, **given: Any
-) -> None:
+def restore(selection: Selection, by: Attribution, output: str) -> None:
     """Open discarded dead letters again, and replayed ones (--status replayed) whose replay was lost on the way."""
     from incentive_fleet.dead_letters import changes
 
-    by, values = by_whom(actor, reason), settings()
-    selected, sample = select(values, ids, given, everything, by.at, "discarded")
-    confirm_many("restore", len(selected), sample, yes)
+    values = settings()
+    selected, sample = selection.letters(values, by.at, "discarded")
+    confirm_many("restore", len(selected), sample, selection.yes)
     with open_reader(values, "dlq restore") as connection:
         done = changes.restore(connection, selected, by)
     _finish("restored", done, output)

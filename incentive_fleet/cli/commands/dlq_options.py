@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import click
 
@@ -18,7 +20,6 @@ from incentive_fleet.settings import Settings
 if TYPE_CHECKING:
     from psycopg import Connection
 
-    from incentive_fleet.dead_letters.audit import Attribution
     from incentive_fleet.dead_letters.letter import Letter
     from incentive_fleet.dead_letters.store import Filters
 
@@ -29,14 +30,6 @@ UNITS_S: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 UNFINISHED: Final = "unfinished"  # open, or claimed by a replay
 
 
-actor_option = click.option(
-    "--actor",
-    type=TEXT,
-    envvar="INCENTIVES_ACTOR",
-    default=None,
-    help="Who acts, for the audit trail; by default the login's name.",
-)
-yes_option = click.option("--yes", is_flag=True, help="Do not ask before touching more than one.")
 ids_argument = click.argument("ids", nargs=-1, type=click.IntRange(1, 2**63 - 1), metavar="ID...")
 id_argument = click.argument("number", type=click.IntRange(1, 2**63 - 1), metavar="ID")
 limit_option = click.option(
@@ -130,31 +123,72 @@ def refuse_unknown(connection: Connection[Any], wanted: Filters, values: Setting
         fail(f"The {word} {unknown.value!r} is not known; known are:", 2, more=[f"  {name}" for name in unknown.known])
 
 
-def by_whom(actor: str | None, reason: str = "") -> Attribution:
-    from incentive_fleet.dead_letters.audit import Attribution
+def attributed(
+    *names: str, required: bool = False, help: str = "Why, for the audit trail."
+) -> Callable[[Command], Command]:
+    """--actor, and the reason under these names; the command gets both as `by`."""
+    actor_option = click.option(
+        "--actor",
+        type=TEXT,
+        envvar="INCENTIVES_ACTOR",
+        default=None,
+        help="Who acts, for the audit trail; by default the login's name.",
+    )
+    needed: dict[str, Any] = {"required": True} if required else {"default": ""}
+    reason_option = click.option(*names, "act_reason", type=TEXT, help=help, **needed)
 
-    return Attribution(actor if actor is not None else login_name(), datetime.now(UTC), reason)
+    def decorate(command: Command) -> Command:
+        @wraps(command)
+        def run(actor: str | None, act_reason: str, **given: Any) -> Any:
+            from incentive_fleet.dead_letters.audit import Attribution
+
+            by = Attribution(actor if actor is not None else login_name(), datetime.now(UTC), act_reason)
+            return command(by=by, **given)
+
+        return cast("Command", actor_option(reason_option(run)))
+
+    return decorate
 
 
-def select(
-    values: Settings,
-    ids: Sequence[int],
-    given: dict[str, Any],
-    everything: bool,
-    now: datetime,
-    default_status: str = UNFINISHED,
-) -> tuple[list[int], list[Letter]]:
-    """The ids that the command is about, and the first few letters. Exit code 2 when it is not said which."""
-    from incentive_fleet.dead_letters import store
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which letters a command is about, as it was told: ids, filters or all; and whether to ask before many."""
 
-    filtered = any(given[name] is not None for name in FILTERS)
-    if bool(ids) + filtered + everything != 1:
-        raise click.UsageError("say which: either IDs, or filters, or --all")
-    wanted = filters_of(given, now, default_status)
-    with open_reader(values, "dlq") as connection:
-        refuse_unknown(connection, wanted, values)
-        selected = sorted(set(ids)) or store.select_ids(connection, wanted)
-        return selected, store.get_letters(connection, selected[:SAMPLE], bodies=False)
+    ids: tuple[int, ...]
+    everything: bool
+    given: dict[str, Any]  # the filters
+    yes: bool
+
+    def letters(
+        self, values: Settings, now: datetime, default_status: str = UNFINISHED
+    ) -> tuple[list[int], list[Letter]]:
+        """The ids, and the first few letters. Exit code 2 when it is not said which."""
+        from incentive_fleet.dead_letters import store
+
+        filtered = any(self.given[name] is not None for name in FILTERS)
+        if bool(self.ids) + filtered + self.everything != 1:
+            raise click.UsageError("say which: either IDs, or filters, or --all")
+        wanted = filters_of(self.given, now, default_status)
+        with open_reader(values, "dlq") as connection:
+            refuse_unknown(connection, wanted, values)
+            selected = sorted(set(self.ids)) or store.select_ids(connection, wanted)
+            return selected, store.get_letters(connection, selected[:SAMPLE], bodies=False)
+
+
+def selecting(everything: str, *code_names: str) -> Callable[[Command], Command]:
+    """IDs, filters, --all (`everything` is its help) and --yes; the command gets them as `selection`."""
+    all_option = click.option("--all", "everything", is_flag=True, help=everything)
+    yes_option = click.option("--yes", is_flag=True, help="Do not ask before touching more than one.")
+
+    def decorate(command: Command) -> Command:
+        @wraps(command)
+        def run(ids: tuple[int, ...], everything: bool, yes: bool, **given: Any) -> Any:
+            filters = {name: given.pop(name) for name in FILTERS}
+            return command(selection=Selection(ids, everything, filters, yes), **given)
+
+        return cast("Command", ids_argument(filter_options(*code_names)(all_option(yes_option(run)))))
+
+    return decorate
 
 
 def confirm_many(verb: str, count: int, sample: Sequence[Letter], yes: bool) -> None:

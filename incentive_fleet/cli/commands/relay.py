@@ -34,7 +34,7 @@ def relay(until_idle: float | None, output: str) -> None:
     from incentive_fleet.brokers.registry import configured, open_outcomes
     from incentive_fleet.ledger.logins import say_if_owner
     from incentive_fleet.logs import log_json
-    from incentive_fleet.producers.relay_loop import run_relay
+    from incentive_fleet.producers.relay_loop import RelayPace, run_relay
 
     values = settings()
     database_url = values.need_database_url()
@@ -53,9 +53,7 @@ def relay(until_idle: float | None, output: str) -> None:
             database_url,
             publishers,
             stop=stop,
-            batch_size=values.batch_size,
-            until_idle_s=until_idle,
-            pause_max_s=values.pause_max_s,
+            pace=RelayPace(values.batch_size, until_idle, values.pause_max_s),
             counts=counts,
         )
     emit(summary, output, lambda: say(f"Published {_line(summary.published)}; left: {_left(summary)}."))
