@@ -10,12 +10,12 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks import ground, quiet, reporting
+from benchmarks import quiet, reporting, rig
 from benchmarks.contestants import PEERS
 from benchmarks.machine import describe
 from benchmarks.sizes import FULL, QUICK
 
-# In this order. Each is a module with `figure(ground, sizes)`.
+# In this order. Each is a module with `figure(rig, sizes)`.
 FIGURES = ("throughput", "real_orders", "latency", "sqs", "growth", "hot_spots", "relay", "scale", "memory")
 ASKED_FOR = ("tuning",)  # a figure that is taken only when it is named
 
@@ -33,7 +33,7 @@ def main(arguments: list[str]) -> int:
     page = reporting.PAGE if options.into is None and not options.quick else None
     folder = options.into or (reporting.RESULTS if page else Path("build") / "bench")
     quiet.patient = not options.quick
-    with ground.running() as servers:
+    with rig.running() as servers:
         machine = describe(servers)
         if page is not None:
             rows = [["", "on which the figures were taken last"], *([name, value] for name, value in machine.items())]

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import publishing, stopwatch
-from benchmarks.ground import Ground, declare_topology, environment
 from benchmarks.publishing import Wire, open_publisher
+from benchmarks.rig import Rig, declare_topology, environment
 from incentive_fleet.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -154,11 +154,11 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             process.wait()
 
 
-def enter(ground: Ground, contestant: Contestant, database_url: str) -> Entry:
+def enter(rig: Rig, contestant: Contestant, database_url: str) -> Entry:
     """Declare the contestant's queues, durable quorum queues all."""
-    settings = ground.settings(database_url, **contestant.changes)
-    queue = ground.fresh_name("peer")
-    notes = ground.folder / ground.fresh_name("notes")
+    settings = rig.settings(database_url, **contestant.changes)
+    queue = rig.fresh_name("peer")
+    notes = rig.folder / rig.fresh_name("notes")
     notes.mkdir()
     if contestant.is_fleet:
         declare_topology(settings)

@@ -20,11 +20,11 @@ from dataclasses import dataclass, field
 import psycopg
 
 from benchmarks import contestants
-from benchmarks.ground import CALM_BATCH, Events, Generated, Ground, events_of, generated
 from benchmarks.measuring import Spread, percentile
 from benchmarks.plots import Bar, bars
 from benchmarks.quiet import in_quiet
 from benchmarks.reporting import Figure
+from benchmarks.rig import CALM_BATCH, Events, Generated, Rig, events_of, generated
 from benchmarks.sizes import Sizes
 from benchmarks.throughput import drain
 from incentive_fleet.events.codec import decode
@@ -122,14 +122,14 @@ def _base(sizes: Sizes) -> Generated:
     return generated(sizes.growth_base_events, name=FIRST.rstrip("-"))
 
 
-def _empty(ground: Ground, sizes: Sizes, ledgers: ExitStack) -> Full:
+def _empty(rig: Rig, sizes: Sizes, ledgers: ExitStack) -> Full:
     """A new shop: its customers' opening grants, a transfer each, and nothing else.
 
     It stays until the end, because dropping a database is a checkpoint, and the full ledgers would pay for it.
     """
     shop = generated(sizes.growth_events, name=FIRST.rstrip("-"))
     customers = shop.shop.customer_count
-    return Full(ledgers.enter_context(ground.ledger(shop)), customers, 1, customers)
+    return Full(ledgers.enter_context(rig.ledger(shop)), customers, 1, customers)
 
 
 def _repeat(
@@ -188,8 +188,8 @@ def statement_ms(full: Full) -> list[float]:
     return taken
 
 
-def _drain(ground: Ground, full: Full, events: Events, *, cold: bool = False) -> float:
-    return drain(ground, contestants.fleet(FLEET), full.url, events, after_checkpoint=cold).per_second
+def _drain(rig: Rig, full: Full, events: Events, *, cold: bool = False) -> float:
+    return drain(rig, contestants.fleet(FLEET), full.url, events, after_checkpoint=cold).per_second
 
 
 @dataclass(slots=True)
@@ -205,7 +205,7 @@ class Results:
         print(f"growth      {transfers:,} transfers: {rate:,.0f} events/s", flush=True)
 
 
-def figure(ground: Ground, sizes: Sizes) -> Figure:
+def figure(rig: Rig, sizes: Sizes) -> Figure:
     """Measure and tell."""
     results = Results()
     turns = itertools.count(1)  # each drain has orders of its own, for those of the one before are in the ledger
@@ -213,27 +213,27 @@ def figure(ground: Ground, sizes: Sizes) -> Figure:
         fulls = []
         for transfers in sizes.growth_transfers:
             began = time.monotonic()
-            fulls.append(fill(ledgers.enter_context(ground.ledger(_base(sizes))), sizes, transfers))
+            fulls.append(fill(ledgers.enter_context(rig.ledger(_base(sizes))), sizes, transfers))
             print(f"growth      {fulls[-1].transfers:,} transfers made in {time.monotonic() - began:.0f} s", flush=True)
-        empty = _empty(ground, sizes, ledgers)
-        results.cold[empty.transfers] = _drain(ground, empty, stream(empty, sizes, next(turns)), cold=True)
+        empty = _empty(rig, sizes, ledgers)
+        results.cold[empty.transfers] = _drain(rig, empty, stream(empty, sizes, next(turns)), cold=True)
         results.statements[empty.transfers] = statement_ms(empty)
         for full in fulls:
-            results.cold[full.transfers] = _drain(ground, full, stream(full, sizes, next(turns)), cold=True)
-            _drain(ground, full, stream(full, sizes, next(turns)))  # touches what the cold one has not
+            results.cold[full.transfers] = _drain(rig, full, stream(full, sizes, next(turns)), cold=True)
+            _drain(rig, full, stream(full, sizes, next(turns)))  # touches what the cold one has not
         for _ in range(sizes.growth_rounds):
-            results.note(empty.transfers, in_quiet(lambda: _drain_empty(ground, sizes, ledgers, next(turns))))
+            results.note(empty.transfers, in_quiet(lambda: _drain_empty(rig, sizes, ledgers, next(turns))))
             for full in fulls:
-                rate = in_quiet(lambda: _drain(ground, full, stream(full, sizes, next(turns))))  # noqa: B023
+                rate = in_quiet(lambda: _drain(rig, full, stream(full, sizes, next(turns))))  # noqa: B023
                 results.note(full.transfers, rate)
         for full in fulls:
             results.statements[full.transfers] = statement_ms(full)
     return _tell(results)
 
 
-def _drain_empty(ground: Ground, sizes: Sizes, ledgers: ExitStack, turn: int) -> float:
-    empty = _empty(ground, sizes, ledgers)
-    return _drain(ground, empty, stream(empty, sizes, turn))
+def _drain_empty(rig: Rig, sizes: Sizes, ledgers: ExitStack, turn: int) -> float:
+    empty = _empty(rig, sizes, ledgers)
+    return _drain(rig, empty, stream(empty, sizes, turn))
 
 
 def _tell(results: Results) -> Figure:

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks import contestants
-from benchmarks.ground import Events, Generated, Ground, calm, events_of, generated
 from benchmarks.measuring import Spread
 from benchmarks.plots import Line, lines
 from benchmarks.reporting import Figure
+from benchmarks.rig import Events, Generated, Rig, calm, events_of, generated
 from benchmarks.sizes import Sizes
 from benchmarks.throughput import drain_checked
 from incentive_fleet.embedded.sample_shop import CAMPAIGNS, OPENING, SOURCE
@@ -87,16 +87,16 @@ def _bytes(event: dict[str, Any]) -> bytes:
     return json.dumps(event, separators=(",", ":")).encode()
 
 
-def figure(ground: Ground, sizes: Sizes) -> Figure:
+def figure(rig: Rig, sizes: Sizes) -> Figure:
     """Measure and tell."""
     taken: dict[tuple[str, int], list[float]] = defaultdict(list)
     played = cases(sizes.hot_events)
     for case in played:
-        backlog = calm(ground, case.stream, case.events(case.stream))
+        backlog = calm(rig, case.stream, case.events(case.stream))
         for _ in range(sizes.hot_rounds):
             for processes in sizes.hot_processes:
                 fleet = contestants.fleet(processes)
-                run = drain_checked(ground, fleet, backlog)
+                run = drain_checked(rig, fleet, backlog)
                 taken[(case.name, processes)].append(run.per_second)
                 print(f"hot spots   {case.name:22} x{processes}: {run.per_second:,.0f} events/s", flush=True)
     rows = [["events/s, median (least to most)", *(f"{processes} processes" for processes in sizes.hot_processes)]]

@@ -11,12 +11,12 @@ from dataclasses import asdict, dataclass
 
 from benchmarks import contestants, stopwatch
 from benchmarks.contestants import Contestant, enter
-from benchmarks.ground import Events, Ground, Stream, events_of, generated
 from benchmarks.measuring import Spread, percentile, wait_until_booked
 from benchmarks.plots import Line, lines
 from benchmarks.publishing import Wire, open_publisher
 from benchmarks.quiet import in_quiet
 from benchmarks.reporting import Figure
+from benchmarks.rig import Events, Rig, Stream, events_of, generated
 from benchmarks.sizes import Sizes
 
 BROKEN_MS = 1_000.0  # a contestant whose p99 is beyond this does not bear the load: it falls behind for ever
@@ -39,9 +39,9 @@ class Times:
 Taken = dict[tuple[str, int], list[Times]]
 
 
-def offer(ground: Ground, contestant: Contestant, rate: int, sizes: Sizes, events: Events, url: str) -> Times:
+def offer(rig: Rig, contestant: Contestant, rate: int, sizes: Sizes, events: Events, url: str) -> Times:
     """Warm up, then publish at `rate` a second for the sizes' seconds, and look up each event's times."""
-    entry = enter(ground, contestant, url)
+    entry = enter(rig, contestant, url)
     warm, measured = (round(rate * seconds) for seconds in (sizes.latency_warm_up_s, sizes.latency_s))
     wires = entry.wires(events[: warm + measured])
     with entry.working(detailed=True), open_publisher(entry.settings.need_rabbitmq_url()) as publisher:
@@ -62,7 +62,7 @@ def _points(ranked: list[float]) -> tuple[float, float, float]:
     return percentile(ranked, 0.5), percentile(ranked, 0.99), ranked[-1]
 
 
-def measure(ground: Ground, sizes: Sizes) -> tuple[Taken, list[Contestant]]:
+def measure(rig: Rig, sizes: Sizes) -> tuple[Taken, list[Contestant]]:
     """Every contestant at every load, round after round; none is asked for more than broke it before."""
     most = max(sizes.latency_rates) * (sizes.latency_s + sizes.latency_warm_up_s)
     stream = generated(round(most * 1.01) + 10, name="l")
@@ -76,7 +76,7 @@ def measure(ground: Ground, sizes: Sizes) -> tuple[Taken, list[Contestant]]:
             for contestant in everyone:
                 if rate > broken.get(contestant.name, rate):
                     continue
-                times = _in_quiet(ground, contestant, rate, sizes, stream, events)
+                times = _in_quiet(rig, contestant, rate, sizes, stream, events)
                 taken[(contestant.name, rate)].append(times)
                 if times.commit_p99 > BROKEN_MS:
                     broken[contestant.name] = min(rate, broken.get(contestant.name, rate))
@@ -88,17 +88,17 @@ def measure(ground: Ground, sizes: Sizes) -> tuple[Taken, list[Contestant]]:
     return taken, everyone
 
 
-def _in_quiet(ground: Ground, contestant: Contestant, rate: int, sizes: Sizes, stream: Stream, events: Events) -> Times:
+def _in_quiet(rig: Rig, contestant: Contestant, rate: int, sizes: Sizes, stream: Stream, events: Events) -> Times:
     def attempt() -> Times:
-        with ground.ledger(stream) as url:
-            return offer(ground, contestant, rate, sizes, events, url)
+        with rig.ledger(stream) as url:
+            return offer(rig, contestant, rate, sizes, events, url)
 
     return in_quiet(attempt)
 
 
-def figure(ground: Ground, sizes: Sizes) -> Figure:
+def figure(rig: Rig, sizes: Sizes) -> Figure:
     """Measure and tell."""
-    taken, everyone = measure(ground, sizes)
+    taken, everyone = measure(rig, sizes)
     rows = [["", "events/s offered", "COMMIT p50", "p99 (least to most)", "max", "ack p50", "p99", "max"]]
     plotted = []
     for contestant in everyone:

@@ -11,12 +11,12 @@ from pathlib import Path
 import psycopg
 
 from benchmarks.contestants import PEERS
-from benchmarks.ground import SERVER, Ground
+from benchmarks.rig import SERVER, Rig
 
 
-def describe(ground: Ground) -> dict[str, str]:
+def describe(rig: Rig) -> dict[str, str]:
     """Cores, memory, versions, the server's settings that matter, and how busy the machine was at the start."""
-    with psycopg.connect(ground.postgres.url("postgres")) as connection:
+    with psycopg.connect(rig.postgres.url("postgres")) as connection:
         names = ["fsync", "synchronous_commit", "full_page_writes", *SERVER]
         settings = {name: str(connection.execute(f"SHOW {name}").fetchone()[0]) for name in names}  # type: ignore
         version = str(connection.execute("SHOW server_version").fetchone()[0])  # type: ignore[index]
@@ -29,7 +29,7 @@ def describe(ground: Ground) -> dict[str, str]:
         "Python": platform.python_version(),
         "Postgres": version,
         "Postgres settings": ", ".join(f"{name} {value}" for name, value in settings.items()),
-        "RabbitMQ": _rabbitmq(ground),
+        "RabbitMQ": _rabbitmq(rig),
         "peers": _peers(),
         "load before": " ".join(f"{load:.2f}" for load in os.getloadavg()),
     }
@@ -40,12 +40,12 @@ def _processor() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
-def _rabbitmq(ground: Ground) -> str:
+def _rabbitmq(rig: Rig) -> str:
     from urllib.parse import urlsplit
 
     import amqp
 
-    parts = urlsplit(ground.rabbitmq.url)
+    parts = urlsplit(rig.rabbitmq.url)
     connection = amqp.Connection(host=f"{parts.hostname}:{parts.port}")
     connection.connect()
     try:

@@ -10,11 +10,11 @@ import psycopg
 
 from benchmarks import contestants
 from benchmarks.contestants import Entry, enter
-from benchmarks.ground import Ground, Stream, generated
 from benchmarks.measuring import peak_rss_bytes, rss_bytes
 from benchmarks.plots import Line, lines
 from benchmarks.publishing import open_publisher
 from benchmarks.reporting import Figure
+from benchmarks.rig import Rig, Stream, generated
 from benchmarks.sizes import Sizes
 
 PROCESSES = 2
@@ -24,12 +24,12 @@ SAMPLE_S = 1.0
 MIB = 2**20
 
 
-def figure(ground: Ground, sizes: Sizes) -> Figure:
+def figure(rig: Rig, sizes: Sizes) -> Figure:
     """Publish as far ahead as is sensible, consume, and look at the workers' memory once a second."""
     stream = generated(sizes.memory_events, name="m")
     samples: list[list[tuple[float, float]]] = [[] for _ in range(PROCESSES)]
-    with ground.ledger(stream) as url:
-        entry = enter(ground, contestants.fleet(PROCESSES), url)
+    with rig.ledger(stream) as url:
+        entry = enter(rig, contestants.fleet(PROCESSES), url)
         published = _Published()
         publisher = threading.Thread(target=_publish, args=(entry, stream, published), daemon=True)
         with entry.working() as processes, psycopg.connect(url, autocommit=True) as connection:

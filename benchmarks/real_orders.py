@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import throughput
-from benchmarks.ground import Ground
 from benchmarks.plots import bars
 from benchmarks.reporting import Figure
+from benchmarks.rig import Rig
 from benchmarks.sizes import Sizes
 from incentive_fleet.ledger.grant_file import read_grants
 from incentive_fleet.ledger.grants import Grant
@@ -40,7 +40,7 @@ class RealOrders:
                 yield json.loads(line)["type"], line.rstrip(b"\n")
 
 
-def figure(ground: Ground, sizes: Sizes) -> Figure:
+def figure(rig: Rig, sizes: Sizes) -> Figure:
     """Measure and tell; without the data there is nothing to tell."""
     if not DATA.is_dir():
         return Figure(
@@ -50,4 +50,4 @@ def figure(ground: Ground, sizes: Sizes) -> Figure:
             ["The real orders are not beside this checkout."],
             bars("", "", []),
         )
-    return throughput.figure_of(ground, sizes, RealOrders(), "real_orders", "Backlog of real orders drained")
+    return throughput.figure_of(rig, sizes, RealOrders(), "real_orders", "Backlog of real orders drained")

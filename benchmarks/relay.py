@@ -11,12 +11,12 @@ import psycopg
 
 from benchmarks import contestants, stopwatch
 from benchmarks.contestants import enter
-from benchmarks.ground import Events, Ground, Stream, declare_topology, events_of, generated
 from benchmarks.measuring import Spread, wait_until_booked
 from benchmarks.plots import Bar, bars
 from benchmarks.publishing import open_publisher
 from benchmarks.quiet import in_quiet
 from benchmarks.reporting import Figure
+from benchmarks.rig import Events, Rig, Stream, declare_topology, events_of, generated
 from benchmarks.sizes import Sizes
 from incentive_fleet.brokers.registry import RABBITMQ, open_outcomes
 from incentive_fleet.producers.relay_loop import run_relay
@@ -27,13 +27,13 @@ FLEET = 2
 LEFT = "SELECT count(*) FROM outbox_unpublished"
 
 
-def figure(ground: Ground, sizes: Sizes) -> Figure:
+def figure(rig: Rig, sizes: Sizes) -> Figure:
     """Measure and tell."""
     stream = generated(sizes.relay_events, name="r")
     events = events_of(stream)
     alone, consuming, lags = [], [], []
     for _ in range(sizes.rounds):
-        rate, outcomes, lag_s = in_quiet(lambda: _round(ground, stream, events))
+        rate, outcomes, lag_s = in_quiet(lambda: _round(rig, stream, events))
         consuming.append(rate)
         alone.append(outcomes)
         lags.append(lag_s)
@@ -60,13 +60,13 @@ def figure(ground: Ground, sizes: Sizes) -> Figure:
     return Figure("relay", "Relay", rows, notes, plot, {"relay": alone, "fleet": consuming, "lag_s": lags})
 
 
-def _round(ground: Ground, stream: Stream, events: Events) -> tuple[float, float, float]:
+def _round(rig: Rig, stream: Stream, events: Events) -> tuple[float, float, float]:
     """The consumers' rate and the relay's, each alone, and the relay's lag in seconds beside the consumers."""
-    with ground.ledger(stream) as url:
-        rate = _drain(ground, url, events)[0]
-        outcomes = _relay_alone(ground.settings(url), len(events))
-    with ground.ledger(stream) as url:
-        return rate, outcomes, _drain(ground, url, events, relay=True)[1]
+    with rig.ledger(stream) as url:
+        rate = _drain(rig, url, events)[0]
+        outcomes = _relay_alone(rig.settings(url), len(events))
+    with rig.ledger(stream) as url:
+        return rate, outcomes, _drain(rig, url, events, relay=True)[1]
 
 
 def _relay_alone(settings: Settings, outcomes: int) -> float:
@@ -77,12 +77,12 @@ def _relay_alone(settings: Settings, outcomes: int) -> float:
     return outcomes / (ended - began)
 
 
-def _drain(ground: Ground, url: str, events: Events, *, relay: bool = False) -> tuple[float, float]:
+def _drain(rig: Rig, url: str, events: Events, *, relay: bool = False) -> tuple[float, float]:
     """Events per second of the fleet and, with a relay beside it, seconds from the last COMMIT to the last outcome."""
-    entry = enter(ground, contestants.fleet(FLEET), url)
+    entry = enter(rig, contestants.fleet(FLEET), url)
     with open_publisher(entry.settings.need_rabbitmq_url()) as publisher:
         publisher.publish(entry.wires(events))
-    ground.checkpoint()
+    rig.checkpoint()
     lag = 0.0
     if relay:
         with _relay(entry.settings), entry.working():

@@ -14,10 +14,10 @@ from typing import Any
 import psycopg
 
 from benchmarks import contestants
-from benchmarks.ground import Ground, events_of, generated
 from benchmarks.measuring import Spread
 from benchmarks.plots import Bar, bars
 from benchmarks.reporting import HERE, Figure, put, table
+from benchmarks.rig import Rig, events_of, generated
 from benchmarks.sizes import Sizes
 from benchmarks.throughput import Run, drain
 
@@ -62,15 +62,15 @@ class Measured:
     transfers_by_kind: dict[str, float]  # an event
 
 
-def measure(ground: Ground, sizes: Sizes) -> Measured:
+def measure(rig: Rig, sizes: Sizes) -> Measured:
     """One drain after another into a ledger of its own; the medians."""
     stream = generated(sizes.events, name="z")
     events = events_of(stream)
     runs: list[Run] = []
     for _ in range(sizes.scale_rounds):
-        with ground.ledger(stream) as url:
+        with rig.ledger(stream) as url:
             before = _table_bytes(url)
-            runs.append(drain(ground, contestants.fleet(FLEET), url, events))
+            runs.append(drain(rig, contestants.fleet(FLEET), url, events))
             after = _table_bytes(url)
             with psycopg.connect(url) as connection:
                 kinds = {kind: count / len(events) for kind, count in connection.execute(KINDS).fetchall()}
@@ -99,9 +99,9 @@ def _table_bytes(url: str) -> dict[str, tuple[int, int]]:
         return {name: (heap, indexes) for name, heap, indexes in connection.execute(SIZES).fetchall()}
 
 
-def figure(ground: Ground, sizes: Sizes, page: Path | None = None) -> Figure:
+def figure(rig: Rig, sizes: Sizes, page: Path | None = None) -> Figure:
     """Measure, compute, and write the tables of SCALE.md when the sizes are the full ones."""
-    measured = measure(ground, sizes)
+    measured = measure(rig, sizes)
     needs = [need(measured.cost, millions * 1_000_000) for millions in MILLIONS]
     rows = [["", *(f"{millions} million orders a day" for millions in MILLIONS)]]
     rows += [[name, *(str(one[name]) for one in needs)] for name in needs[0]]

@@ -23,11 +23,11 @@ from botocore.config import Config
 
 from benchmarks import stopwatch
 from benchmarks.contestants import PEERS, Contestant, enter
-from benchmarks.ground import Events, Ground, Stream, calm, declare_topology, events_of, generated
 from benchmarks.measuring import Spread, fingerprint, wait_until_booked
 from benchmarks.plots import Bar, bars
 from benchmarks.quiet import in_quiet
 from benchmarks.reporting import Figure
+from benchmarks.rig import Events, Rig, Stream, calm, declare_topology, events_of, generated
 from benchmarks.sizes import Sizes
 from incentive_fleet.brokers.topology import sqs_queues
 from incentive_fleet.embedded.process import end, free_port, listening, spawn, wait_ready
@@ -41,24 +41,24 @@ A_CALL = 10  # messages that SQS hands out or deletes at a time, at the most
 TARGET = 0.8
 
 
-def figure(ground: Ground, sizes: Sizes) -> Figure:
+def figure(rig: Rig, sizes: Sizes) -> Figure:
     """Measure and tell."""
     if not (BINARIES / "fauxqs").exists():
         note = "Not measured: fauxqs is not installed (`make bench` installs it where npm is)."
         return Figure("sqs", "SQS", [["", "messages/s"]], [note], bars("SQS", "messages/s", [Bar("none", 0, 0, 0)]))
     stream = generated(sizes.sqs_events, name="q")
     events = events_of(stream)
-    expected = calm(ground, stream, events).expected
+    expected = calm(rig, stream, events).expected
     ours: dict[int, list[float]] = defaultdict(list)
     calls: dict[int, dict[str, int]] = {}
     bare = []
     for _ in range(sizes.sqs_rounds):
         for processes in sizes.sqs_processes:
-            run = partial(_fleet_checked, ground, stream, events, expected, processes)
+            run = partial(_fleet_checked, rig, stream, events, expected, processes)
             rate, calls[processes] = in_quiet(run)
             ours[processes].append(rate)
             print(f"sqs         fleet x{processes} {rate:,.0f}/s, calls {calls[processes]}", flush=True)
-        bare.append(in_quiet(lambda: _bare(ground, events)))
+        bare.append(in_quiet(lambda: _bare(rig, events)))
         print(f"sqs         bare loop {bare[-1]:,.0f}/s", flush=True)
     data = {"fleet": ours, "bare": bare, "calls": calls}
     return _tell({n: Spread.of(rates) for n, rates in ours.items()}, Spread.of(bare), calls, len(events), data)
@@ -86,22 +86,22 @@ def _tell(
 
 
 def _fleet_checked(
-    ground: Ground, stream: Stream, events: Events, expected: str, processes: int
+    rig: Rig, stream: Stream, events: Events, expected: str, processes: int
 ) -> tuple[float, dict[str, int]]:
-    with ground.ledger(stream) as url, _fauxqs(ground) as endpoint:
-        result = _fleet(ground, url, endpoint, events, processes)
+    with rig.ledger(stream) as url, _fauxqs(rig) as endpoint:
+        result = _fleet(rig, url, endpoint, events, processes)
         if fingerprint(url) != expected:
             raise AssertionError("the fleet on SQS ended in other balances than a calm run")
         return result
 
 
-def _fleet(ground: Ground, url: str, endpoint: str, events: Events, processes: int) -> tuple[float, dict[str, int]]:
+def _fleet(rig: Rig, url: str, endpoint: str, events: Events, processes: int) -> tuple[float, dict[str, int]]:
     changes = {"aws_endpoint_url": endpoint, "aws_region": REGION}
     worker = (sys.executable, "-m", "benchmarks.fleet_worker", "sqs")
     variables = CREDENTIALS | {"AWS_ENDPOINT_URL": endpoint}
     contestant = Contestant("fleet on SQS", "", (worker,) * processes, changes=changes, variables=variables)
     os.environ.update(CREDENTIALS)
-    entry = enter(ground, contestant, url)
+    entry = enter(rig, contestant, url)
     _send(entry.settings, events)
     with entry.working():
         ended = wait_until_booked(url, len(events))
@@ -112,15 +112,15 @@ def _fleet(ground: Ground, url: str, endpoint: str, events: Events, processes: i
     return len(events) / ((ended - first) / 1e9), dict(calls)
 
 
-def _bare(ground: Ground, events: Events) -> float:
-    with _fauxqs(ground) as endpoint:
-        return _receive_and_delete(ground, endpoint, events)
+def _bare(rig: Rig, events: Events) -> float:
+    with _fauxqs(rig) as endpoint:
+        return _receive_and_delete(rig, endpoint, events)
 
 
-def _receive_and_delete(ground: Ground, endpoint: str, events: Events) -> float:
+def _receive_and_delete(rig: Rig, endpoint: str, events: Events) -> float:
     """Receive ten, delete ten, one queue after the other, and nothing else."""
     os.environ.update(CREDENTIALS)
-    settings = Settings(aws_endpoint_url=endpoint, aws_region=REGION, prefix=ground.fresh_name("bench"))
+    settings = Settings(aws_endpoint_url=endpoint, aws_region=REGION, prefix=rig.fresh_name("bench"))
     declare_topology(settings)
     _send(settings, events)
     client = _client(settings)
@@ -170,9 +170,9 @@ def _send(settings: Settings, events: Events) -> None:
 
 
 @contextmanager
-def _fauxqs(ground: Ground) -> Iterator[str]:
+def _fauxqs(rig: Rig) -> Iterator[str]:
     """A fresh emulator on a free port of the loopback."""
-    port, log = free_port(), ground.folder / ground.fresh_name("fauxqs")
+    port, log = free_port(), rig.folder / rig.fresh_name("fauxqs")
     variables = {"FAUXQS_PORT": str(port), "FAUXQS_LOGGER": "false"}
     process = spawn(
         [str(BINARIES / "node"), "--require", str(LOOPBACK), str((BINARIES / "fauxqs").resolve())],

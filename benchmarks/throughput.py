@@ -13,13 +13,13 @@ from itertools import islice
 
 from benchmarks import contestants, stopwatch
 from benchmarks.contestants import Contestant, enter
-from benchmarks.ground import Backlog, Events, Ground, Stream, calm, generated
 from benchmarks.limit import Batch, read_rows, write_rows
 from benchmarks.measuring import Spread, cpu_s, fingerprint, last_outcome, wait_until_booked, wal_bytes
 from benchmarks.plots import Bar, bars
 from benchmarks.publishing import open_publisher
 from benchmarks.quiet import in_quiet
 from benchmarks.reporting import Figure
+from benchmarks.rig import Backlog, Events, Rig, Stream, calm, generated
 from benchmarks.sizes import Sizes
 
 LIMIT = "limit"
@@ -48,7 +48,7 @@ class Results:
 
 
 def drain(
-    ground: Ground,
+    rig: Rig,
     contestant: Contestant,
     database_url: str,
     events: Events,
@@ -57,13 +57,13 @@ def drain(
     after_checkpoint: bool = True,
 ) -> Run:
     """Publish the backlog, start the contestant, wait until all is booked: an outcome an event, unless said otherwise."""
-    entry = enter(ground, contestant, database_url)
+    entry = enter(rig, contestant, database_url)
     with open_publisher(entry.settings.need_rabbitmq_url()) as publisher:
         publisher.publish(entry.wires(events))
     if after_checkpoint:
-        ground.checkpoint()
+        rig.checkpoint()
     time.sleep(1.0)  # the broker writes its last segments
-    servers = [ground.postgres.record.processes["server"].pid, ground.rabbitmq.record.processes["server"].pid]
+    servers = [rig.postgres.record.processes["server"].pid, rig.rabbitmq.record.processes["server"].pid]
     after = last_outcome(database_url)
     before, wal = [cpu_s(pid) for pid in servers], wal_bytes(database_url)
     with entry.working() as processes:
@@ -81,29 +81,29 @@ def drain(
     )
 
 
-def measure(ground: Ground, sizes: Sizes, stream: Stream) -> Results:
+def measure(rig: Rig, sizes: Sizes, stream: Stream) -> Results:
     """All contestants and the limit, round after round. Peers are given the backlog's beginning, or it would take hours."""
-    whole = calm(ground, stream, islice(stream.events(), sizes.events))
-    beginning = calm(ground, stream, whole.events[: sizes.peer_events])
-    batches = _rows_of_a_run(ground, whole)
+    whole = calm(rig, stream, islice(stream.events(), sizes.events))
+    beginning = calm(rig, stream, whole.events[: sizes.peer_events])
+    batches = _rows_of_a_run(rig, whole)
     fleets = [contestants.fleet(processes) for processes in sizes.fleets]
     results = Results()
     for _ in range(sizes.rounds):
         for contestant in [*fleets, *(contestants.peers() if sizes.peers else [])]:
             backlog = whole if contestant.is_fleet else beginning
-            run = drain_checked(ground, contestant, backlog)
+            run = drain_checked(rig, contestant, backlog)
             _note(results, contestant, run)
-        results.limit.append(in_quiet(lambda: _limit(ground, whole, batches)))
+        results.limit.append(in_quiet(lambda: _limit(rig, whole, batches)))
         print(f"throughput  {LIMIT:12} {results.limit[-1]:8,.0f} events/s", flush=True)
     return results
 
 
-def drain_checked(ground: Ground, contestant: Contestant, backlog: Backlog) -> Run:
+def drain_checked(rig: Rig, contestant: Contestant, backlog: Backlog) -> Run:
     """A drain into a fresh ledger beside quiet neighbours; AssertionError when it ends in other balances."""
 
     def attempt() -> Run:
-        with ground.ledger(backlog.stream) as url:
-            run = drain(ground, contestant, url, backlog.events, backlog.outcomes)
+        with rig.ledger(backlog.stream) as url:
+            run = drain(rig, contestant, url, backlog.events, backlog.outcomes)
             if fingerprint(url) != backlog.expected:
                 raise AssertionError(f"{contestant.name}: the balances are not those that a calm run ends in")
             return run
@@ -111,16 +111,16 @@ def drain_checked(ground: Ground, contestant: Contestant, backlog: Backlog) -> R
     return in_quiet(attempt)
 
 
-def _rows_of_a_run(ground: Ground, backlog: Backlog) -> list[Batch]:
+def _rows_of_a_run(rig: Rig, backlog: Backlog) -> list[Batch]:
     """What a run of the fleet writes, in memory."""
-    with ground.ledger(backlog.stream) as url:
-        drain(ground, contestants.fleet(1), url, backlog.events, backlog.outcomes)
+    with rig.ledger(backlog.stream) as url:
+        drain(rig, contestants.fleet(1), url, backlog.events, backlog.outcomes)
         return read_rows(url, BATCH)
 
 
-def _limit(ground: Ground, backlog: Backlog, batches: list[Batch]) -> float:
-    with ground.ledger(backlog.stream) as empty:
-        ground.checkpoint()
+def _limit(rig: Rig, backlog: Backlog, batches: list[Batch]) -> float:
+    with rig.ledger(backlog.stream) as empty:
+        rig.checkpoint()
         seconds = write_rows(empty, batches)
         if fingerprint(empty) != backlog.expected:
             raise AssertionError("the limit wrote other balances than the run whose rows it wrote")
@@ -137,14 +137,14 @@ def _note(results: Results, contestant: Contestant, run: Run) -> None:
     )
 
 
-def figure(ground: Ground, sizes: Sizes) -> Figure:
+def figure(rig: Rig, sizes: Sizes) -> Figure:
     """Measure and tell."""
-    return figure_of(ground, sizes, generated(sizes.events), "throughput", "Backlog drained")
+    return figure_of(rig, sizes, generated(sizes.events), "throughput", "Backlog drained")
 
 
-def figure_of(ground: Ground, sizes: Sizes, stream: Stream, name: str, title: str) -> Figure:
+def figure_of(rig: Rig, sizes: Sizes, stream: Stream, name: str, title: str) -> Figure:
     """The figure for one stream."""
-    results = measure(ground, sizes, stream)
+    results = measure(rig, sizes, stream)
     fleets = [name for name in results.runs if name.startswith("fleet")]
     rivals = [name for name in results.runs if name not in fleets]
     best = max(fleets, key=lambda name: results.spread(name).median)

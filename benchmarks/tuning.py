@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 
 from benchmarks.contestants import Contestant, celery, dramatiq, faststream, fleet
-from benchmarks.ground import Ground, calm, generated
 from benchmarks.measuring import Spread
 from benchmarks.plots import Bar, bars
 from benchmarks.reporting import Figure
+from benchmarks.rig import Rig, calm, generated
 from benchmarks.sizes import Sizes
 from benchmarks.throughput import drain_checked
 
@@ -41,17 +41,17 @@ def candidates() -> list[Contestant]:
     ]
 
 
-def figure(ground: Ground, sizes: Sizes) -> Figure:
+def figure(rig: Rig, sizes: Sizes) -> Figure:
     """Measure and tell."""
     stream = generated(sizes.tuning_events, name="t")
-    backlog = calm(ground, stream, stream.events())
+    backlog = calm(rig, stream, stream.events())
     tried = [one for one in candidates() if sizes.peers or one.is_fleet]
     rates: dict[str, list[float]] = defaultdict(list)
     cpu: dict[str, float] = {}
     for _ in range(sizes.tuning_rounds):
         for contestant in tried:
             name = f"{contestant.name}: {contestant.about}"
-            run = drain_checked(ground, contestant, backlog)
+            run = drain_checked(rig, contestant, backlog)
             rates[name].append(run.per_second)
             cpu[name] = run.worker_us
             print(f"tuning      {run.per_second:8,.0f} events/s, CPU {run.worker_us:5.0f} us  {name}", flush=True)

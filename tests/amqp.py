@@ -122,7 +122,7 @@ def any_property(chance: random.Random, name: str, kind: str) -> bytes:
             return chance.choice([chance.randbytes(8), b"\xff" * 8, pack(">Q", 1_790_000_000_000)])
 
 
-class Wire:
+class RawConnection:
     """A connection to RabbitMQ with one channel, in confirm mode, that sends content headers as they are given."""
 
     def __init__(self, url: str) -> None:

@@ -7,13 +7,17 @@ import tempfile
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from incentive_fleet.embedded.aws import CREDENTIALS, Aws
 from incentive_fleet.embedded.postgres import Postgres
 from incentive_fleet.embedded.rabbitmq import RabbitMQ
+from incentive_fleet.ledger.session import Session
+from tests.brokers_and_workers import Brokers, settings_of
 from tests.parts import LocalStack, fresh_database, make_template
 
 SAID = "said"
@@ -64,6 +68,29 @@ def empty_database_url(postgres: Postgres) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture
+def session(database_url: str) -> Iterator[Session]:
+    """The fleet's session on that database."""
+    with closing(Session(database_url)) as session:
+        yield session
+
+
+@pytest.fixture(scope="module")
+def own_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    """A server of the module's own, to be crashed: others have sessions on the shared one."""
+    server = Postgres(tmp_path_factory.mktemp("own") / "postgres")
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="module")
+def own_template(own_postgres: Postgres) -> str:
+    return make_template(own_postgres)
+
+
 @pytest.fixture(scope="session")
 def rabbitmq(parts_folder: Path) -> Iterator[RabbitMQ]:
     """The node; `.url`, `.management_url`, and for fault runs `stop`, `kill`, `start`, `restart`."""
@@ -95,6 +122,20 @@ def moto_server(parts_folder: Path) -> Iterator[Aws]:
         yield emulator
     finally:
         emulator.stop()
+
+
+@pytest.fixture(scope="module")
+def brokers(request: pytest.FixtureRequest, rabbitmq: RabbitMQ, localstack: LocalStack) -> Iterator[Brokers]:
+    """Both brokers with a topology of the module's own, whose tests leave its queues empty or fail.
+
+    BROKER_SETTINGS in the module, if it is there, says which settings differ.
+    """
+    changed: dict[str, Any] = getattr(request.module, "BROKER_SETTINGS", {})
+    values = {"rabbitmq_url": rabbitmq.url, "aws_endpoint_url": localstack.endpoint_url, **changed}
+    brokers = Brokers(settings_of(f"t{uuid.uuid4().hex[:8]}", **values))
+    brokers.apply()
+    yield brokers
+    brokers.close()
 
 
 @pytest.fixture(autouse=True)

@@ -28,8 +28,8 @@ import psycopg
 from incentive_fleet.embedded.postgres import Postgres
 from incentive_fleet.embedded.rabbitmq import RabbitMQ
 from incentive_fleet.settings import Settings
-from tests.chaos.ground import start
-from tests.chaos.wire import Wire
+from tests.brokers_and_workers import start
+from tests.chaos.faulty_proxy import FaultyProxy
 
 DRAIN_S = 30  # beyond the fleet's own bound, for a machine that is busy
 CONSUME = [sys.executable, "-m", "incentive_fleet.cli.main", "consume", "--from", "all", "--processes", "2"]
@@ -70,7 +70,7 @@ class Site:
     postgres: Postgres
     rabbitmq: RabbitMQ
     database: str
-    wires: dict[str, Wire]
+    wires: dict[str, FaultyProxy]
     fleet: Fleet
     chance: random.Random
     due: list[tuple[float, Callable[[], None]]] = field(default_factory=list)  # when (monotonic), and what

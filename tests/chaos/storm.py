@@ -18,8 +18,8 @@ from pathlib import Path
 
 import psycopg
 
+from tests.brokers_and_workers import SOURCES, Brokers, Source
 from tests.chaos.faults import KINDS, SLOW, Site
-from tests.chaos.ground import SOURCES, Brokers, Source
 from tests.chaos.poison import Poison, conflicts_with, lasting
 from tests.shop import balances, faults
 

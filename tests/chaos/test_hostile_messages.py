@@ -9,8 +9,7 @@ import os
 import random
 import subprocess
 import sys
-import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -22,32 +21,22 @@ from incentive_fleet.brokers.messages import DeadLetter, Failure, Retry
 from incentive_fleet.brokers.rabbitmq.transport import RabbitMQTransport
 from incentive_fleet.dead_letters import store
 from incentive_fleet.embedded import sample_shop
-from tests.amqp import Wire
-from tests.chaos.ground import Brokers, Source, environment_of, log_of, settings_of
+from tests.amqp import RawConnection
+from tests.brokers_and_workers import Brokers, Source, environment_of, log_of
 from tests.chaos.hostile import Hostile, attributes, messages
-from tests.contract.stages import collect
-from tests.dead_letter_desk import Floor
+from tests.contract.brokers_under_test import collect
+from tests.dead_letter_world import LetterWorld
 from tests.shop import balances, calm_balances, faults, open_shop
+
+BROKER_SETTINGS = {"sqs_visibility_s": 30, "drain_s": 30}
 
 SEED = int(os.environ.get("CHAOS_SEED", "20260401"))
 WINDOW = 50
 
 
-@pytest.fixture(scope="module")
-def brokers(rabbitmq: Any, localstack: Any) -> Iterator[Brokers]:
-    prefix = f"t{uuid.uuid4().hex[:8]}"
-    settings = settings_of(
-        prefix, rabbitmq_url=rabbitmq.url, aws_endpoint_url=localstack.endpoint_url, sqs_visibility_s=30, drain_s=30
-    )
-    brokers = Brokers(settings)
-    brokers.apply()
-    yield brokers
-    brokers.close()
-
-
 @pytest.fixture
-def floor(brokers: Brokers, database_url: str) -> Floor:
-    return Floor(database_url, brokers.settings.model_copy(update={"database_url": database_url}), brokers)
+def world(brokers: Brokers, database_url: str) -> LetterWorld:
+    return LetterWorld(database_url, brokers.settings.model_copy(update={"database_url": database_url}), brokers)
 
 
 def publish(url: str, queue: str, hostile: Sequence[Hostile]) -> list[Hostile]:
@@ -55,7 +44,7 @@ def publish(url: str, queue: str, hostile: Sequence[Hostile]) -> list[Hostile]:
     been taken before is then sent again, as senders do."""
     taken: list[Hostile] = []
     windows = [list(hostile[start : start + WINDOW]) for start in range(0, len(hostile), WINDOW)]
-    wire = Wire(url)
+    wire = RawConnection(url)
     while windows:
         window = windows.pop(0)
         try:
@@ -63,7 +52,7 @@ def publish(url: str, queue: str, hostile: Sequence[Hostile]) -> list[Hostile]:
             taken += window
         except (AssertionError, OSError):
             wire.close()
-            wire = Wire(url)
+            wire = RawConnection(url)
             if len(window) > 1:
                 half = len(window) // 2
                 windows[:0] = [window[:half], window[half:]]
@@ -84,13 +73,13 @@ def send(brokers: Brokers, url: str, chance: random.Random, bodies: Sequence[str
     return taken
 
 
-def consume(floor: Floor, source: Source, log: Path) -> dict[str, int]:
+def consume(world: LetterWorld, source: Source, log: Path) -> dict[str, int]:
     """`incentives consume`, which collects as well, until nothing is left; its counts."""
     command = [sys.executable, "-m", "incentive_fleet.cli.main", "consume", "--from", source, "--processes", "2"]
     with open(log, "ab") as errors:
         done = subprocess.run(
             [*command, "--until-idle", "2", "--format", "json"],
-            env=environment_of(floor.settings),
+            env=environment_of(world.settings),
             stdout=subprocess.PIPE,
             stderr=errors,
             timeout=900,
@@ -109,9 +98,9 @@ def named(kept: Iterable[Any]) -> list[bytes]:
     return sorted(letter.current_sha256 for letter in kept)
 
 
-def letters(floor: Floor) -> list[Any]:
+def letters(world: LetterWorld) -> list[Any]:
     """All of them, without their bodies."""
-    with floor.connect() as connection:
+    with world.connect() as connection:
         return store.list_letters(connection, store.Filters(), limit=10_000)
 
 
@@ -120,93 +109,95 @@ def troubles(log: Path) -> list[dict[str, Any]]:
     return [line for line in log_of(log) if line["level"] in ("error", "critical") or line["message"] == "worker died"]
 
 
-def judge(floor: Floor, source: Source, log: Path, good: list[bytes], bad: Sequence[bytes], life: int) -> None:
+def judge(world: LetterWorld, source: Source, log: Path, good: list[bytes], bad: Sequence[bytes], life: int) -> None:
     assert troubles(log) == []
-    kept = letters(floor)
+    kept = letters(world)
     assert named(kept) == digests(bad)
     assert {(letter.reason, letter.status, letter.life) for letter in kept} == {("not-json", "open", life)}
-    assert floor.waiting(source) == 0
-    ended = balances(floor.url)
-    assert calm_balances(floor.url, good) == ended
-    assert faults(floor.url) == {}
+    assert world.waiting(source) == 0
+    ended = balances(world.url)
+    assert calm_balances(world.url, good) == ended
+    assert faults(world.url) == {}
 
 
-def run_rabbitmq(floor: Floor, log: Path, orders: int, count: int) -> None:
+def run_rabbitmq(world: LetterWorld, log: Path, orders: int, count: int) -> None:
     shop = sample_shop.Shop(orders, seed=SEED)
-    open_shop(floor.url, shop)
+    open_shop(world.url, shop)
     good = [body for _, body in sample_shop.events(shop)]
     hostile = messages(random.Random(SEED), good, count - len(good))
-    queue = floor.brokers.queue_of("rabbitmq", "order-placed.v1")
-    taken = publish(floor.settings.need_rabbitmq_url(), queue, hostile)
+    queue = world.brokers.queue_of("rabbitmq", "order-placed.v1")
+    taken = publish(world.settings.need_rabbitmq_url(), queue, hostile)
     assert len(taken) > 0.8 * len(hostile), "RabbitMQ takes most of it"
     applied = [one.body for one in taken if one.good]
     bad = [one.body for one in taken if not one.good]
-    counts = consume(floor, "rabbitmq", log)
-    judge(floor, "rabbitmq", log, applied, bad, life=1)
-    assert counts["dead-letter:not-json"] == sum(letter.times_seen for letter in letters(floor)), (
+    counts = consume(world, "rabbitmq", log)
+    judge(world, "rabbitmq", log, applied, bad, life=1)
+    assert counts["dead-letter:not-json"] == sum(letter.times_seen for letter in letters(world)), (
         "what was counted is there"
     )
-    done = floor.replay(*(letter.id for letter in letters(floor)))
+    done = world.replay(*(letter.id for letter in letters(world)))
     assert [one for one in done if one.refused] == []
-    assert consume(floor, "rabbitmq", log)["dead-letter:not-json"] == len(bad)
-    judge(floor, "rabbitmq", log, applied, bad, life=2)
+    assert consume(world, "rabbitmq", log)["dead-letter:not-json"] == len(bad)
+    judge(world, "rabbitmq", log, applied, bad, life=2)
 
 
-def run_sqs(floor: Floor, log: Path, orders: int, count: int) -> None:
+def run_sqs(world: LetterWorld, log: Path, orders: int, count: int) -> None:
     shop = sample_shop.Shop(orders, seed=SEED)
-    open_shop(floor.url, shop)
+    open_shop(world.url, shop)
     good = [body for _, body in sample_shop.events(shop)]
     chance = random.Random(SEED)
     bodies = [body.decode() for body in good] + [f"{{ not json {number}" for number in range(count - len(good))]
     chance.shuffle(bodies)
-    taken = send(floor.brokers, floor.brokers.url(floor.brokers.queue_of("sqs", "order-placed.v1")), chance, bodies)
+    taken = send(world.brokers, world.brokers.url(world.brokers.queue_of("sqs", "order-placed.v1")), chance, bodies)
     bad = [body.encode() for body in taken if body.startswith("{ not json")]
-    counts = consume(floor, "sqs", log)
-    judge(floor, "sqs", log, good, bad, life=1)
+    counts = consume(world, "sqs", log)
+    judge(world, "sqs", log, good, bad, life=1)
     assert counts["dead-letter:not-json"] == len(bad)
-    done = floor.replay(*(letter.id for letter in letters(floor)))
+    done = world.replay(*(letter.id for letter in letters(world)))
     assert [one for one in done if one.refused] == []
-    consume(floor, "sqs", log)
-    judge(floor, "sqs", log, good, bad, life=2)
+    consume(world, "sqs", log)
+    judge(world, "sqs", log, good, bad, life=2)
 
 
-RUNS: dict[Source, Callable[[Floor, Path, int, int], None]] = {"rabbitmq": run_rabbitmq, "sqs": run_sqs}
+RUNS: dict[Source, Callable[[LetterWorld, Path, int, int], None]] = {"rabbitmq": run_rabbitmq, "sqs": run_sqs}
 
 
 @pytest.mark.parametrize("source", RUNS)
 def test_hostile_messages_are_applied_or_dead_letters_and_nothing_else(
-    source: Source, floor: Floor, tmp_path: Path
+    source: Source, world: LetterWorld, tmp_path: Path
 ) -> None:
-    RUNS[source](floor, tmp_path / "log", 40, 300 if source == "rabbitmq" else 200)
+    RUNS[source](world, tmp_path / "log", 40, 300 if source == "rabbitmq" else 200)
 
 
-def test_what_a_sender_puts_straight_into_the_dead_letters_is_kept_and_sent_again(floor: Floor, tmp_path: Path) -> None:
+def test_what_a_sender_puts_straight_into_the_dead_letters_is_kept_and_sent_again(
+    world: LetterWorld, tmp_path: Path
+) -> None:
     shop = sample_shop.Shop(10, seed=SEED)
-    open_shop(floor.url, shop)
+    open_shop(world.url, shop)
     hostile = messages(random.Random(SEED + 1), [body for _, body in sample_shop.events(shop)], 60)
-    queue = floor.brokers.queues["rabbitmq"][0].dead_letters
-    taken = publish(floor.settings.need_rabbitmq_url(), queue, hostile)
-    assert floor.collect("rabbitmq") == {"new": len(taken)}
-    assert named(letters(floor)) == digests(one.body for one in taken)
-    done = floor.replay(*(letter.id for letter in letters(floor)))
+    queue = world.brokers.queues["rabbitmq"][0].dead_letters
+    taken = publish(world.settings.need_rabbitmq_url(), queue, hostile)
+    assert world.collect("rabbitmq") == {"new": len(taken)}
+    assert named(letters(world)) == digests(one.body for one in taken)
+    done = world.replay(*(letter.id for letter in letters(world)))
     assert [one for one in done if one.refused] == []
     bad = [one.body for one in taken if not one.good]
-    assert consume(floor, "rabbitmq", tmp_path / "log")["dead-letter:not-json"] == len(bad)
+    assert consume(world, "rabbitmq", tmp_path / "log")["dead-letter:not-json"] == len(bad)
     assert troubles(tmp_path / "log") == []
-    came_back = [letter for letter in letters(floor) if letter.status == "open"]
+    came_back = [letter for letter in letters(world) if letter.status == "open"]
     assert named(came_back) == digests(bad)
     assert {(letter.reason, letter.life) for letter in came_back} == {("not-json", 2)}
-    ended = balances(floor.url)
-    assert calm_balances(floor.url, [one.body for one in taken if one.good]) == ended
+    ended = balances(world.url)
+    assert calm_balances(world.url, [one.body for one in taken if one.good]) == ended
 
 
-def test_hostile_messages_go_through_the_retry_queues_with_their_count(floor: Floor) -> None:
+def test_hostile_messages_go_through_the_retry_queues_with_their_count(world: LetterWorld) -> None:
     hostile = messages(random.Random(SEED + 2), [], 60)
-    queue = floor.brokers.queue_of("rabbitmq", "order-placed.v1")
-    taken = publish(floor.settings.need_rabbitmq_url(), queue, hostile)
+    queue = world.brokers.queue_of("rabbitmq", "order-placed.v1")
+    taken = publish(world.settings.need_rabbitmq_url(), queue, hostile)
     now = datetime.now(UTC)
     met = Failure(2, "a.Bug", "\u20ac" * 2_000, "t" * 9_000, now, now, "host")
-    transport = RabbitMQTransport(floor.settings)
+    transport = RabbitMQTransport(world.settings)
     first = collect(transport, len(taken))
     transport.settle([(delivery, Retry(1.0, met)) for delivery in first])
     second = collect(transport, len(taken))
@@ -219,13 +210,13 @@ def test_hostile_messages_go_through_the_retry_queues_with_their_count(floor: Fl
     )
     transport.close()
     assert sorted(counted) == sorted(one.body for one in taken)
-    assert floor.collect("rabbitmq") == {"new": len(taken)}
-    kept = letters(floor)
+    assert world.collect("rabbitmq") == {"new": len(taken)}
+    kept = letters(world)
     assert {letter.reason for letter in kept} == {"unexpected-error"}
     assert {letter.failure["attempts"] if letter.failure else 0 for letter in kept} == {2}
 
 
 @pytest.mark.chaos
 @pytest.mark.parametrize("source", RUNS)
-def test_ten_thousand_hostile_messages(source: Source, floor: Floor, tmp_path: Path) -> None:
-    RUNS[source](floor, tmp_path / "log", 1_500, 10_000 if source == "rabbitmq" else 6_000)
+def test_ten_thousand_hostile_messages(source: Source, world: LetterWorld, tmp_path: Path) -> None:
+    RUNS[source](world, tmp_path / "log", 1_500, 10_000 if source == "rabbitmq" else 6_000)

@@ -16,9 +16,9 @@ import pytest
 from incentive_fleet.embedded import sample_shop
 from incentive_fleet.embedded.process import Process
 from incentive_fleet.settings import Settings
-from tests.chaos.ground import Brokers, environment_of, settings_of
+from tests.brokers_and_workers import Brokers, environment_of, settings_of
 from tests.command import incentives
-from tests.contract.stages import eventually
+from tests.contract.brokers_under_test import eventually
 from tests.integration.test_stopping import MARGIN_S, count, wrong_end
 from tests.running import await_all, run
 from tests.shop import balances, calm_balances, faults, open_shop

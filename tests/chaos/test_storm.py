@@ -27,11 +27,11 @@ from incentive_fleet.ledger.grant_file import read_grants
 from incentive_fleet.ledger.grants import Grant, grant
 from incentive_fleet.ledger.session import Session
 from incentive_fleet.ledger.terms import load_campaigns
+from tests.brokers_and_workers import Brokers, settings_of
 from tests.chaos.faults import Fleet, Site
-from tests.chaos.ground import Brokers, settings_of
+from tests.chaos.faulty_proxy import FaultyProxy
 from tests.chaos.storm import Plan, Storm, judge, report
-from tests.chaos.wire import Wire
-from tests.parts import ROOT, fresh_database, make_template, wait_until_registered
+from tests.parts import ROOT, fresh_database, wait_until_registered
 from tests.shop import NOON, calm_balances, open_shop
 
 SEED = int(os.environ.get("CHAOS_SEED", "20260401"))
@@ -41,29 +41,13 @@ DATA = ROOT.parent / "shared" / "data"
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
+class StormWorld:
     """Everything a storm needs, ready: topology, an empty ledger, wires, and a fleet that was not started yet."""
 
     brokers: Brokers
     site: Site
     url: str  # of the ledger
     spare_url: str  # of another empty one, for the calm run
-
-
-@pytest.fixture(scope="module")
-def own_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    """A server of the storm's own: it is crashed, and others have sessions on the shared one."""
-    server = Postgres(tmp_path_factory.mktemp("storm") / "postgres")
-    try:
-        server.start()
-        yield server
-    finally:
-        server.stop()
-
-
-@pytest.fixture(scope="module")
-def own_template(own_postgres: Postgres) -> str:
-    return make_template(own_postgres)
 
 
 @pytest.fixture(scope="module")
@@ -77,9 +61,9 @@ def own_rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]
 
 
 @pytest.fixture
-def ground(
+def storm_world(
     own_postgres: Postgres, own_template: str, own_rabbitmq: RabbitMQ, localstack: Any, tmp_path: Path
-) -> Iterator[Ground]:
+) -> Iterator[StormWorld]:
     direct = settings_of(
         f"t{uuid.uuid4().hex[:8]}", rabbitmq_url=own_rabbitmq.url, aws_endpoint_url=localstack.endpoint_url
     )
@@ -92,9 +76,9 @@ def ground(
     ):
         sockets = parse_qs(urlsplit(url).query)["host"][0]
         wires = {
-            "Postgres": Wire(sockets + SOCKET_NAME),
-            "RabbitMQ": Wire(("127.0.0.1", own_rabbitmq.record.ports["amqp"])),
-            "SQS": Wire(("127.0.0.1", urlsplit(localstack.endpoint_url).port or 0)),
+            "Postgres": FaultyProxy(sockets + SOCKET_NAME),
+            "RabbitMQ": FaultyProxy(("127.0.0.1", own_rabbitmq.record.ports["amqp"])),
+            "SQS": FaultyProxy(("127.0.0.1", urlsplit(localstack.endpoint_url).port or 0)),
         }
         database = urlsplit(url).path[1:]
         wired = direct.model_copy(
@@ -109,7 +93,7 @@ def ground(
         fleet = Fleet(wired, tmp_path / "fleet.log")
         site = Site(own_postgres, own_rabbitmq, database, wires, fleet, random.Random(SEED + 2))
         try:
-            yield Ground(brokers, site, url, spare_url)
+            yield StormWorld(brokers, site, url, spare_url)
         finally:
             site.clear_away()
             for wire in wires.values():
@@ -117,9 +101,11 @@ def ground(
             brokers.close()
 
 
-def weather(ground: Ground, plan: Plan, bodies: list[bytes], calm: dict[str, int], say: Callable[[str], None]) -> None:
+def weather(
+    storm_world: StormWorld, plan: Plan, bodies: list[bytes], calm: dict[str, int], say: Callable[[str], None]
+) -> None:
     """Run a storm and fail with everything that it left wrong; the table is printed either way."""
-    storm = Storm(plan, ground.site, ground.brokers, bodies, ground.url)
+    storm = Storm(plan, storm_world.site, storm_world.brokers, bodies, storm_world.url)
     try:
         storm.run()
         wrong = judge(storm, calm)
@@ -129,32 +115,32 @@ def weather(ground: Ground, plan: Plan, bodies: list[bytes], calm: dict[str, int
 
 
 @pytest.mark.timeout(150)
-def test_a_short_storm_changes_nothing(ground: Ground, say: Callable[[str], None]) -> None:
+def test_a_short_storm_changes_nothing(storm_world: StormWorld, say: Callable[[str], None]) -> None:
     shop = sample_shop.Shop(250, seed=SEED, refunds=0.3)
     bodies = [body for _, body in sample_shop.events(shop)]
-    for url in (ground.url, ground.spare_url):
+    for url in (storm_world.url, storm_world.spare_url):
         open_shop(url, shop)
-    calm = calm_balances(ground.spare_url, bodies)
-    weather(ground, Plan(SEED, 18, faults_least=14, gap_s=(0.1, 0.7), poison=45, conflicts=5), bodies, calm, say)
+    calm = calm_balances(storm_world.spare_url, bodies)
+    weather(storm_world, Plan(SEED, 18, faults_least=14, gap_s=(0.1, 0.7), poison=45, conflicts=5), bodies, calm, say)
 
 
 @pytest.mark.chaos
-def test_a_long_storm_changes_nothing(ground: Ground, say: Callable[[str], None]) -> None:
-    bodies, calm = _retail(ground) if DATA.exists() else _generated(ground)
+def test_a_long_storm_changes_nothing(storm_world: StormWorld, say: Callable[[str], None]) -> None:
+    bodies, calm = _retail(storm_world) if DATA.exists() else _generated(storm_world)
     least = round(FAULTS_LEAST * SECONDS / 600)
     plan = Plan(SEED, SECONDS, faults_least=least, gap_s=(0.2, 2.5), poison=900, conflicts=100)
-    weather(ground, plan, bodies, calm, say)
+    weather(storm_world, plan, bodies, calm, say)
 
 
-def _generated(ground: Ground) -> tuple[list[bytes], dict[str, int]]:
+def _generated(storm_world: StormWorld) -> tuple[list[bytes], dict[str, int]]:
     shop = sample_shop.Shop(10_000, seed=SEED, refunds=0.3)
     bodies = [body for _, body in sample_shop.events(shop)]
-    for url in (ground.url, ground.spare_url):
+    for url in (storm_world.url, storm_world.spare_url):
         open_shop(url, shop)
-    return bodies, calm_balances(ground.spare_url, bodies)
+    return bodies, calm_balances(storm_world.spare_url, bodies)
 
 
-def _retail(ground: Ground) -> tuple[list[bytes], dict[str, int]]:
+def _retail(storm_world: StormWorld) -> tuple[list[bytes], dict[str, int]]:
     """The roomy stream of real orders that lies beside the project."""
     with gzip.open(DATA / "online-retail.jsonl.gz") as lines:
         bodies = [line.rstrip(b"\n") for line in lines]
@@ -162,11 +148,11 @@ def _retail(ground: Ground) -> tuple[list[bytes], dict[str, int]]:
     grants = [row for row in rows if isinstance(row, Grant)]
     assert len(grants) == len(rows)
     terms = parse_campaigns((DATA / "online-retail-campaigns.toml").read_text())
-    for url in (ground.url, ground.spare_url):
+    for url in (storm_world.url, storm_world.spare_url):
         with closing(Session(url)) as session:
             load_campaigns(session.connection, terms)
             grant(session, grants, NOON)
-    calm = calm_balances(ground.spare_url, bodies)
+    calm = calm_balances(storm_world.spare_url, bodies)
     expected = json.loads(gzip.decompress((DATA / "online-retail-expected.json.gz").read_bytes()))
     assert calm == expected, "also without any fault the balances must be those that lie beside the orders"
     return bodies, calm

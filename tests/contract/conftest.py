@@ -1,4 +1,4 @@
-"""One stage a broker. RabbitMQ's is shared by the session and emptied between tests, for its quorum queues take seconds."""
+"""One broker a broker. RabbitMQ's is shared by the session and emptied between tests, for its quorum queues take seconds."""
 
 from __future__ import annotations
 
@@ -8,52 +8,54 @@ from typing import Any
 
 import pytest
 
-from tests.contract.stages import MemoryStage, RabbitMQStage, SqsStage, Stage
+from tests.contract.brokers_under_test import BrokerUnderTest, MemoryUnderTest, RabbitMQUnderTest, SqsUnderTest
 
 
 @pytest.fixture(scope="session")
-def shared_rabbitmq_stage(rabbitmq: Any) -> Iterator[RabbitMQStage]:
-    stage = RabbitMQStage(rabbitmq.url, rabbitmq.management_url, f"t{uuid.uuid4().hex[:8]}")
-    yield stage
-    stage.close()
-    stage.proxy.stop()
+def shared_rabbitmq_under_test(rabbitmq: Any) -> Iterator[RabbitMQUnderTest]:
+    broker = RabbitMQUnderTest(rabbitmq.url, rabbitmq.management_url, f"t{uuid.uuid4().hex[:8]}")
+    yield broker
+    broker.close()
+    broker.proxy.stop()
 
 
 @pytest.fixture
-def rabbitmq_stage(shared_rabbitmq_stage: RabbitMQStage) -> Iterator[RabbitMQStage]:
-    shared_rabbitmq_stage.empty()
-    yield shared_rabbitmq_stage
-    shared_rabbitmq_stage.close()
+def rabbitmq_under_test(shared_rabbitmq_under_test: RabbitMQUnderTest) -> Iterator[RabbitMQUnderTest]:
+    shared_rabbitmq_under_test.empty()
+    yield shared_rabbitmq_under_test
+    shared_rabbitmq_under_test.close()
 
 
 @pytest.fixture
-def sqs_stage(localstack: Any, prefix: str) -> Iterator[SqsStage]:
-    stage = SqsStage(localstack.endpoint_url, prefix)
-    yield stage
-    stage.close()
+def sqs_under_test(localstack: Any, prefix: str) -> Iterator[SqsUnderTest]:
+    broker = SqsUnderTest(localstack.endpoint_url, prefix)
+    yield broker
+    broker.close()
 
 
 @pytest.fixture
-def moto_stage(moto_server: Any, prefix: str) -> Iterator[SqsStage]:
-    stage = SqsStage(moto_server.endpoint_url, prefix)
-    yield stage
-    stage.close()
+def moto_under_test(moto_server: Any, prefix: str) -> Iterator[SqsUnderTest]:
+    broker = SqsUnderTest(moto_server.endpoint_url, prefix)
+    yield broker
+    broker.close()
 
 
 @pytest.fixture(params=["memory", "localstack", "rabbitmq"])
-def stage(request: pytest.FixtureRequest) -> Stage:
-    return _stage(request)
+def broker(request: pytest.FixtureRequest) -> BrokerUnderTest:
+    return _broker(request)
 
 
 @pytest.fixture(params=["memory", "moto", "localstack", "rabbitmq"])
-def any_stage(request: pytest.FixtureRequest) -> Stage:
+def any_broker(request: pytest.FixtureRequest) -> BrokerUnderTest:
     """With moto as well, which the demo embeds: what it emulates is checked once for each kind of outcome."""
-    return _stage(request)
+    return _broker(request)
 
 
-def _stage(request: pytest.FixtureRequest) -> Stage:
+def _broker(request: pytest.FixtureRequest) -> BrokerUnderTest:
     if request.param == "memory":
-        return MemoryStage()
-    fixture = {"moto": "moto_stage", "localstack": "sqs_stage", "rabbitmq": "rabbitmq_stage"}[request.param]
-    made: Stage = request.getfixturevalue(fixture)
+        return MemoryUnderTest()
+    fixture = {"moto": "moto_under_test", "localstack": "sqs_under_test", "rabbitmq": "rabbitmq_under_test"}[
+        request.param
+    ]
+    made: BrokerUnderTest = request.getfixturevalue(fixture)
     return made

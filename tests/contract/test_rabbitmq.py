@@ -28,18 +28,18 @@ from incentive_fleet.consumers.probes import probes_of
 from incentive_fleet.errors import BrokerUnavailable
 from incentive_fleet.stopping import Stop
 from tests import amqp
-from tests.contract.stages import PLACED, RabbitMQStage, collect, eventually
+from tests.contract.brokers_under_test import PLACED, RabbitMQUnderTest, collect, eventually
 from tests.contract.test_transport import bodies, failure
 
 DEAD = DeadLetter("conflict", "other content")
 
 
-def test_an_ack_from_an_old_channel_is_skipped(rabbitmq_stage: RabbitMQStage) -> None:
+def test_an_ack_from_an_old_channel_is_skipped(rabbitmq_under_test: RabbitMQUnderTest) -> None:
     """Tag 1 of the dead channel must not acknowledge tag 1 of the new one, nor close it."""
-    rabbitmq_stage.send(b"one")
-    transport = rabbitmq_stage.open()
+    rabbitmq_under_test.send(b"one")
+    transport = rabbitmq_under_test.open()
     [old] = collect(transport, 1)
-    rabbitmq_stage.lose(transport, [old])
+    rabbitmq_under_test.lose(transport, [old])
     [new] = collect(transport, 1)
     transport.settle([(old, Ack())])
     assert transport.skipped == 1
@@ -49,31 +49,31 @@ def test_an_ack_from_an_old_channel_is_skipped(rabbitmq_stage: RabbitMQStage) ->
     assert transport.skipped == 1
 
 
-def test_consumers_are_recreated_after_reconnect(rabbitmq_stage: RabbitMQStage) -> None:
-    transport = rabbitmq_stage.open()
+def test_consumers_are_recreated_after_reconnect(rabbitmq_under_test: RabbitMQUnderTest) -> None:
+    transport = rabbitmq_under_test.open()
     for round_ in range(3):
         body = f"round {round_}".encode()
-        rabbitmq_stage.send(body)
+        rabbitmq_under_test.send(body)
         for type_, _ in topology.SOURCES[1:]:
-            rabbitmq_stage.send(body, type_=type_)
+            rabbitmq_under_test.send(body, type_=type_)
         deliveries = collect(transport, 3)
         assert {delivery.body for delivery in deliveries} == {body}
         transport.settle([(delivery, Ack()) for delivery in deliveries])
         eventually(transport.idle)
-        rabbitmq_stage.lose(transport, deliveries)
+        rabbitmq_under_test.lose(transport, deliveries)
 
 
-def test_consumers_are_recreated_after_the_broker_cancels_them(rabbitmq_stage: RabbitMQStage) -> None:
-    transport = rabbitmq_stage.open()
+def test_consumers_are_recreated_after_the_broker_cancels_them(rabbitmq_under_test: RabbitMQUnderTest) -> None:
+    transport = rabbitmq_under_test.open()
     transport.receive(1, 0.01)
-    with rabbitmq_stage.channel() as channel:
-        channel.queue_delete(rabbitmq_stage.queue(PLACED))
+    with rabbitmq_under_test.channel() as channel:
+        channel.queue_delete(rabbitmq_under_test.queue(PLACED))
     with pytest.raises(BrokerUnavailable, match="cancelled"):
         transport.receive(1, 10)
     with pytest.raises(BrokerUnavailable, match="no queue"):
         transport.receive(1, 1)
-    rabbitmq_stage.empty()  # declares it again
-    rabbitmq_stage.send(b"back")
+    rabbitmq_under_test.empty()  # declares it again
+    rabbitmq_under_test.send(b"back")
 
     def back() -> Any:
         try:
@@ -86,14 +86,14 @@ def test_consumers_are_recreated_after_the_broker_cancels_them(rabbitmq_stage: R
     transport.settle([(delivery, Ack())])
 
 
-def test_a_dead_letter_is_confirmed_before_the_ack(rabbitmq_stage: RabbitMQStage) -> None:
+def test_a_dead_letter_is_confirmed_before_the_ack(rabbitmq_under_test: RabbitMQUnderTest) -> None:
     """Without a route for the dead letter the message stays; with one it goes, and is dead-lettered once."""
-    source = rabbitmq_stage.queue(PLACED)
-    exchange = topology.dead_letter_exchange(rabbitmq_stage.settings.prefix)
-    rabbitmq_stage.send(b"poison", b"fine")
-    transport = rabbitmq_stage.open()
+    source = rabbitmq_under_test.queue(PLACED)
+    exchange = topology.dead_letter_exchange(rabbitmq_under_test.settings.prefix)
+    rabbitmq_under_test.send(b"poison", b"fine")
+    transport = rabbitmq_under_test.open()
     by_body = {delivery.body: delivery for delivery in collect(transport, 2)}
-    with rabbitmq_stage.channel() as channel:
+    with rabbitmq_under_test.channel() as channel:
         channel.queue_unbind(f"{source}.dlq", exchange, source)
         with pytest.raises(BrokerUnavailable, match=source):
             transport.settle([(by_body[b"poison"], DEAD), (by_body[b"fine"], Ack())])
@@ -102,25 +102,27 @@ def test_a_dead_letter_is_confirmed_before_the_ack(rabbitmq_stage: RabbitMQStage
     assert again.body == b"poison"
     assert again.receive_count == 2
     transport.settle([(again, DEAD)])
-    assert [letter.body for letter in rabbitmq_stage.letters()] == [b"poison"]
+    assert [letter.body for letter in rabbitmq_under_test.letters()] == [b"poison"]
     eventually(transport.idle)
 
 
-def test_a_message_in_the_middle_is_not_acknowledged_with_its_neighbours(rabbitmq_stage: RabbitMQStage) -> None:
-    rabbitmq_stage.send(*bodies(30))
-    transport = rabbitmq_stage.open()
+def test_a_message_in_the_middle_is_not_acknowledged_with_its_neighbours(
+    rabbitmq_under_test: RabbitMQUnderTest,
+) -> None:
+    rabbitmq_under_test.send(*bodies(30))
+    transport = rabbitmq_under_test.open()
     deliveries = collect(transport, 30)
     kept = deliveries.pop(11)
     transport.settle([(delivery, Ack()) for delivery in deliveries])
     transport.close()
-    [again] = collect(rabbitmq_stage.open(), 1)
+    [again] = collect(rabbitmq_under_test.open(), 1)
     assert again.body == kept.body
 
 
-def test_what_lies_above_a_gap_is_acknowledged_in_the_end(rabbitmq_stage: RabbitMQStage) -> None:
+def test_what_lies_above_a_gap_is_acknowledged_in_the_end(rabbitmq_under_test: RabbitMQUnderTest) -> None:
     """While more is there, acknowledgements above one that is still held may be kept back; never when all has come."""
-    rabbitmq_stage.send(*bodies(200))
-    transport = rabbitmq_stage.open()
+    rabbitmq_under_test.send(*bodies(200))
+    transport = rabbitmq_under_test.open()
     kept, *rest = collect(transport, 100)
     eventually(lambda: transport._consuming is not None and transport._consuming.undelivered)
     transport.settle([(delivery, Ack()) for delivery in rest])
@@ -132,9 +134,9 @@ def test_what_lies_above_a_gap_is_acknowledged_in_the_end(rabbitmq_stage: Rabbit
     assert transport.skipped == 0
 
 
-def test_the_heartbeat_is_answered_while_the_caller_is_busy(rabbitmq_stage: RabbitMQStage) -> None:
-    rabbitmq_stage.send(b"slow")
-    transport = rabbitmq_stage.open(rabbitmq_url=f"{rabbitmq_stage.settings.rabbitmq_url}?heartbeat=1")
+def test_the_heartbeat_is_answered_while_the_caller_is_busy(rabbitmq_under_test: RabbitMQUnderTest) -> None:
+    rabbitmq_under_test.send(b"slow")
+    transport = rabbitmq_under_test.open(rabbitmq_url=f"{rabbitmq_under_test.settings.rabbitmq_url}?heartbeat=1")
     [delivery] = collect(transport, 1)
     threading.Event().wait(3.5)  # the work; RabbitMQ gives up on a peer that is silent for two heartbeats
     transport.settle([(delivery, Ack())])
@@ -142,39 +144,43 @@ def test_the_heartbeat_is_answered_while_the_caller_is_busy(rabbitmq_stage: Rabb
     assert transport.skipped == 0
 
 
-def test_any_bytes_and_the_senders_properties_survive_a_retry_and_a_dead_letter(rabbitmq_stage: RabbitMQStage) -> None:
+def test_any_bytes_and_the_senders_properties_survive_a_retry_and_a_dead_letter(
+    rabbitmq_under_test: RabbitMQUnderTest,
+) -> None:
     body = bytes(range(256))
-    rabbitmq_stage.send(body)
-    transport = rabbitmq_stage.open()
+    rabbitmq_under_test.send(body)
+    transport = rabbitmq_under_test.open()
     [first] = collect(transport, 1)
     transport.settle([(first, Retry(1.0, failure()))])
     [second] = collect(transport, 1)
     assert (second.body, second.message_id) == (body, "m")
     assert "x-death" in second.headers  # the broker's account of the delay queue, not kept any longer
     transport.settle([(second, DEAD)])
-    [letter] = rabbitmq_stage.letters()
+    [letter] = rabbitmq_under_test.letters()
     assert letter.body == body
     assert letter.headers[message_headers.MESSAGE_ID] == "m"
     assert "x-death" not in letter.headers
     assert message_headers.failure_in(letter.headers) == failure()
 
 
-def test_what_other_processes_hold_shows_over_the_management_api(rabbitmq_stage: RabbitMQStage) -> None:
-    rabbitmq_stage.send(b"held elsewhere")
-    other = rabbitmq_stage.open()
+def test_what_other_processes_hold_shows_over_the_management_api(rabbitmq_under_test: RabbitMQUnderTest) -> None:
+    rabbitmq_under_test.send(b"held elsewhere")
+    other = rabbitmq_under_test.open()
     [delivery] = collect(other, 1)
-    url = rabbitmq_stage.direct.rabbitmq_management_url
-    watching = rabbitmq_stage.open(rabbitmq_management_url=url, prefetch=1)
+    url = rabbitmq_under_test.direct.rabbitmq_management_url
+    watching = rabbitmq_under_test.open(rabbitmq_management_url=url, prefetch=1)
     eventually(lambda: not watching.idle())  # the API's counts lag behind
     other.settle([(delivery, Ack())])
     eventually(watching.idle)
 
 
-def test_the_nodes_of_a_url_are_tried_in_turn_by_every_part(rabbitmq_stage: RabbitMQStage, rabbitmq: Any) -> None:
+def test_the_nodes_of_a_url_are_tried_in_turn_by_every_part(
+    rabbitmq_under_test: RabbitMQUnderTest, rabbitmq: Any
+) -> None:
     """The first two are away."""
     ports = rabbitmq.record.ports
     gone = "127.0.0.1:1,localhost:2"
-    settings = rabbitmq_stage.direct.model_copy(
+    settings = rabbitmq_under_test.direct.model_copy(
         update={
             "rabbitmq_url": f"amqp://guest:guest@{gone},127.0.0.1:{ports['amqp']}/%2F",
             "rabbitmq_management_url": f"http://guest:guest@127.0.0.1:1,127.0.0.1:{ports['management']}",
@@ -201,8 +207,8 @@ def test_the_nodes_of_a_url_are_tried_in_turn_by_every_part(rabbitmq_stage: Rabb
         assert sender.send([Outgoing(letter.source_queue, letter.body, letter.envelope, "1.1", None)]) == [""]
 
 
-def test_when_no_node_can_be_used_each_is_named_with_its_reason(rabbitmq_stage: RabbitMQStage) -> None:
-    transport = rabbitmq_stage.open(rabbitmq_url="amqp://guest:s3cret@127.0.0.1:1,localhost:2/")
+def test_when_no_node_can_be_used_each_is_named_with_its_reason(rabbitmq_under_test: RabbitMQUnderTest) -> None:
+    transport = rabbitmq_under_test.open(rabbitmq_url="amqp://guest:s3cret@127.0.0.1:1,localhost:2/")
     with pytest.raises(BrokerUnavailable, match=r"none of 2 nodes.*127\.0\.0\.1:1.*localhost:2") as caught:
         transport.receive(1, 0.1)
     assert "s3cret" not in str(caught.value)
@@ -224,15 +230,15 @@ def test_a_return_or_a_refusal_fails_its_publication_and_no_other() -> None:
     assert confirms.taken() == [True, False, True, False]
 
 
-def test_many_are_released_and_acknowledged_in_turns(rabbitmq_stage: RabbitMQStage) -> None:
-    rabbitmq_stage.send(*bodies(200))
-    transport = rabbitmq_stage.open()
+def test_many_are_released_and_acknowledged_in_turns(rabbitmq_under_test: RabbitMQUnderTest) -> None:
+    rabbitmq_under_test.send(*bodies(200))
+    transport = rabbitmq_under_test.open()
     for _ in range(3):
         deliveries = collect(transport, 200)
         dispositions = [(delivery, Release() if number % 3 else Ack()) for number, delivery in enumerate(deliveries)]
         transport.settle(dispositions)
         rest = sum(isinstance(disposition, Release) for _, disposition in dispositions)
-        rabbitmq_stage.send(*bodies(200 - rest))
+        rabbitmq_under_test.send(*bodies(200 - rest))
     transport.settle([(delivery, Ack()) for delivery in collect(transport, 200)])
     eventually(transport.idle)
     assert transport.skipped == 0
@@ -242,14 +248,16 @@ NEARLY_A_FRAME = {f"baggage-{number}": "b" * 13_000 for number in range(10)} | {
 
 
 @pytest.mark.parametrize("disposition", [DEAD, Retry(1.0, failure())], ids=["dead letter", "retry"])
-def test_headers_that_nearly_fill_a_frame_give_way_to_ours(rabbitmq_stage: RabbitMQStage, disposition: Any) -> None:
+def test_headers_that_nearly_fill_a_frame_give_way_to_ours(
+    rabbitmq_under_test: RabbitMQUnderTest, disposition: Any
+) -> None:
     """What we add made a legal message unsendable, 501 FRAME_ERROR in a loop; those beside it went nowhere either."""
-    queue = rabbitmq_stage.queue(PLACED)
-    with rabbitmq_stage.channel() as channel:
+    queue = rabbitmq_under_test.queue(PLACED)
+    with rabbitmq_under_test.channel() as channel:
         properties = pika.BasicProperties(headers=NEARLY_A_FRAME, delivery_mode=2, message_id="m")
         channel.basic_publish("", queue, b"heavy", properties)
-    rabbitmq_stage.send(b"beside")
-    transport = rabbitmq_stage.open()
+    rabbitmq_under_test.send(b"beside")
+    transport = rabbitmq_under_test.open()
     taken: list[bytes] = []
     for delivery in collect(transport, 2):
         transport.settle([(delivery, disposition)], on_taken=lambda delivery, _: taken.append(delivery.body))
@@ -259,33 +267,35 @@ def test_headers_that_nearly_fill_a_frame_give_way_to_ours(rabbitmq_stage: Rabbi
         assert again[b"heavy"].failure == failure()
         headers = again[b"heavy"].headers
     else:
-        headers = {letter.body: letter for letter in rabbitmq_stage.letters()}[b"heavy"].headers
+        headers = {letter.body: letter for letter in rabbitmq_under_test.letters()}[b"heavy"].headers
         assert headers[message_headers.REASON] == DEAD.reason
     assert headers[message_headers.LEFT_OUT] == "baggage-9"
     assert headers["baggage-8"] == NEARLY_A_FRAME["baggage-8"]
     assert headers["last"] == NEARLY_A_FRAME["last"]
 
 
-def test_a_small_frame_is_enough(rabbitmq_stage: RabbitMQStage) -> None:
+def test_a_small_frame_is_enough(rabbitmq_under_test: RabbitMQUnderTest) -> None:
     """RabbitMQ 4.1 and later take 8,192 bytes at the least, AMQP 4,096; the broker delivers larger headers all the same."""
-    with rabbitmq_stage.channel() as channel:
+    with rabbitmq_under_test.channel() as channel:
         headers = {"large": "b" * 18_000, "small": "s"}
-        channel.basic_publish("", rabbitmq_stage.queue(PLACED), b"x" * 18_000, pika.BasicProperties(headers=headers))
-    transport = rabbitmq_stage.open(rabbitmq_url=f"{rabbitmq_stage.settings.rabbitmq_url}?frame_max=8192")
+        channel.basic_publish(
+            "", rabbitmq_under_test.queue(PLACED), b"x" * 18_000, pika.BasicProperties(headers=headers)
+        )
+    transport = rabbitmq_under_test.open(rabbitmq_url=f"{rabbitmq_under_test.settings.rabbitmq_url}?frame_max=8192")
     [delivery] = collect(transport, 1)
     long = replace(failure(), traceback="t" * 8_000)
     transport.settle([(delivery, DeadLetter("unexpected-error", "\U0001f600" * 2_000, long))])
-    [letter] = rabbitmq_stage.letters()
+    [letter] = rabbitmq_under_test.letters()
     assert letter.body == b"x" * 18_000
     assert letter.headers[message_headers.REASON] == "unexpected-error"
     assert letter.headers[message_headers.LEFT_OUT] == "large", "ours is shortened to fit beside the rest"
     assert letter.headers["small"] == "s"
 
 
-def test_a_copy_that_the_broker_will_not_have_goes_bare_and_alone(rabbitmq_stage: RabbitMQStage) -> None:
+def test_a_copy_that_the_broker_will_not_have_goes_bare_and_alone(rabbitmq_under_test: RabbitMQUnderTest) -> None:
     """RabbitMQ closes the channel for it and does not say which it was: here for a list of further queues that is none."""
-    source = rabbitmq_stage.queue(PLACED)
-    exchange = topology.dead_letter_exchange(rabbitmq_stage.settings.prefix)
+    source = rabbitmq_under_test.queue(PLACED)
+    exchange = topology.dead_letter_exchange(rabbitmq_under_test.settings.prefix)
     ours = {message_headers.REASON: "r", message_headers.DETAIL: "d"}
     wrong = {b"CC": text_value("not a list")}
     copies = [
@@ -303,12 +313,12 @@ def test_a_copy_that_the_broker_will_not_have_goes_bare_and_alone(rabbitmq_stage
 
     def link() -> Link:
         if not links or not links[-1].alive:
-            links.append(open_link(parameters(rabbitmq_stage.settings), Stop(10)))
+            links.append(open_link(parameters(rabbitmq_under_test.settings), Stop(10)))
         return links[-1]
 
     sent = send(copies, link)
     assert (sent.taken, sent.error) == ([True] * 40, None)
-    letters = {letter.body: letter.headers for letter in rabbitmq_stage.letters()}
+    letters = {letter.body: letter.headers for letter in rabbitmq_under_test.letters()}
     assert letters.keys() == {b"%d" % at for at in range(40)}
     assert [body for body, headers in letters.items() if "least" in headers] == [b"17"]
     assert len(links) < 12
@@ -317,10 +327,10 @@ def test_a_copy_that_the_broker_will_not_have_goes_bare_and_alone(rabbitmq_stage
 
 
 def test_an_error_in_building_one_copy_concerns_that_copy_alone(
-    rabbitmq_stage: RabbitMQStage, monkeypatch: pytest.MonkeyPatch
+    rabbitmq_under_test: RabbitMQUnderTest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rabbitmq_stage.send(b"one", b"two", b"fine")
-    transport = rabbitmq_stage.open()
+    rabbitmq_under_test.send(b"one", b"two", b"fine")
+    transport = rabbitmq_under_test.open()
     by_body = {delivery.body: delivery for delivery in collect(transport, 3)}
     culprit = by_body[b"one"].receipt.properties  # type: ignore[attr-defined]
     real = copies.senders
@@ -340,7 +350,7 @@ def test_an_error_in_building_one_copy_concerns_that_copy_alone(
     ]
     transport.settle(dispositions)
     assert seen[0] == culprit
-    letters = {letter.body: letter.headers for letter in rabbitmq_stage.letters()}
+    letters = {letter.body: letter.headers for letter in rabbitmq_under_test.letters()}
     assert {body: headers[message_headers.REASON] for body, headers in letters.items()} == {
         b"one": DEAD.reason,
         b"two": DEAD.reason,
@@ -348,13 +358,13 @@ def test_an_error_in_building_one_copy_concerns_that_copy_alone(
     eventually(transport.idle)
 
 
-def test_a_sender_cannot_have_our_copies_put_into_further_queues(rabbitmq_stage: RabbitMQStage) -> None:
+def test_a_sender_cannot_have_our_copies_put_into_further_queues(rabbitmq_under_test: RabbitMQUnderTest) -> None:
     """`CC` is an order to the broker; obeyed for a retry, it would double the message with each one."""
-    queue = rabbitmq_stage.queue(PLACED)
-    with rabbitmq_stage.channel() as channel:
+    queue = rabbitmq_under_test.queue(PLACED)
+    with rabbitmq_under_test.channel() as channel:
         properties = pika.BasicProperties(headers={"CC": ["nowhere"], "mine": "m"}, delivery_mode=2)
         channel.basic_publish("", queue, b"twice?", properties)
-    transport = rabbitmq_stage.open()
+    transport = rabbitmq_under_test.open()
     [first] = collect(transport, 1)
     assert "CC" in first.headers
     transport.settle([(first, Retry(1.0, failure()))])
@@ -366,7 +376,7 @@ def test_a_sender_cannot_have_our_copies_put_into_further_queues(rabbitmq_stage:
 @pytest.mark.parametrize("body", [b"", b"one frame", b"b" * 300_000], ids=["empty", "one frame", "many frames"])
 @pytest.mark.parametrize("own_way", [False, True], ids=["fast path", "pika's own"])
 def test_what_pika_cannot_decode_does_not_end_the_link(
-    rabbitmq_stage: RabbitMQStage, body: bytes, own_way: bool, monkeypatch: pytest.MonkeyPatch
+    rabbitmq_under_test: RabbitMQUnderTest, body: bytes, own_way: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if own_way:
         monkeypatch.setattr(proof._Pika, "differs", False)
@@ -378,20 +388,20 @@ def test_what_pika_cannot_decode_does_not_end_the_link(
         )
     times = b"T" + (1_790_000_000_000).to_bytes(8)
     pairs = [(b"sent-at", times), (b"deep", amqp.nested(2_000))]
-    wire = amqp.Wire(rabbitmq_stage.direct.rabbitmq_url or "")
+    wire = amqp.RawConnection(rabbitmq_under_test.direct.rabbitmq_url or "")
     properties = amqp.properties(
         headers=amqp.table(pairs), timestamp=b"\xff" * 8, correlation_id=amqp.short(b"\xff\x00")
     )
-    wire.publish([(rabbitmq_stage.queue(PLACED), properties, body)])
+    wire.publish([(rabbitmq_under_test.queue(PLACED), properties, body)])
     wire.close()
-    rabbitmq_stage.send(b"behind")
-    transport = rabbitmq_stage.open()
+    rabbitmq_under_test.send(b"behind")
+    transport = rabbitmq_under_test.open()
     first, second = collect(transport, 2)
     assert proof._Pika.differs == own_way
     assert (first.body, second.body) == (body, b"behind")
     assert first.headers["sent-at"] == "1790000000000"
     transport.settle([(first, DEAD), (second, Ack())])
     eventually(transport.idle)
-    with rabbitmq_stage.channel() as channel:
-        assert channel.queue_declare(f"{rabbitmq_stage.queue(PLACED)}.dlq", passive=True).method.message_count == 1
-        channel.queue_purge(f"{rabbitmq_stage.queue(PLACED)}.dlq")
+    with rabbitmq_under_test.channel() as channel:
+        assert channel.queue_declare(f"{rabbitmq_under_test.queue(PLACED)}.dlq", passive=True).method.message_count == 1
+        channel.queue_purge(f"{rabbitmq_under_test.queue(PLACED)}.dlq")

@@ -15,7 +15,7 @@ from incentive_fleet.brokers.aws import attributes as sqs_letters
 from incentive_fleet.brokers.aws.transport import SqsTransport
 from incentive_fleet.brokers.messages import Ack, DeadLetter
 from incentive_fleet.errors import BrokerUnavailable
-from tests.contract.stages import SqsStage, collect, eventually
+from tests.contract.brokers_under_test import SqsUnderTest, collect, eventually
 from tests.contract.test_transport import bodies
 
 
@@ -29,7 +29,7 @@ def hooked(transport: SqsTransport, event: str, hook: Any) -> Iterator[None]:
     client.meta.events.unregister(event, hook)
 
 
-def test_the_same_message_twice_in_one_receive_is_deleted_once(sqs_stage: SqsStage) -> None:
+def test_the_same_message_twice_in_one_receive_is_deleted_once(sqs_under_test: SqsUnderTest) -> None:
     deleted: list[str] = []
 
     def twice(parsed: Any, **_: object) -> None:
@@ -38,9 +38,9 @@ def test_the_same_message_twice_in_one_receive_is_deleted_once(sqs_stage: SqsSta
     def count(params: Any, **_: object) -> None:
         deleted.extend(entry["ReceiptHandle"] for entry in json.loads(params["body"])["Entries"])
 
-    transport = sqs_stage.open()
+    transport = sqs_under_test.open()
     with hooked(transport, "after-call.sqs.ReceiveMessage", twice):
-        sqs_stage.send(*bodies(3))
+        sqs_under_test.send(*bodies(3))
         deliveries = collect(transport, 6)
     with hooked(transport, "before-call.sqs.DeleteMessageBatch", count):
         transport.settle([(delivery, Ack()) for delivery in deliveries])
@@ -49,7 +49,7 @@ def test_the_same_message_twice_in_one_receive_is_deleted_once(sqs_stage: SqsSta
     eventually(transport.idle)
 
 
-def test_a_failed_delete_after_commit_is_a_duplicate_not_an_error(sqs_stage: SqsStage) -> None:
+def test_a_failed_delete_after_commit_is_a_duplicate_not_an_error(sqs_under_test: SqsUnderTest) -> None:
     calls: list[int] = []
 
     def fail(parsed: Any, **_: object) -> None:
@@ -59,8 +59,8 @@ def test_a_failed_delete_after_commit_is_a_duplicate_not_an_error(sqs_stage: Sqs
         ]
         parsed["Successful"] = []
 
-    sqs_stage.send(*bodies(4))
-    transport = sqs_stage.open()
+    sqs_under_test.send(*bodies(4))
+    transport = sqs_under_test.open()
     deliveries = collect(transport, 4)
     with hooked(transport, "after-call.sqs.DeleteMessageBatch", fail):
         transport.settle([(delivery, Ack()) for delivery in deliveries])
@@ -68,7 +68,7 @@ def test_a_failed_delete_after_commit_is_a_duplicate_not_an_error(sqs_stage: Sqs
     eventually(transport.idle)
 
 
-def test_entries_that_fail_are_tried_again_and_no_others(sqs_stage: SqsStage) -> None:
+def test_entries_that_fail_are_tried_again_and_no_others(sqs_under_test: SqsUnderTest) -> None:
     sizes: list[int] = []
 
     def fail_first(parsed: Any, **_: object) -> None:
@@ -77,8 +77,8 @@ def test_entries_that_fail_are_tried_again_and_no_others(sqs_stage: SqsStage) ->
             entry = parsed["Successful"].pop()
             parsed["Failed"] = [{"Id": entry["Id"], "SenderFault": False, "Code": "InternalError"}]
 
-    sqs_stage.send(*bodies(5))
-    transport = sqs_stage.open()
+    sqs_under_test.send(*bodies(5))
+    transport = sqs_under_test.open()
     deliveries = collect(transport, 5)
     with hooked(transport, "after-call.sqs.DeleteMessageBatch", fail_first):
         transport.settle([(delivery, Ack()) for delivery in deliveries])
@@ -86,14 +86,14 @@ def test_entries_that_fail_are_tried_again_and_no_others(sqs_stage: SqsStage) ->
     eventually(transport.idle)
 
 
-def test_visibility_is_extended_while_a_batch_runs(sqs_stage: SqsStage) -> None:
+def test_visibility_is_extended_while_a_batch_runs(sqs_under_test: SqsUnderTest) -> None:
     extended: Counter[str] = Counter()
 
     def count(params: Any, **_: object) -> None:
         extended.update(entry["ReceiptHandle"] for entry in json.loads(params["body"])["Entries"])
 
-    sqs_stage.send(*bodies(12))
-    transport = sqs_stage.open(sqs_visibility_s=1)
+    sqs_under_test.send(*bodies(12))
+    transport = sqs_under_test.open(sqs_visibility_s=1)
     deliveries = collect(transport, 12)
     with hooked(transport, "before-call.sqs.ChangeMessageVisibilityBatch", count):
         eventually(lambda: len(extended) == 12 and min(extended.values()) >= 4)
@@ -103,27 +103,27 @@ def test_visibility_is_extended_while_a_batch_runs(sqs_stage: SqsStage) -> None:
     assert all(delivery.receive_count == 1 for delivery in deliveries)
 
 
-def test_deletes_go_ten_a_call(sqs_stage: SqsStage) -> None:
+def test_deletes_go_ten_a_call(sqs_under_test: SqsUnderTest) -> None:
     calls: list[int] = []
 
     def count(params: Any, **_: object) -> None:
         calls.append(len(json.loads(params["body"])["Entries"]))
 
-    sqs_stage.send(*bodies(95))
-    transport = sqs_stage.open(sqs_visibility_s=30)
+    sqs_under_test.send(*bodies(95))
+    transport = sqs_under_test.open(sqs_visibility_s=30)
     deliveries = collect(transport, 95)
     with hooked(transport, "before-call.sqs.DeleteMessageBatch", count):
         transport.settle([(delivery, Ack()) for delivery in deliveries])
     assert sorted(calls) == [5] + [10] * 9
 
 
-def test_a_dead_letter_that_is_not_taken_leaves_its_message(sqs_stage: SqsStage) -> None:
+def test_a_dead_letter_that_is_not_taken_leaves_its_message(sqs_under_test: SqsUnderTest) -> None:
     def refuse(parsed: Any, **_: object) -> None:
         parsed["Failed"] = [{"Id": entry["Id"], "SenderFault": False, "Code": "x"} for entry in parsed["Successful"]]
         parsed["Successful"] = []
 
-    sqs_stage.send(b"poison")
-    transport = sqs_stage.open()
+    sqs_under_test.send(b"poison")
+    transport = sqs_under_test.open()
     [first] = collect(transport, 1)
     with (
         hooked(transport, "after-call.sqs.SendMessageBatch", refuse),
@@ -136,20 +136,20 @@ def test_a_dead_letter_that_is_not_taken_leaves_its_message(sqs_stage: SqsStage)
     eventually(transport.idle)
 
 
-def test_the_buffer_is_bounded(sqs_stage: SqsStage) -> None:
-    sqs_stage.send(*bodies(80))
-    transport = sqs_stage.open(batch_size=20, sqs_pollers=2, sqs_visibility_s=30)
+def test_the_buffer_is_bounded(sqs_under_test: SqsUnderTest) -> None:
+    sqs_under_test.send(*bodies(80))
+    transport = sqs_under_test.open(batch_size=20, sqs_pollers=2, sqs_visibility_s=30)
     [first] = collect(transport, 1)
     hidden: Final = "ApproximateNumberOfMessagesNotVisible"
-    url = sqs_stage.url(first.queue)
+    url = sqs_under_test.url(first.queue)
     assert transport.receive(1, 1)
-    attributes = sqs_stage.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=[hidden])["Attributes"]
+    attributes = sqs_under_test.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=[hidden])["Attributes"]
     assert int(attributes[hidden]) <= 2 + 20
     assert len(collect(transport, 78)) == 78
 
 
-def test_a_queue_that_is_missing_is_named(sqs_stage: SqsStage) -> None:
-    transport = sqs_stage.open(prefix="nobody-made-this")
+def test_a_queue_that_is_missing_is_named(sqs_under_test: SqsUnderTest) -> None:
+    transport = sqs_under_test.open(prefix="nobody-made-this")
     with pytest.raises(BrokerUnavailable, match="queue"):
         transport.receive(1, 1)
 

@@ -19,7 +19,7 @@ from incentive_fleet.brokers import declare, topology
 from incentive_fleet.embedded import sample_shop
 from incentive_fleet.settings import Settings
 from tests.command import incentives
-from tests.contract.stages import eventually
+from tests.contract.brokers_under_test import eventually
 from tests.deploy.test_aws import FOLDER, REGION, of_type
 from tests.parts import LocalStack
 from tests.shop import open_shop

@@ -17,7 +17,7 @@ from incentive_fleet.embedded.postgres import Postgres
 from incentive_fleet.embedded.process import free_port
 from incentive_fleet.settings import Settings
 from tests.command import incentives
-from tests.contract.stages import eventually
+from tests.contract.brokers_under_test import eventually
 from tests.deploy.containers import Container, Image, build
 from tests.deploy.judges import BUILT, DEPLOY, ROOT, judge, need, refusal, run
 from tests.shop import open_shop

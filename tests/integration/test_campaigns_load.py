@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from incentive_fleet.incentives.campaign_file import CampaignFileError, parse_campaigns
@@ -12,13 +10,6 @@ from incentive_fleet.ledger.session import Session
 from incentive_fleet.ledger.terms import LoadSummary, list_campaigns, load_campaigns
 from tests.domain import back, placed, refunded, terms
 from tests.small_world import apply
-
-
-@pytest.fixture
-def session(database_url: str) -> Iterator[Session]:
-    session = Session(database_url)
-    yield session
-    session.close()
 
 
 def _load(session: Session, *tables: str) -> LoadSummary:

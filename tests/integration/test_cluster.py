@@ -18,9 +18,9 @@ from incentive_fleet.brokers.rabbitmq.transport import RabbitMQTransport
 from incentive_fleet.brokers.registry import open_events
 from incentive_fleet.errors import BrokerUnavailable
 from incentive_fleet.settings import Settings
-from tests.chaos.ground import settings_of
+from tests.brokers_and_workers import settings_of
 from tests.cluster import NAMES, Cluster
-from tests.contract.stages import collect, eventually
+from tests.contract.brokers_under_test import collect, eventually
 
 RESUMED_S = 15.0  # from a node's death to the delivery of the last message that it held up
 PLACED = "order-placed.v1"

@@ -20,7 +20,7 @@ from incentive_fleet.ledger.expiry import expire_lots
 from incentive_fleet.ledger.grants import Grant, grant
 from incentive_fleet.ledger.session import Session
 from incentive_fleet.ledger.terms import load_campaigns
-from tests.contract.stages import eventually
+from tests.contract.brokers_under_test import eventually
 from tests.integration import test_concurrency as racing
 from tests.integration.test_concurrency import (
     NOON,

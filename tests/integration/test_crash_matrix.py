@@ -13,7 +13,6 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from typing import Any
 
 import psycopg
 import pytest
@@ -25,9 +24,11 @@ from incentive_fleet.ledger.connection import connect
 from incentive_fleet.names import outcomes_exchange, outcomes_topic
 from incentive_fleet.producers.relay import unpublished
 from incentive_fleet.settings import Settings
-from tests.chaos.ground import SOURCES, Brokers, Source, settings_of, start, start_worker
+from tests.brokers_and_workers import SOURCES, Brokers, Source, start, start_worker
 from tests.parts import fresh_database
 from tests.shop import balances, calm_balances, faults, open_shop
+
+BROKER_SETTINGS = {"sqs_visibility_s": 1}
 
 SHOP = sample_shop.Shop(15, seed=11, refunds=0.3)
 EVENTS = list(sample_shop.events(SHOP))
@@ -52,21 +53,6 @@ def calm(postgres: Postgres, database_template: str) -> dict[str, int]:
     with fresh_database(postgres, database_template) as url:
         open_shop(url, SHOP)
         return calm_balances(url, [body for _, body in EVENTS])
-
-
-@pytest.fixture(scope="module")
-def brokers(rabbitmq: Any, localstack: Any) -> Iterator[Brokers]:
-    """One topology for the whole matrix: every test leaves its queues empty, or fails."""
-    settings = settings_of(
-        f"t{uuid.uuid4().hex[:8]}",
-        rabbitmq_url=rabbitmq.url,
-        aws_endpoint_url=localstack.endpoint_url,
-        sqs_visibility_s=1,
-    )
-    brokers = Brokers(settings)
-    brokers.apply()
-    yield brokers
-    brokers.close()
 
 
 @pytest.fixture

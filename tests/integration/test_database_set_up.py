@@ -21,7 +21,7 @@ from incentive_fleet.ledger.migrate import upgrade
 from incentive_fleet.ledger.revision import NEWEST
 from incentive_fleet.ledger.session import Session
 from incentive_fleet.ledger.snapshot import snapshot
-from tests.chaos.wire import Wire
+from tests.chaos.faulty_proxy import FaultyProxy
 from tests.command import incentives
 
 
@@ -66,19 +66,22 @@ def test_a_snapshot_is_one_moment_and_the_next_transaction_is_not(database_url: 
             assert connection.execute(said).fetchone() == ("read committed", "off")
 
 
-def through(*wires: Wire, database: str) -> str:
+def through(*wires: FaultyProxy, database: str) -> str:
     hosts = ",".join(f"127.0.0.1:{wire.port}" for wire in wires)
     return f"postgresql://postgres@{hosts}/{database}?target_session_attrs=read-write"
 
 
 @pytest.fixture
-def two_hosts(postgres: Postgres) -> Iterator[tuple[Wire, Wire]]:
+def two_hosts(postgres: Postgres) -> Iterator[tuple[FaultyProxy, FaultyProxy]]:
     sockets = psycopg.conninfo.conninfo_to_dict(postgres.url())["host"]
-    with closing(Wire(f"{sockets}{SOCKET_NAME}")) as first, closing(Wire(f"{sockets}{SOCKET_NAME}")) as second:
+    with (
+        closing(FaultyProxy(f"{sockets}{SOCKET_NAME}")) as first,
+        closing(FaultyProxy(f"{sockets}{SOCKET_NAME}")) as second,
+    ):
         yield first, second
 
 
-def test_several_hosts_are_tried_in_turn(two_hosts: tuple[Wire, Wire], empty_database_url: str) -> None:
+def test_several_hosts_are_tried_in_turn(two_hosts: tuple[FaultyProxy, FaultyProxy], empty_database_url: str) -> None:
     first, second = two_hosts
     url = through(first, second, database=empty_database_url.split("/")[3].split("?", maxsplit=1)[0])
     first.cut()
@@ -97,7 +100,9 @@ def test_several_hosts_are_tried_in_turn(two_hosts: tuple[Wire, Wire], empty_dat
         assert session.connection.info.port == first.port
 
 
-def test_a_host_that_hangs_does_not_keep_from_the_other(two_hosts: tuple[Wire, Wire], database_url: str) -> None:
+def test_a_host_that_hangs_does_not_keep_from_the_other(
+    two_hosts: tuple[FaultyProxy, FaultyProxy], database_url: str
+) -> None:
     first, second = two_hosts
     first.hang()
     with closing(

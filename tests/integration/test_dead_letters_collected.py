@@ -7,7 +7,6 @@ import random
 import signal
 import sys
 import time
-import uuid
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -32,82 +31,72 @@ from incentive_fleet.dead_letters.letter import storable_values
 from incentive_fleet.ledger.session import Session
 from incentive_fleet.settings import Settings
 from tests import amqp
-from tests.chaos.ground import SOURCES, Brokers, Source, settings_of, start
-from tests.dead_letter_desk import NOON, Desk, Floor, arrival, order
+from tests.brokers_and_workers import SOURCES, Brokers, Source, settings_of, start
+from tests.dead_letter_world import NOON, LetterDatabase, LetterWorld, arrival, order
+
+BROKER_SETTINGS = {"sqs_visibility_s": 1}
 
 BAD = order(1, currency="XXX")
 
 
-@pytest.fixture(scope="module")
-def brokers(rabbitmq: Any, localstack: Any) -> Iterator[Brokers]:
-    prefix = f"t{uuid.uuid4().hex[:8]}"
-    settings = settings_of(
-        prefix, rabbitmq_url=rabbitmq.url, aws_endpoint_url=localstack.endpoint_url, sqs_visibility_s=1
-    )
-    brokers = Brokers(settings)
-    brokers.apply()
-    yield brokers
-    brokers.close()
-
-
 @pytest.fixture
-def floor(brokers: Brokers, database_url: str) -> Iterator[Floor]:
-    floor = Floor(database_url, brokers.settings.model_copy(update={"database_url": database_url}), brokers)
-    floor.load()
-    yield floor
+def world(brokers: Brokers, database_url: str) -> Iterator[LetterWorld]:
+    world = LetterWorld(database_url, brokers.settings.model_copy(update={"database_url": database_url}), brokers)
+    world.load()
+    yield world
     for source in SOURCES:
         brokers.letters(source)  # a test that failed must not fail the ones after it
 
 
 @pytest.fixture
-def desk(database_url: str) -> Desk:
-    return Desk(database_url)
+def database(database_url: str) -> LetterDatabase:
+    return LetterDatabase(database_url)
 
 
 @pytest.mark.parametrize("source", SOURCES)
-def test_what_the_consumer_gave_up_is_kept_with_its_reason(floor: Floor, source: Source) -> None:
-    floor.publish(source, BAD, order(2))
-    floor.consume(source)
-    assert floor.collect(source) == {"new": 1}
-    (letter,) = floor.letters()
+def test_what_the_consumer_gave_up_is_kept_with_its_reason(world: LetterWorld, source: Source) -> None:
+    world.publish(source, BAD, order(2))
+    world.consume(source)
+    assert world.collect(source) == {"new": 1}
+    (letter,) = world.letters()
     assert letter.body == BAD
     assert (letter.reason, letter.status, letter.transport) == ("unknown-currency", "open", source)
     assert "data.currency is 'XXX'" in letter.detail
-    assert letter.source_queue == floor.brokers.queue_of(source, "order-placed.v1")
+    assert letter.source_queue == world.brokers.queue_of(source, "order-placed.v1")
     assert (letter.order_id, letter.customer_id, letter.event_id) == ("o-1", "c-1", "e-1")
-    assert [act.act for act in floor.acts(letter.id)] == ["collected"]
-    assert floor.brokers.letters(source) == []
-    assert floor.collect(source) == {}
+    assert [act.act for act in world.acts(letter.id)] == ["collected"]
+    assert world.brokers.letters(source) == []
+    assert world.collect(source) == {}
 
 
-def test_a_header_that_pika_cannot_write_goes_as_it_came(floor: Floor) -> None:
+def test_a_header_that_pika_cannot_write_goes_as_it_came(world: LetterWorld) -> None:
     """pika reads a double as a whole number of any size, and writes 64 bits; dead letter and replay must go all the same."""
-    names = floor.brokers.queues["rabbitmq"][0]
+    names = world.brokers.queues["rabbitmq"][0]
     with Connection(
-        floor.brokers.settings.need_rabbitmq_url(), transport_options={"confirm_publish": True}
+        world.brokers.settings.need_rabbitmq_url(), transport_options={"confirm_publish": True}
     ) as connection:
         headers = {"weight": 1e30, "deep": {"x": [1e30]}}
         connection.Producer().publish("nonsense", exchange="", routing_key=names.source, headers=headers, declare=[])
-    assert floor.consume("rabbitmq") == {"dead-letter:not-json": 1}
-    assert floor.collect("rabbitmq") == {"new": 1}
-    (letter,) = floor.letters()
+    assert world.consume("rabbitmq") == {"dead-letter:not-json": 1}
+    assert world.collect("rabbitmq") == {"new": 1}
+    (letter,) = world.letters()
     assert letter.headers["weight"] == "1e+30"
-    (done,) = floor.replay(letter.id)
+    (done,) = world.replay(letter.id)
     assert done.refused == ""
-    assert floor.consume("rabbitmq") == {"dead-letter:not-json": 1}
-    assert floor.collect("rabbitmq") == {"returned": 1}
+    assert world.consume("rabbitmq") == {"dead-letter:not-json": 1}
+    assert world.collect("rabbitmq") == {"returned": 1}
 
 
-def test_bytes_are_kept_as_they_are(floor: Floor) -> None:
+def test_bytes_are_kept_as_they_are(world: LetterWorld) -> None:
     body = b"\x00\xff\xfe half \xc3"
-    (letter,) = floor.give_up("rabbitmq", body)
+    (letter,) = world.give_up("rabbitmq", body)
     assert letter.body == body
     assert letter.reason == "not-utf8"
     assert letter.order_id is None
 
 
-def test_headers_that_postgres_cannot_hold_do_not_stop_the_collector(floor: Floor) -> None:
-    names = floor.brokers.queues["rabbitmq"][0]
+def test_headers_that_postgres_cannot_hold_do_not_stop_the_collector(world: LetterWorld) -> None:
+    names = world.brokers.queues["rabbitmq"][0]
     headers: dict[str, Any] = {
         "nul": "a\x00b",
         "table": {"x": [1, b"\xff", datetime(2026, 1, 1, tzinfo=UTC)]},
@@ -115,20 +104,20 @@ def test_headers_that_postgres_cannot_hold_do_not_stop_the_collector(floor: Floo
         "fleet-replay": "99999999999999999999.1",
         "fleet-failure": json.dumps({"attempts": "many"}),
     }
-    with floor.brokers.channel() as channel:
+    with world.brokers.channel() as channel:
         channel.basic_publish(
             "", names.dead_letters, b'{"data": {"order_id": "\\u0000"}}', pika.BasicProperties(headers=headers)
         )
-    assert floor.collect("rabbitmq") == {"new": 1}
-    (letter,) = floor.letters()
+    assert world.collect("rabbitmq") == {"new": 1}
+    (letter,) = world.letters()
     assert letter.headers["nul"] == "a\N{REPLACEMENT CHARACTER}b"
     assert letter.reason == "c\N{REPLACEMENT CHARACTER}"
     assert letter.failure is None
 
 
-def test_sqs_redrive_is_told_as_the_broker_s(floor: Floor) -> None:
-    names, sqs = floor.brokers.queues["sqs"][0], floor.brokers.sqs
-    url = floor.brokers.url(names.source)
+def test_sqs_redrive_is_told_as_the_broker_s(world: LetterWorld) -> None:
+    names, sqs = world.brokers.queues["sqs"][0], world.brokers.sqs
+    url = world.brokers.url(names.source)
     attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["RedrivePolicy"])["Attributes"]
     policy = {**json.loads(attributes["RedrivePolicy"]), "maxReceiveCount": 1}
     sqs.set_queue_attributes(QueueUrl=url, Attributes={"RedrivePolicy": json.dumps(policy)})
@@ -138,17 +127,17 @@ def test_sqs_redrive_is_told_as_the_broker_s(floor: Floor) -> None:
         assert "Messages" in received[0]
         assert "Messages" not in received[1]
     finally:
-        floor.brokers.apply()
-    assert floor.collect("sqs") == {"new": 1}
-    (letter,) = floor.letters()
+        world.brokers.apply()
+    assert world.collect("sqs") == {"new": 1}
+    (letter,) = world.letters()
     assert letter.reason == "broker-redrive"
     assert names.source in letter.detail
 
 
-def test_rabbitmq_s_delivery_limit_is_told_as_the_broker_s(floor: Floor) -> None:
-    names = floor.brokers.queues["rabbitmq"][0]
+def test_rabbitmq_s_delivery_limit_is_told_as_the_broker_s(world: LetterWorld) -> None:
+    names = world.brokers.queues["rabbitmq"][0]
     deliveries = 0
-    with floor.brokers.channel() as channel:
+    with world.brokers.channel() as channel:
         channel.basic_publish("", names.source, order(4), pika.BasicProperties(delivery_mode=2))
         deadline = time.monotonic() + 60
         while not channel.queue_declare(names.dead_letters, passive=True).method.message_count:
@@ -158,18 +147,18 @@ def test_rabbitmq_s_delivery_limit_is_told_as_the_broker_s(floor: Floor) -> None
             deliveries += ending.basic_get(names.source)[0] is not None
             ending.close()
     assert deliveries == 1_001
-    assert floor.collect("rabbitmq") == {"new": 1}
-    (letter,) = floor.letters()
+    assert world.collect("rabbitmq") == {"new": 1}
+    (letter,) = world.letters()
     assert letter.reason == "delivery-limit"
     assert letter.body == order(4)
 
 
-def test_what_somebody_put_there_by_hand_is_kept_too(floor: Floor) -> None:
-    names = floor.brokers.queues["rabbitmq"][1]
-    with floor.brokers.channel() as channel:
+def test_what_somebody_put_there_by_hand_is_kept_too(world: LetterWorld) -> None:
+    names = world.brokers.queues["rabbitmq"][1]
+    with world.brokers.channel() as channel:
         channel.basic_publish("", names.dead_letters, b"hello", pika.BasicProperties(message_id="m"))
-    assert floor.collect("rabbitmq") == {"new": 1}
-    (letter,) = floor.letters()
+    assert world.collect("rabbitmq") == {"new": 1}
+    (letter,) = world.letters()
     assert letter.reason == "unexplained"
     assert letter.source_queue == names.source
     assert letter.envelope["properties"] == {"message_id": "m"}
@@ -177,28 +166,30 @@ def test_what_somebody_put_there_by_hand_is_kept_too(floor: Floor) -> None:
 
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("step", ["collector-after-receive", "collector-after-commit"])
-def test_a_collector_that_dies_loses_nothing_and_lists_nothing_twice(floor: Floor, source: Source, step: str) -> None:
-    floor.publish(source, BAD, order(5, currency="XXX"), b"nonsense")
-    floor.consume(source)
+def test_a_collector_that_dies_loses_nothing_and_lists_nothing_twice(
+    world: LetterWorld, source: Source, step: str
+) -> None:
+    world.publish(source, BAD, order(5, currency="XXX"), b"nonsense")
+    world.consume(source)
     command = [sys.executable, "-m", "incentive_fleet.cli.main", "dlq", "collect", "--from", source]
-    dying = start([*command, "--until-idle", "1"], floor.settings, INCENTIVES_TEST_FAULT=step)
+    dying = start([*command, "--until-idle", "1"], world.settings, INCENTIVES_TEST_FAULT=step)
     assert dying.wait(60) == -signal.SIGKILL
-    floor.collect(source)
-    letters = floor.letters()
+    world.collect(source)
+    letters = world.letters()
     assert sorted(letter.reason for letter in letters) == ["not-json", "unknown-currency", "unknown-currency"]
     assert [letter.times_seen for letter in letters] == [1, 1, 1]
-    assert floor.brokers.letters(source) == []
+    assert world.brokers.letters(source) == []
 
 
-def test_an_unexpected_error_keeps_its_history(desk: Desk) -> None:
+def test_an_unexpected_error_keeps_its_history(database: LetterDatabase) -> None:
     first = NOON - timedelta(minutes=13)
     failure = Failure(5, "builtins.KeyError", "'sku'", "Traceback ...", first, NOON, "worker-1")
     delivery = Delivery(order(6), "q", "sqs", "m-1", 5, None)
     headers = message_headers.of_dead_letter(
         delivery, DeadLetter("unexpected-error", "KeyError: 'sku' (after 5 attempts)", failure)
     )
-    assert desk.keep(arrival(order(6), headers=headers)) == ["new"]
-    (letter,) = desk.letters()
+    assert database.keep(arrival(order(6), headers=headers)) == ["new"]
+    (letter,) = database.letters()
     assert letter.failure is not None
     assert letter.failure["attempts"] == 5
     assert letter.failure["first_at"] == first.isoformat()
@@ -206,46 +197,46 @@ def test_an_unexpected_error_keeps_its_history(desk: Desk) -> None:
     assert letter.group_text == "builtins.KeyError"
 
 
-def test_the_same_copy_again_changes_nothing_and_another_copy_is_counted(desk: Desk) -> None:
+def test_the_same_copy_again_changes_nothing_and_another_copy_is_counted(database: LetterDatabase) -> None:
     later = NOON + timedelta(hours=1)
-    assert desk.keep(arrival(BAD, name="m-1")) == ["new"]
-    assert desk.keep(arrival(BAD, name="m-1"), at=later) == ["same"]
-    assert desk.keep(arrival(BAD, name="m-2"), at=later) == ["again"]
-    (letter,) = desk.letters()
+    assert database.keep(arrival(BAD, name="m-1")) == ["new"]
+    assert database.keep(arrival(BAD, name="m-1"), at=later) == ["same"]
+    assert database.keep(arrival(BAD, name="m-2"), at=later) == ["again"]
+    (letter,) = database.letters()
     assert (letter.times_seen, letter.life, letter.first_seen, letter.last_seen) == (2, 1, NOON, later)
 
 
-def test_equal_copies_on_rabbitmq_are_told_apart_by_being_delivered_again(desk: Desk) -> None:
+def test_equal_copies_on_rabbitmq_are_told_apart_by_being_delivered_again(database: LetterDatabase) -> None:
     known: dict[str, Any] = {"transport": "rabbitmq", "certain": False, "name": "equal"}
-    assert desk.keep(arrival(BAD, **known)) == ["new"]
-    assert desk.keep(arrival(BAD, **known, receive_count=2)) == ["same"]
-    assert desk.keep(arrival(BAD, **known)) == ["again"]
+    assert database.keep(arrival(BAD, **known)) == ["new"]
+    assert database.keep(arrival(BAD, **known, receive_count=2)) == ["same"]
+    assert database.keep(arrival(BAD, **known)) == ["again"]
 
 
-def test_the_same_body_in_two_queues_is_two_letters(desk: Desk) -> None:
-    assert desk.keep(arrival(BAD, queue="a"), arrival(BAD, queue="b", name="copy-2")) == ["new", "new"]
+def test_the_same_body_in_two_queues_is_two_letters(database: LetterDatabase) -> None:
+    assert database.keep(arrival(BAD, queue="a"), arrival(BAD, queue="b", name="copy-2")) == ["new", "new"]
 
 
-def test_a_discarded_letter_opens_again_when_another_copy_arrives(desk: Desk) -> None:
-    desk.keep(arrival(BAD, name="m-1"))
-    (letter,) = desk.letters()
-    desk.discard(letter.id)
-    assert desk.keep(arrival(BAD, name="m-1")) == ["same"]
-    assert desk.letter(letter.id).status == "discarded"
-    assert desk.keep(arrival(BAD, name="m-2")) == ["again"]
-    assert desk.letter(letter.id).status == "open"
-    assert [act.act for act in desk.acts(letter.id)] == ["collected", "discarded", "reopened"]
+def test_a_discarded_letter_opens_again_when_another_copy_arrives(database: LetterDatabase) -> None:
+    database.keep(arrival(BAD, name="m-1"))
+    (letter,) = database.letters()
+    database.discard(letter.id)
+    assert database.keep(arrival(BAD, name="m-1")) == ["same"]
+    assert database.letter(letter.id).status == "discarded"
+    assert database.keep(arrival(BAD, name="m-2")) == ["again"]
+    assert database.letter(letter.id).status == "open"
+    assert [act.act for act in database.acts(letter.id)] == ["collected", "discarded", "reopened"]
 
 
-def test_the_collector_waits_for_a_database_that_is_away(floor: Floor, postgres: Any) -> None:
-    floor.publish("rabbitmq", BAD)
-    floor.consume("rabbitmq")
+def test_the_collector_waits_for_a_database_that_is_away(world: LetterWorld, postgres: Any) -> None:
+    world.publish("rabbitmq", BAD)
+    world.consume("rabbitmq")
     postgres.stop()
     command = [sys.executable, "-m", "incentive_fleet.cli.main", "dlq", "collect", "--from", "rabbitmq"]
-    collector = start([*command, "--until-idle", "1"], _patient(floor.settings))
+    collector = start([*command, "--until-idle", "1"], _patient(world.settings))
     postgres.start()
     assert collector.wait(60) == 0
-    assert [letter.body for letter in floor.letters()] == [BAD]
+    assert [letter.body for letter in world.letters()] == [BAD]
 
 
 def _patient(settings: Settings) -> Settings:
@@ -269,7 +260,9 @@ FAILURES = st.dictionaries(
 
 @given(st.integers(0, 2**32), FAILURES, st.binary(max_size=200))
 @h_settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_no_header_and_no_body_can_keep_a_letter_out(desk: Desk, seed: int, failure: str, body: bytes) -> None:
+def test_no_header_and_no_body_can_keep_a_letter_out(
+    database: LetterDatabase, seed: int, failure: str, body: bytes
+) -> None:
     """A letter that cannot be kept would be met again for ever."""
     queues: Any = RabbitMQDeadLetters(settings_of("p", rabbitmq_url="amqp://guest:guest@127.0.0.1/"))
     chance = random.Random(seed)
@@ -279,12 +272,12 @@ def test_no_header_and_no_body_can_keep_a_letter_out(desk: Desk, seed: int, fail
     pairs[message_headers.FAILURE.encode()] = amqp.long("S", failure.encode())
     wire = amqp.properties(**given_, headers=amqp.table(pairs.items()))
     letter = queues._arrival(None, (1, "p.order-placed.dlq", wire, body))
-    assert desk.keep(letter) in (["new"], ["again"], ["same"])
-    (kept,) = [one for one in desk.letters() if one.body == body]
+    assert database.keep(letter) in (["new"], ["again"], ["same"])
+    (kept,) = [one for one in database.letters() if one.body == body]
     parts = rabbitmq_letters._parts(Outgoing("q", kept.body, kept.envelope, f"{kept.id}.1", None))
     theirs = {name: value for name, value in pairs.items() if not name.startswith((b"fleet-", b"x-de"))}
     assert parts.headers == theirs  # what was kept is sent again as it came
-    with desk.connect() as connection:
+    with database.connect() as connection:
         for one in store.list_letters(connection, store.Filters(), limit=1):
             json.dumps(documents.letter_summary(one, NOON), default=str)
 
@@ -305,16 +298,18 @@ def test_what_was_collected_before_properties_were_kept_as_they_came_is_sent_aga
     assert parts.properties == {"message_id": b"\x01m", "priority": b"\xff"}
 
 
-def test_a_body_that_leaves_no_room_for_a_reason_on_sqs_is_read_again(desk: Desk) -> None:
+def test_a_body_that_leaves_no_room_for_a_reason_on_sqs_is_read_again(database: LetterDatabase) -> None:
     size = topology.SQS_MESSAGE_BYTES
     for body in (b"{".ljust(size), order(1).ljust(size), order(2).ljust(size - 1_000)):
         entry, _, _ = fit(body.decode(), {}, {message_headers.REASON: "not-json", message_headers.SOURCE_QUEUE: "q"})
         theirs = {name: value["StringValue"] for name, value in entry["MessageAttributes"].items()}
-        assert desk.keep(arrival(body, name=str(body[:20]), headers=theirs)) == ["new"]
-    assert [letter.reason for letter in desk.letters()] == ["not-json", "unexplained", "not-json"]
+        assert database.keep(arrival(body, name=str(body[:20]), headers=theirs)) == ["new"]
+    assert [letter.reason for letter in database.letters()] == ["not-json", "unexplained", "not-json"]
 
 
-def test_a_copy_whose_headers_cannot_be_kept_is_kept_without_them(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_copy_whose_headers_cannot_be_kept_is_kept_without_them(
+    database: LetterDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A bug of ours with some header: the letter is there, with its reason, and leaves the broker."""
     real = storable_values
 
@@ -327,7 +322,7 @@ def test_a_copy_whose_headers_cannot_be_kept_is_kept_without_them(desk: Desk, mo
     letters = [arrival(order(number), name=f"m-{number}") for number in (1, 2)]
     letters[0] = replace(letters[0], headers={**letters[0].headers, "bad": "b", message_headers.REASON: "not-json"})
     kept: list[Any] = []
-    with closing(Session(desk.url)) as session:
+    with closing(Session(database.url)) as session:
         collector._Keeper(session, "sqs").keep(letters, kept)
     assert [seen.value for _, seen in kept] == ["new", "new"]
-    assert {letter.body: letter.reason for letter in desk.letters()}[order(1)] == "not-json"
+    assert {letter.body: letter.reason for letter in database.letters()}[order(1)] == "not-json"

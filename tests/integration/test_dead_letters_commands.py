@@ -18,7 +18,7 @@ from incentive_fleet.dead_letters import documents, editing
 from incentive_fleet.dead_letters.letter import group_of, search_fields_of
 from incentive_fleet.errors import Refused
 from tests.command import Ran, incentives
-from tests.dead_letter_desk import NOON, Desk, arrival, order, refund
+from tests.dead_letter_world import NOON, LetterDatabase, arrival, order, refund
 
 BAD = order(1, currency="XXX")
 REASONED = {
@@ -28,28 +28,28 @@ REASONED = {
 
 
 @pytest.fixture
-def desk(database_url: str) -> Desk:
-    desk = Desk(database_url)
-    desk.load()
-    return desk
+def database(database_url: str) -> LetterDatabase:
+    database = LetterDatabase(database_url)
+    database.load()
+    return database
 
 
-def dlq(desk: Desk, *arguments: str, **more: str) -> Ran:
-    environment = {"INCENTIVES_DATABASE_URL": desk.url, "INCENTIVES_ACTOR": "night-shift", **more}
+def dlq(database: LetterDatabase, *arguments: str, **more: str) -> Ran:
+    environment = {"INCENTIVES_DATABASE_URL": database.url, "INCENTIVES_ACTOR": "night-shift", **more}
     return incentives("dlq", *arguments, env=environment)
 
 
-def stock(desk: Desk) -> None:
+def stock(database: LetterDatabase) -> None:
     """1: an order in XXX; 2: a refund that conflicts, five days old; 3: bytes; 4: another order in XXX, elsewhere."""
     now = datetime.now(UTC)
-    desk.keep(arrival(BAD, name="1", headers=REASONED), at=now)
-    desk.keep(arrival(refund(9), name="2", queue="refunds"), at=now - timedelta(days=5))
-    desk.keep(
+    database.keep(arrival(BAD, name="1", headers=REASONED), at=now)
+    database.keep(arrival(refund(9), name="2", queue="refunds"), at=now - timedelta(days=5))
+    database.keep(
         arrival(b"\xff\x00 ESC \x1b[31m", name="3", headers={"fleet-reason": "not-utf8", "fleet-detail": "byte 0"}),
         at=now,
     )
     detail = REASONED["fleet-detail"].replace("XXX", "YYY")
-    desk.keep(arrival(order(4, currency="YYY"), name="4", headers={**REASONED, "fleet-detail": detail}), at=now)
+    database.keep(arrival(order(4, currency="YYY"), name="4", headers={**REASONED, "fleet-detail": detail}), at=now)
 
 
 @pytest.mark.parametrize(
@@ -72,9 +72,9 @@ def stock(desk: Desk) -> None:
         (["--text", "100%"], []),
     ],
 )
-def test_filters(desk: Desk, filters: list[str], found: list[int]) -> None:
-    stock(desk)
-    document = dlq(desk, "list", *filters, "--format", "json").document
+def test_filters(database: LetterDatabase, filters: list[str], found: list[int]) -> None:
+    stock(database)
+    document = dlq(database, "list", *filters, "--format", "json").document
     assert sorted(letter["id"] for letter in document["dead_letters"]) == found
     assert document["total"] == len(found)
 
@@ -90,37 +90,37 @@ def test_filters(desk: Desk, filters: list[str], found: list[int]) -> None:
 )
 @pytest.mark.parametrize("command", [["list"], ["discard", "--because", "x"]])
 def test_a_filter_that_names_nothing_known_says_what_there_is(
-    desk: Desk, command: list[str], option: str, value: str, named: set[str]
+    database: LetterDatabase, command: list[str], option: str, value: str, named: set[str]
 ) -> None:
-    stock(desk)
-    ran = dlq(desk, *command, "--reason-code" if option == "--reason" else option, value)
+    stock(database)
+    ran = dlq(database, *command, "--reason-code" if option == "--reason" else option, value)
     assert (ran.code, ran.out) == (2, "")
     assert repr(value) in ran.err
     assert named <= set(re.split(r"[\s',.]*\s[\s',]*|'", ran.err))
 
 
-def test_a_reason_that_only_a_letter_has_is_known(desk: Desk) -> None:
-    desk.keep(arrival(BAD, name="1", headers={"fleet-reason": "reason-of-a-later-release"}), at=datetime.now(UTC))
-    found = dlq(desk, "list", "--reason", "reason-of-a-later-release", "--format", "json").document
+def test_a_reason_that_only_a_letter_has_is_known(database: LetterDatabase) -> None:
+    database.keep(arrival(BAD, name="1", headers={"fleet-reason": "reason-of-a-later-release"}), at=datetime.now(UTC))
+    found = dlq(database, "list", "--reason", "reason-of-a-later-release", "--format", "json").document
     assert found["total"] == 1
-    assert dlq(desk, "list", "--reason", "gross-too-large", "--format", "json").document["total"] == 0
+    assert dlq(database, "list", "--reason", "gross-too-large", "--format", "json").document["total"] == 0
 
 
-def test_a_refund_is_found_by_its_order_s_customer(desk: Desk) -> None:
+def test_a_refund_is_found_by_its_order_s_customer(database: LetterDatabase) -> None:
     from incentive_fleet.events.codec import decode
     from incentive_fleet.ledger.batch import apply_events
     from incentive_fleet.ledger.session import Session
 
-    session = Session(desk.url)
+    session = Session(database.url)
     apply_events(session, [decode(order(9))])
     session.close()
-    stock(desk)
-    assert [letter.id for letter in desk.letters(customer="c-9")] == [2]
+    stock(database)
+    assert [letter.id for letter in database.letters(customer="c-9")] == [2]
 
 
-def test_groups_count_what_is_alike_and_forget_values(desk: Desk) -> None:
-    stock(desk)
-    document = dlq(desk, "list", "--group", "--format", "json").document
+def test_groups_count_what_is_alike_and_forget_values(database: LetterDatabase) -> None:
+    stock(database)
+    document = dlq(database, "list", "--group", "--format", "json").document
     first = document["groups"][0]
     assert (first["count"], first["reason"], first["event_type"], first["example"]) == (
         2,
@@ -129,100 +129,107 @@ def test_groups_count_what_is_alike_and_forget_values(desk: Desk) -> None:
         1,
     )
     assert first["cause"] == "data.currency is '…': an ISO 4217 code is needed"
-    found = dlq(desk, "list", "--cause", first["cause"], "--format", "json").document
+    found = dlq(database, "list", "--cause", first["cause"], "--format", "json").document
     assert found["total"] == 2
 
 
-def test_list_on_paper_holds_no_control_characters(desk: Desk) -> None:
-    stock(desk)
-    for ran in (dlq(desk, "list"), dlq(desk, "show", "3"), dlq(desk, "history"), dlq(desk, "list", "--group")):
+def test_list_on_paper_holds_no_control_characters(database: LetterDatabase) -> None:
+    stock(database)
+    for ran in (
+        dlq(database, "list"),
+        dlq(database, "show", "3"),
+        dlq(database, "history"),
+        dlq(database, "list", "--group"),
+    ):
         assert ran.code == 0, ran.err
         assert "\x1b" not in ran.out
-    assert "ff 00 20 45 53 43" in dlq(desk, "show", "3").out
+    assert "ff 00 20 45 53 43" in dlq(database, "show", "3").out
 
 
-def test_show_has_the_whole_letter_and_its_effect(desk: Desk) -> None:
-    stock(desk)
-    document = dlq(desk, "show", "2", "--effect", "--format", "json").document
+def test_show_has_the_whole_letter_and_its_effect(database: LetterDatabase) -> None:
+    stock(database)
+    document = dlq(database, "show", "2", "--effect", "--format", "json").document
     assert document["body"] == {"encoding": "utf-8", "text": refund(9).decode()}
     assert document["effect"]["sentence"] == "0 transfers: would wait for its order o-9"
     assert [act["act"] for act in document["history"]] == ["collected"]
     assert document["headers"]["fleet-reason"] == "conflict"
-    binary = dlq(desk, "show", "3", "--format", "json").document
+    binary = dlq(database, "show", "3", "--format", "json").document
     assert bytes.fromhex(binary["body"]["text"]) == b"\xff\x00 ESC \x1b[31m"
-    assert "would wait for its order" in dlq(desk, "show", "2", "--effect").out
-    missing = dlq(desk, "show", "77")
+    assert "would wait for its order" in dlq(database, "show", "2", "--effect").out
+    missing = dlq(database, "show", "77")
     assert (missing.code, missing.out) == (1, "")
     assert "there is no dead letter 77" in missing.err
 
 
-def test_edit_shows_a_diff_saves_what_is_valid_and_undoes(desk: Desk) -> None:
-    stock(desk)
-    wrong = dlq(desk, "edit", "1", "--set", "data.currency=GBQ")
+def test_edit_shows_a_diff_saves_what_is_valid_and_undoes(database: LetterDatabase) -> None:
+    stock(database)
+    wrong = dlq(database, "edit", "1", "--set", "data.currency=GBQ")
     assert wrong.code == 1
     assert "unknown-currency: data.currency is 'GBQ'" in wrong.err
-    right = dlq(desk, "edit", "1", "--set", "data.currency=EUR", "--reason", "typo", "--format", "json").document
+    right = dlq(database, "edit", "1", "--set", "data.currency=EUR", "--reason", "typo", "--format", "json").document
     assert (right["changed"], right["edited"]) == (True, True)
     assert '-    "currency": "XXX",' in right["diff"]
     assert '+    "currency": "EUR",' in right["diff"]
-    act = dlq(desk, "history", "1", "--format", "json").document["acts"][-1]
+    act = dlq(database, "history", "1", "--format", "json").document["acts"][-1]
     assert (act["act"], act["actor"], act["reason"]) == ("edited", "night-shift", "typo")
-    undone = dlq(desk, "edit", "1", "--original", "--format", "json").document
+    undone = dlq(database, "edit", "1", "--original", "--format", "json").document
     assert (undone["changed"], undone["edited"]) == (True, False)
-    assert desk.letter(1).current_body == BAD
+    assert database.letter(1).current_body == BAD
 
 
-def test_edit_in_an_editor(desk: Desk, tmp_path: Path) -> None:
-    stock(desk)
+def test_edit_in_an_editor(database: LetterDatabase, tmp_path: Path) -> None:
+    stock(database)
     editor = tmp_path / "editor"
     editor.write_text("#!/bin/sh\nsed -i 's/XXX/EUR/' \"$1\"\n")
     editor.chmod(0o700)
-    ran = dlq(desk, "edit", "1", EDITOR=str(editor), VISUAL=str(editor))
+    ran = dlq(database, "edit", "1", EDITOR=str(editor), VISUAL=str(editor))
     assert ran.code == 0, ran.err
     assert '+    "currency": "EUR",' in ran.out
-    assert desk.letter(1).edited_body is not None
-    again = dlq(desk, "edit", "1", EDITOR="true", VISUAL="true")
+    assert database.letter(1).edited_body is not None
+    again = dlq(database, "edit", "1", EDITOR="true", VISUAL="true")
     assert (again.code, again.out.strip()) == (0, "Nothing changed.")
 
 
-def test_a_dry_run_counts_transfers_and_exits_1_when_one_would_come_back(desk: Desk) -> None:
-    desk.keep(arrival(order(5), name="5"), arrival(BAD, name="1"))
-    ran = dlq(desk, "replay", "--all", "--dry-run", "--format", "json")
+def test_a_dry_run_counts_transfers_and_exits_1_when_one_would_come_back(database: LetterDatabase) -> None:
+    database.keep(arrival(order(5), name="5"), arrival(BAD, name="1"))
+    ran = dlq(database, "replay", "--all", "--dry-run", "--format", "json")
     assert ran.code == 1
     assert ran.document["transfers"] == 2
     assert [effect["verdict"] for effect in ran.document["effects"]] == ["applied", "unknown-currency"]
-    alone = dlq(desk, "replay", "1", "--dry-run")
+    alone = dlq(database, "replay", "1", "--dry-run")
     assert (alone.code, "coupon: 100 EUR campaign:k -> order:o-5" in alone.out) == (0, True)
-    assert desk.count("transfers") == 0
-    assert {letter.status for letter in desk.letters()} == {"open"}
+    assert database.count("transfers") == 0
+    assert {letter.status for letter in database.letters()} == {"open"}
 
 
 @pytest.mark.parametrize("command", [["replay"], ["discard", "--reason", "x"]])
-def test_more_than_one_is_touched_only_when_confirmed(desk: Desk, command: list[str]) -> None:
-    stock(desk)
-    ran = dlq(desk, *command, "--all")
+def test_more_than_one_is_touched_only_when_confirmed(database: LetterDatabase, command: list[str]) -> None:
+    stock(database)
+    ran = dlq(database, *command, "--all")
     assert ran.code == 2
     assert "4 dead letters" in ran.err
     assert "--yes" in ran.err
-    assert {letter.status for letter in desk.letters()} == {"open"}
+    assert {letter.status for letter in database.letters()} == {"open"}
 
 
 @pytest.mark.parametrize(("answer", "code", "status"), [("n\n", 1, "open"), ("y\n", 0, "discarded")])
-def test_a_person_is_asked_with_a_count_and_a_sample(desk: Desk, answer: str, code: int, status: str) -> None:
-    stock(desk)
-    ran = on_a_terminal(desk, ["discard", "1", "4", "--reason", "test data"], answer)
+def test_a_person_is_asked_with_a_count_and_a_sample(
+    database: LetterDatabase, answer: str, code: int, status: str
+) -> None:
+    stock(database)
+    ran = on_a_terminal(database, ["discard", "1", "4", "--reason", "test data"], answer)
     assert ran.code == code
     assert "This will discard 2 dead letters" in ran.err
     assert "data.currency is 'XXX'" in ran.err
-    assert {desk.letter(number).status for number in (1, 4)} == {status}
+    assert {database.letter(number).status for number in (1, 4)} == {status}
 
 
-def on_a_terminal(desk: Desk, arguments: Sequence[str], answer: str) -> Ran:
+def on_a_terminal(database: LetterDatabase, arguments: Sequence[str], answer: str) -> Ran:
     ours, theirs = pty.openpty()
     try:
         process = subprocess.Popen(
             [sys.executable, "-m", "incentive_fleet.cli.main", "dlq", *arguments],
-            env={**os.environ, "INCENTIVES_DATABASE_URL": desk.url},
+            env={**os.environ, "INCENTIVES_DATABASE_URL": database.url},
             stdin=theirs,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -236,17 +243,17 @@ def on_a_terminal(desk: Desk, arguments: Sequence[str], answer: str) -> Ran:
     return Ran(process.returncode, out, err)
 
 
-def test_discard_and_restore_by_filter_and_the_trail_of_all(desk: Desk) -> None:
-    stock(desk)
-    no_reason = dlq(desk, "discard", "1")
+def test_discard_and_restore_by_filter_and_the_trail_of_all(database: LetterDatabase) -> None:
+    stock(database)
+    no_reason = dlq(database, "discard", "1")
     assert no_reason.code == 2
-    done = dlq(desk, "discard", "--text", "currency", "--reason", "test shop", "--yes", "--format", "json").document
+    done = dlq(database, "discard", "--text", "currency", "--reason", "test shop", "--yes", "--format", "json").document
     assert (done["discarded"], done["refused"]) == (3, 0)  # the refund has a currency too
-    unknown = dlq(desk, "restore", "2", "77", "--yes")
+    unknown = dlq(database, "restore", "2", "77", "--yes")
     assert (unknown.code, unknown.out) == (1, "")
-    restored = dlq(desk, "restore", "2", "3", "--yes", "--format", "json").document
+    restored = dlq(database, "restore", "2", "3", "--yes", "--format", "json").document
     assert restored["dead_letters"] == [{"id": number, "status": "open", "refused": ""} for number in (2, 3)]
-    acts = dlq(desk, "history", "--format", "json").document["acts"]
+    acts = dlq(database, "history", "--format", "json").document["acts"]
     assert [act["act"] for act in acts] == ["collected"] * 4 + ["discarded"] * 3 + ["restored"]
     assert {act["actor"] for act in acts[4:]} == {"night-shift"}
     assert acts[4]["reason"] == "test shop"
@@ -266,18 +273,20 @@ def test_discard_and_restore_by_filter_and_the_trail_of_all(desk: Desk) -> None:
         ["collect", "--from", "rabbitmq"],
     ],
 )
-def test_wrong_use_exits_2_and_prints_nothing_on_standard_output(desk: Desk, arguments: list[str]) -> None:
-    desk.keep(arrival(BAD))
-    ran = dlq(desk, *arguments)
+def test_wrong_use_exits_2_and_prints_nothing_on_standard_output(
+    database: LetterDatabase, arguments: list[str]
+) -> None:
+    database.keep(arrival(BAD))
+    ran = dlq(database, *arguments)
     assert (ran.code, ran.out) == (2, ""), ran.err
 
 
-def test_a_replay_without_the_broker_s_address_leaves_the_letter_open(desk: Desk) -> None:
-    desk.keep(arrival(order(5), transport="rabbitmq"))
-    ran = dlq(desk, "replay", "1")
+def test_a_replay_without_the_broker_s_address_leaves_the_letter_open(database: LetterDatabase) -> None:
+    database.keep(arrival(order(5), transport="rabbitmq"))
+    ran = dlq(database, "replay", "1")
     assert ran.code == 1
     assert "INCENTIVES_RABBITMQ_URL is not set" in ran.out
-    assert desk.letter(1).status == "open"
+    assert database.letter(1).status == "open"
 
 
 # ── Pure parts ──

@@ -27,31 +27,20 @@ from incentive_fleet.embedded import sample_shop
 from incentive_fleet.embedded.postgres import Postgres
 from incentive_fleet.embedded.process import free_port
 from incentive_fleet.settings import Settings
+from tests.brokers_and_workers import Brokers, settings_of, start
 from tests.chaos.faults import CONSUME, Fleet
-from tests.chaos.ground import Brokers, settings_of, start
-from tests.chaos.wire import Wire
-from tests.contract.stages import eventually
-from tests.parts import fresh_database, make_template
+from tests.chaos.faulty_proxy import FaultyProxy
+from tests.contract.brokers_under_test import eventually
+from tests.parts import fresh_database
 from tests.shop import open_shop
 
 SHOP = sample_shop.Shop(3, seed=4)
 PATIENCE_S = 60  # a fleet, a broker and a server start in some seconds, on a busy machine in many
 
 
-@pytest.fixture(scope="module")
-def own_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    """A server of the test's own, for it is crashed."""
-    server = Postgres(tmp_path_factory.mktemp("health") / "postgres")
-    try:
-        server.start()
-        yield server
-    finally:
-        server.stop()
-
-
 @pytest.fixture
-def url(own_postgres: Postgres) -> Iterator[str]:
-    with fresh_database(own_postgres, make_template(own_postgres)) as url:
+def url(own_postgres: Postgres, own_template: str) -> Iterator[str]:
+    with fresh_database(own_postgres, own_template) as url:
         open_shop(url, SHOP)
         yield url
 
@@ -85,7 +74,7 @@ class Health:
 def test_readiness_follows_the_parts_and_health_does_not(
     own_postgres: Postgres, url: str, rabbitmq: Any, localstack: Any, tmp_path: Path
 ) -> None:
-    wire = Wire(("127.0.0.1", rabbitmq.record.ports["amqp"]))
+    wire = FaultyProxy(("127.0.0.1", rabbitmq.record.ports["amqp"]))
     direct = settings_of(
         f"t{uuid.uuid4().hex[:8]}", rabbitmq_url=rabbitmq.url, aws_endpoint_url=localstack.endpoint_url
     )

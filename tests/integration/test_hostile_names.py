@@ -20,9 +20,9 @@ from incentive_fleet.brokers import declare
 from incentive_fleet.cli.root import run
 from incentive_fleet.ledger.export import account_of
 from incentive_fleet.literal import literal
-from tests.chaos.ground import environment_of, settings_of
+from tests.brokers_and_workers import environment_of, settings_of
 from tests.command import Ran, every_command, incentives
-from tests.dead_letter_desk import Desk, arrival
+from tests.dead_letter_world import LetterDatabase, arrival
 from tests.event_bodies import DELIVERY, ORDER, REFUND, Document
 
 # What an id may be: anything but control characters.
@@ -89,13 +89,13 @@ def campaigns() -> str:
     return "\n\n".join([*coupons, grants, earn])
 
 
-def dead_letters(desk: Desk) -> None:
+def dead_letters(database: LetterDatabase) -> None:
     """Bodies, reasons, details and headers of somebody who writes to the queues by himself."""
     hostile = {"fleet-reason": f"r{CONTROLS}", "fleet-detail": f"{CONTROLS}\n{NAMES[0]}", f"h{CONTROLS}": CONTROLS}
     bodies = [json.dumps(_event(ORDER, "x", NAMES[0], currency="XXX")).encode(), CONTROLS.encode(), b"\xff\xfe\x1b[2J"]
     for n, body in enumerate(bodies):
-        desk.keep(arrival(body, name=str(n), queue=f"q{CONTROLS}", headers=hostile))
-    desk.keep(
+        database.keep(arrival(body, name=str(n), queue=f"q{CONTROLS}", headers=hostile))
+    database.keep(
         arrival(
             json.dumps(_event(REFUND, "good", NAMES[0], order_id="[/later]\u202e", refund_id="a")).encode(), name="9"
         )
@@ -127,7 +127,7 @@ def world(
     (folder / "events.jsonl").write_text("\n".join(map(json.dumps, events())), encoding="utf-8")
     assert call("campaigns", "load", folder / "campaigns.toml").code == 0
     assert call("backfill", folder / "events.jsonl").code == 0
-    dead_letters(Desk(database_url))
+    dead_letters(LetterDatabase(database_url))
     return World(env, folder, call)
 
 

@@ -28,7 +28,7 @@ from incentive_fleet.ledger.connection import connect
 from incentive_fleet.ledger.migrate import upgrade
 from incentive_fleet.ledger.session import Session
 from tests.command import Ran, incentives
-from tests.dead_letter_desk import Desk, arrival, order
+from tests.dead_letter_world import LetterDatabase, arrival, order
 from tests.poolers import RELEASES, pooling, program_of
 from tests.shop import balances, calm_balances, faults, open_shop
 
@@ -182,13 +182,13 @@ def test_the_claim_of_a_replay_lasts_as_long_as_its_run(pooled: Pooled) -> None:
 
 
 def test_dead_letters_are_kept_edited_and_discarded(pooled: Pooled) -> None:
-    desk = Desk(pooled.application)
-    desk.load()
-    desk.keep(arrival(order(1), name="m-1"))
-    desk.keep(arrival(order(1), name="m-2"))
-    (letter,) = desk.letters()
+    database = LetterDatabase(pooled.application)
+    database.load()
+    database.keep(arrival(order(1), name="m-1"))
+    database.keep(arrival(order(1), name="m-2"))
+    (letter,) = database.letters()
     assert letter.times_seen == 2
-    assert desk.rehearse(letter)[0].good
+    assert database.rehearse(letter)[0].good
 
 
 def test_a_pooler_without_transactions_is_refused_by_name(

@@ -10,7 +10,6 @@ import logging
 import signal
 import subprocess
 import threading
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -31,10 +30,10 @@ from incentive_fleet.embedded.postgres import Postgres
 from incentive_fleet.ledger.session import Session
 from incentive_fleet.settings import Settings
 from incentive_fleet.stopping import Stop
-from tests.chaos.ground import SOURCES, Brokers, Source, log_of, said, settings_of, start_worker
-from tests.chaos.wire import Wire
-from tests.contract.stages import eventually
-from tests.parts import fresh_database, make_template
+from tests.brokers_and_workers import SOURCES, Brokers, Source, log_of, said, start_worker
+from tests.chaos.faulty_proxy import FaultyProxy
+from tests.contract.brokers_under_test import eventually
+from tests.parts import fresh_database
 from tests.shop import balances, calm_balances, faults, open_shop
 
 SHOP = sample_shop.Shop(12, seed=4, refunds=0.5)
@@ -58,19 +57,7 @@ batch.take_effect = with_bug
 """
 
 
-@pytest.fixture(scope="module")
-def own_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    server = Postgres(tmp_path_factory.mktemp("recovery") / "postgres")
-    try:
-        server.start()
-        yield server
-    finally:
-        server.stop()
-
-
-@pytest.fixture(scope="module")
-def own_template(own_postgres: Postgres) -> str:
-    return make_template(own_postgres)
+BROKER_SETTINGS = {"sqs_visibility_s": VISIBILITY_S}
 
 
 @pytest.fixture
@@ -87,21 +74,6 @@ def calm(own_postgres: Postgres, own_template: str) -> dict[str, int]:
     with fresh_database(own_postgres, own_template) as url:
         open_shop(url, SHOP)
         return calm_balances(url, EVENTS)
-
-
-@pytest.fixture(scope="module")
-def brokers(rabbitmq: Any, localstack: Any) -> Iterator[Brokers]:
-    brokers = Brokers(
-        settings_of(
-            f"t{uuid.uuid4().hex[:8]}",
-            rabbitmq_url=rabbitmq.url,
-            aws_endpoint_url=localstack.endpoint_url,
-            sqs_visibility_s=VISIBILITY_S,
-        )
-    )
-    brokers.apply()
-    yield brokers
-    brokers.close()
 
 
 @pytest.fixture
@@ -268,7 +240,7 @@ def test_a_visibility_that_ran_out_while_the_batch_ran_is_no_error(
 def test_a_channel_that_died_while_the_batch_ran_is_no_error(
     rabbitmq: Any, brokers: Brokers, settings: Settings, url: str, calm: dict[str, int], tmp_path: Path
 ) -> None:
-    wire, log = Wire(("127.0.0.1", rabbitmq.record.ports["amqp"])), tmp_path / "log"
+    wire, log = FaultyProxy(("127.0.0.1", rabbitmq.record.ports["amqp"])), tmp_path / "log"
     wired = settings.model_copy(update={"rabbitmq_url": f"amqp://guest:guest@127.0.0.1:{wire.port}/%2F"})
     brokers.publish("rabbitmq", EVENTS)
     with held_up(url) as let_go, running(start_worker("rabbitmq", wired, until_idle_s=IDLE_S, log=log)) as worker:
@@ -290,7 +262,7 @@ def test_a_channel_that_died_while_the_batch_ran_is_no_error(
 def test_a_broker_that_is_away_at_the_start_is_waited_for(
     rabbitmq: Any, brokers: Brokers, settings: Settings, url: str, calm: dict[str, int], tmp_path: Path
 ) -> None:
-    wire, log = Wire(("127.0.0.1", rabbitmq.record.ports["amqp"])), tmp_path / "log"
+    wire, log = FaultyProxy(("127.0.0.1", rabbitmq.record.ports["amqp"])), tmp_path / "log"
     wire.cut()
     wired = settings.model_copy(update={"rabbitmq_url": f"amqp://guest:guest@127.0.0.1:{wire.port}/%2F"})
     brokers.publish("rabbitmq", EVENTS)

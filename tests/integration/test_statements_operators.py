@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -17,11 +16,9 @@ from tests.small_world import TERMS, apply, load, rows
 
 
 @pytest.fixture
-def session(database_url: str) -> Iterator[Session]:
-    session = Session(database_url)
+def session(session: Session) -> Session:
     load(session, *TERMS)
-    yield session
-    session.close()
+    return session
 
 
 def _since(url: str, order: str) -> datetime:

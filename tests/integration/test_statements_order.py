@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
 
 import pytest
 
@@ -15,11 +14,9 @@ from tests.small_world import TERMS, apply, give, load, play, rows
 
 
 @pytest.fixture
-def session(database_url: str) -> Iterator[Session]:
-    session = Session(database_url)
+def session(session: Session) -> Session:
     load(session, *TERMS)
-    yield session
-    session.close()
+    return session
 
 
 def _history(session: Session, order: str) -> OrderHistory:

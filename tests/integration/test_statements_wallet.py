@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
 
 import psycopg
 import pytest
@@ -16,11 +15,9 @@ from tests.small_world import ODD, TERMS, apply, give, load, play, rows
 
 
 @pytest.fixture
-def session(database_url: str) -> Iterator[Session]:
-    session = Session(database_url)
+def session(session: Session) -> Session:
     load(session, *TERMS)
-    yield session
-    session.close()
+    return session
 
 
 def test_a_statement_explains_the_balance_newest_first(session: Session) -> None:

@@ -21,9 +21,9 @@ from incentive_fleet.cli.interrupts import SAME_ORDER_S, SERVING
 from incentive_fleet.embedded import sample_shop
 from incentive_fleet.embedded.broker_release import installed
 from incentive_fleet.settings import Settings
-from tests.chaos.ground import Brokers, environment_of, settings_of
+from tests.brokers_and_workers import Brokers, environment_of, settings_of
 from tests.command import every_command, incentives
-from tests.contract.stages import eventually
+from tests.contract.brokers_under_test import eventually
 from tests.running import Hung, Running, await_all, nowhere, refused_port, run
 from tests.shop import balances, calm_balances, faults, open_shop
 

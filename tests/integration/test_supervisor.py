@@ -17,9 +17,9 @@ import pytest
 
 from incentive_fleet.embedded import sample_shop
 from incentive_fleet.settings import Settings
+from tests.brokers_and_workers import Brokers, log_of, said, settings_of, start
 from tests.chaos.faults import CONSUME, Fleet
-from tests.chaos.ground import Brokers, log_of, said, settings_of, start
-from tests.contract.stages import eventually
+from tests.contract.brokers_under_test import eventually
 from tests.shop import balances, calm_balances, faults, open_shop
 
 SHOP = sample_shop.Shop(12, seed=4, refunds=0.5)

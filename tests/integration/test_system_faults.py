@@ -32,7 +32,7 @@ from incentive_fleet.ledger.probe import probe
 from incentive_fleet.ledger.session import Session
 from incentive_fleet.logs import JsonLines
 from incentive_fleet.stopping import Stop
-from tests.contract.stages import eventually
+from tests.contract.brokers_under_test import eventually
 from tests.parts import fresh_database
 from tests.shop import balances, calm_balances, faults, open_shop
 

@@ -10,7 +10,7 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -36,8 +36,8 @@ from incentive_fleet.producers.relay_loop import run_relay
 from incentive_fleet.settings import Settings
 from incentive_fleet.stopping import Stop
 from tests.command import incentives
-from tests.contract.stages import eventually
-from tests.dead_letter_desk import arrival, cloud_event, order
+from tests.contract.brokers_under_test import eventually
+from tests.dead_letter_world import arrival, cloud_event, order
 from tests.domain import NOON, day, line, placed, terms
 from tests.integration.test_system_faults import count, dropped, raising, revision, run
 from tests.shop import balances, faults
@@ -48,11 +48,10 @@ RENAMED = ("ALTER TABLE outbox RENAME TO outbox_x", "ALTER TABLE outbox_x RENAME
 
 
 @pytest.fixture
-def session(database_url: str) -> Iterator[Session]:
-    with closing(Session(database_url)) as session:
-        load(session, terms("coupon", "k", code="K", amount=100, total=50), terms("grant", "gift"))
-        load(session, terms("earn", "e", rate_bps=10_000))
-        yield session
+def session(session: Session) -> Session:
+    load(session, terms("coupon", "k", code="K", amount=100, total=50), terms("grant", "gift"))
+    load(session, terms("earn", "e", rate_bps=10_000))
+    return session
 
 
 COMMANDS = [

@@ -23,7 +23,7 @@ from incentive_fleet.brokers.rabbitmq import topology as topology_rabbitmq
 from incentive_fleet.brokers.topology import Drift
 from incentive_fleet.errors import BrokerUnavailable, SettingsError
 from incentive_fleet.settings import Settings
-from tests.chaos.ground import said, start
+from tests.brokers_and_workers import said, start
 
 CONSUME_ONCE = [sys.executable, "-m", "incentive_fleet.cli.main", "consume", "--from", "rabbitmq", "--until-idle", "1"]
 

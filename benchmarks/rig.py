@@ -101,7 +101,7 @@ def events_of(stream: Stream) -> Events:
 
 
 @dataclass(slots=True)
-class Ground:
+class Rig:
     """Running servers, and numbers for the names of what is made on them. Belongs to one thread."""
 
     folder: Path
@@ -152,7 +152,7 @@ class Ground:
 
 
 @contextmanager
-def running(*, with_rabbitmq: bool = True) -> Iterator[Ground]:
+def running(*, with_rabbitmq: bool = True) -> Iterator[Rig]:
     """Servers in a temporary folder, gone at the end."""
     with tempfile.TemporaryDirectory(prefix="incentives-bench-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
@@ -166,7 +166,7 @@ def running(*, with_rabbitmq: bool = True) -> Iterator[Ground]:
             postgres.start()
             if with_rabbitmq:
                 rabbitmq.start()
-            yield Ground(folder, postgres, rabbitmq)
+            yield Rig(folder, postgres, rabbitmq)
         finally:
             rabbitmq.kill()  # its folder goes away with it
             postgres.stop()
@@ -198,10 +198,10 @@ class Backlog:
     outcomes: int
 
 
-def calm(ground: Ground, stream: Stream, events: Iterable[tuple[str, bytes]]) -> Backlog:
+def calm(rig: Rig, stream: Stream, events: Iterable[tuple[str, bytes]]) -> Backlog:
     """The events applied in their own order, in one process, without a broker."""
     chosen = list(events)
-    with ground.ledger(stream) as url, closing(Session(url)) as session:
+    with rig.ledger(stream) as url, closing(Session(url)) as session:
         for start in range(0, len(chosen), CALM_BATCH):
             apply_events(session, [decode(body) for _, body in chosen[start : start + CALM_BATCH]])
         (outcomes,) = session.connection.execute("SELECT count(*) FROM outbox").fetchone() or (0,)

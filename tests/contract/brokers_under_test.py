@@ -35,7 +35,7 @@ class Letter:
     headers: Mapping[str, str]
 
 
-class Stage(Protocol):
+class BrokerUnderTest(Protocol):
     """What the suite needs of a broker."""
 
     def queue(self, type_: str) -> str: ...
@@ -68,7 +68,7 @@ def collect(transport: Transport, count: int, within_s: float = 15) -> list[Deli
 
 
 @dataclass
-class MemoryStage:
+class MemoryUnderTest:
     broker: MemoryBroker = field(default_factory=MemoryBroker)
 
     def queue(self, type_: str) -> str:
@@ -97,7 +97,7 @@ class MemoryStage:
         pass
 
 
-class SqsStage:
+class SqsUnderTest:
     def __init__(self, endpoint_url: str, prefix: str) -> None:
         address = urlsplit(endpoint_url)
         self.proxy = Proxy(address.hostname or "", address.port or 0)
@@ -175,7 +175,7 @@ class SqsStage:
         self.proxy.stop()
 
 
-class RabbitMQStage:
+class RabbitMQUnderTest:
     def __init__(self, url: str, management_url: str, prefix: str) -> None:
         parts = urlsplit(url)
         self.proxy = Proxy(parts.hostname or "", parts.port or 5672)

@@ -11,7 +11,7 @@ from typing import Any
 CHUNK = 65_536
 
 
-class Wire:
+class FaultyProxy:
     """Forwards from `port` to an address or a Unix socket, on a thread of its own, from its making to `close`."""
 
     def __init__(self, target: tuple[str, int] | str) -> None:

@@ -1,4 +1,4 @@
-"""An operator's desk in tests: both brokers, a database of the test's own, and the product's own functions to work with."""
+"""What an operator does to dead letters, in tests: on a database of the test's own, with both brokers beside it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from incentive_fleet.ledger.session import Session
 from incentive_fleet.ledger.terms import load_campaigns
 from incentive_fleet.settings import Settings
 from incentive_fleet.stopping import Stop
-from tests.chaos.ground import Brokers, Source, environment_of
+from tests.brokers_and_workers import Brokers, Source, environment_of
 from tests.domain import terms
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
@@ -86,7 +86,7 @@ def by(actor: str = "ann", reason: str = "") -> Attribution:
 
 
 @dataclass
-class Desk:
+class LetterDatabase:
     """Work on dead letters in one database."""
 
     url: str
@@ -146,8 +146,8 @@ class Desk:
 
 
 @dataclass
-class Floor(Desk):
-    """A desk with the brokers beside it."""
+class LetterWorld(LetterDatabase):
+    """A database with the brokers beside it."""
 
     settings: Settings
     brokers: Brokers
