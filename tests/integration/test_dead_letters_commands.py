@@ -190,6 +190,19 @@ def test_edit_in_an_editor(database: LetterDatabase, tmp_path: Path) -> None:
     assert (again.code, again.out.strip()) == (0, "Nothing changed.")
 
 
+def test_an_editor_that_is_no_command_or_saves_no_text_is_told_in_a_sentence(database: LetterDatabase, tmp_path: Path) -> None:
+    stock(database)
+    unbalanced = dlq(database, "edit", "1", EDITOR="vi 'x", VISUAL="vi 'x")
+    assert (unbalanced.code, "Traceback" in unbalanced.err) == (1, False)
+    assert "VISUAL or EDITOR is no command: No closing quotation" in unbalanced.err
+    editor = tmp_path / "editor.sh"
+    editor.write_text("#!/bin/sh\nprintf '{\\377}' > \"$1\"\n")
+    editor.chmod(0o755)
+    latin = dlq(database, "edit", "1", EDITOR=str(editor), VISUAL=str(editor))
+    assert (latin.code, "Traceback" in latin.err) == (1, False)
+    assert "what the editor saved is no UTF-8 at byte 1" in latin.err
+
+
 def test_a_dry_run_counts_transfers_and_exits_1_when_one_would_come_back(database: LetterDatabase) -> None:
     database.keep(arrival(order(5), name="5"), arrival(BAD, name="1"))
     ran = dlq(database, "replay", "--all", "--dry-run", "--format", "json")

@@ -82,7 +82,7 @@ def _edited_by_hand(letter: Letter) -> bytes:
 
     before = text = editable(letter.current_body)
     while True:
-        saved = click.edit(text, extension=".json", require_save=False)
+        saved = _saved_by_editor(text)
         if saved is None or saved == before:
             return letter.current_body
         text = saved
@@ -93,6 +93,19 @@ def _edited_by_hand(letter: Letter) -> bytes:
             if sys.stdin.isatty() and ask("Edit it again?", default=True):
                 continue
         return text.encode()
+
+
+def _saved_by_editor(text: str) -> str | None:
+    from incentive_fleet.errors import Refused
+
+    try:
+        return click.edit(text, extension=".json", require_save=False)
+    except UnicodeDecodeError as error:
+        raise Refused(
+            "not-utf8", f"what the editor saved is no UTF-8 at byte {error.start}; nothing was saved"
+        ) from None
+    except ValueError as error:  # of shlex, which click has split the command
+        raise Refused("no-editor", f"VISUAL or EDITOR is no command: {error}") from None
 
 
 def _refuse_invalid(letter: Letter, body: bytes) -> None:
