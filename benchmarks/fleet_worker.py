@@ -59,5 +59,5 @@ if __name__ == "__main__":
     if "sqs" in sys.argv[1]:
         count_calls()
     open_transport = worker.open_transport
-    worker.open_transport = lambda source, settings, stop: Timed(open_transport(source, settings, stop))
+    worker.open_transport = lambda broker, settings, stop: Timed(open_transport(broker, settings, stop))
     sys.exit(worker.main(sys.argv[1:]))

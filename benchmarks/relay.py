@@ -18,7 +18,8 @@ from benchmarks.quiet import in_quiet
 from benchmarks.reporting import Figure
 from benchmarks.rig import Events, Rig, Stream, declare_topology, events_of, generated
 from benchmarks.sizes import Sizes
-from incentive_fleet.brokers.registry import RABBITMQ, open_outcomes
+from incentive_fleet.brokers.rabbitmq import RABBITMQ
+from incentive_fleet.brokers.registry import open_outcomes
 from incentive_fleet.producers.relay_loop import run_relay
 from incentive_fleet.settings import Settings
 from incentive_fleet.stopping import Stop

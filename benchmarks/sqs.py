@@ -29,7 +29,7 @@ from benchmarks.quiet import in_quiet
 from benchmarks.reporting import Figure
 from benchmarks.rig import Events, Rig, Stream, calm, declare_topology, events_of, generated
 from benchmarks.sizes import Sizes
-from incentive_fleet.brokers.topology import sqs_queues
+from incentive_fleet.brokers.aws.plan import sqs_queues
 from incentive_fleet.embedded.process import end, free_port, listening, spawn, wait_ready
 from incentive_fleet.settings import Settings
 

@@ -14,7 +14,7 @@ from uuid import uuid4
 from sqlalchemy import BigInteger, Column, Engine, MetaData, String, Table, create_engine, insert
 
 from incentive_fleet.brokers.contract import Publisher
-from incentive_fleet.brokers.registry import open_events
+from incentive_fleet.brokers.registry import by_destination, destinations, open_events
 from incentive_fleet.events.models import Line, OrderPlaced
 from incentive_fleet.producers.adopted_outbox import add_event, outbox_table, relay_adopted
 from incentive_fleet.settings import Settings
@@ -58,14 +58,14 @@ def main() -> None:
     """Place some orders and publish their events."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--orders", type=int, default=3)
-    parser.add_argument("--to", choices=("sns", "rabbitmq"), default="rabbitmq")
+    parser.add_argument("--to", choices=tuple(destinations()), default="rabbitmq")
     arguments = parser.parse_args()
     engine = create_engine(os.environ.get("SHOP_DATABASE_URL", "sqlite:///shop.db"))
     metadata.create_all(engine)
     tea = Line(line_id="1", sku="tea", quantity=2, unit_price=450)
     for number in range(arguments.orders):
         print(f"placed {place_order(engine, f'customer-{number}', [tea])}")
-    publisher = open_events(Settings.from_environment(os.environ), arguments.to)
+    publisher = open_events(Settings.from_environment(os.environ), by_destination(arguments.to))
     try:
         published, refused = publish_outbox(engine, publisher)
     finally:

@@ -6,7 +6,7 @@ needs one asks with `need_...` and a missing one is named in one sentence.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -126,13 +126,6 @@ class Settings(BaseModel):
                 "AWS_REGION is not set: it names the region of the topics and queues, like eu-central-1."
             )
         return self.aws_region
-
-    def need_for(self, parts: Iterable[str]) -> None:
-        """Raise SettingsError for the first of `parts` ("database", "rabbitmq", "sqs") whose address is unset."""
-        for part in parts:
-            {"database": self.need_database_url, "rabbitmq": self.need_rabbitmq_url, "sqs": self.need_aws_region}[
-                part
-            ]()
 
 
 def variable(name: str) -> str:

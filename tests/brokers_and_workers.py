@@ -20,10 +20,12 @@ import pika
 import tenacity
 
 from incentive_fleet.brokers import declare
+from incentive_fleet.brokers.aws.plan import sqs_queues
 from incentive_fleet.brokers.message_headers import REASON
 from incentive_fleet.brokers.messages import Message, message_of
-from incentive_fleet.brokers.registry import open_events
-from incentive_fleet.brokers.topology import QueueNames, rabbitmq_queues, sqs_queues
+from incentive_fleet.brokers.rabbitmq.plan import rabbitmq_queues
+from incentive_fleet.brokers.registry import by_source, open_events
+from incentive_fleet.brokers.topology import QueueNames
 from incentive_fleet.embedded.aws import CREDENTIALS, REGION
 from incentive_fleet.errors import BrokerUnavailable
 from incentive_fleet.settings import Settings
@@ -123,7 +125,7 @@ class Brokers:
         """Publish to the topic or exchange, each confirmed; `type_` replaces the type that the body tells."""
         publisher = self._publishers.get(source)
         if publisher is None:
-            publisher = open_events(self.settings, "sns" if source == "sqs" else "rabbitmq")
+            publisher = open_events(self.settings, by_source(source))
             self._publishers[source] = publisher
         messages = [message_of(body) for body in bodies]
         if type_ != "":

@@ -13,6 +13,7 @@ from typing import Any
 import psycopg
 
 from incentive_fleet.brokers.messages import Arrival
+from incentive_fleet.brokers.registry import by_source
 from incentive_fleet.consumers.worker import run_worker
 from incentive_fleet.dead_letters import audit, changes, editing, store
 from incentive_fleet.dead_letters.audit import Attribution, AuditEntry
@@ -75,7 +76,7 @@ def arrival(body: bytes, *, name: str = "copy-1", queue: str = "q", **changed: A
         "name": name,
         "certain": True,
         "receive_count": 1,
-        "moved_by_broker": "",
+        "moved_by_broker": None,
         "receipt": None,
     }
     return Arrival(**{**values, **changed})
@@ -156,10 +157,10 @@ class LetterWorld(LetterDatabase):
         self.brokers.publish(source, bodies, "order-placed.v1")
 
     def consume(self, source: Source) -> Counter[str]:
-        return run_worker([source], self.settings, IDLE_S, Stop())
+        return run_worker([by_source(source)], self.settings, IDLE_S, Stop())
 
     def collect(self, source: Source) -> Counter[str]:
-        return run_collector([source], self.settings, Stop(), IDLE_S)
+        return run_collector([by_source(source)], self.settings, Stop(), IDLE_S)
 
     def give_up(self, source: Source, *bodies: bytes) -> list[Letter]:
         """Publish, consume, collect: what lies in the database then."""

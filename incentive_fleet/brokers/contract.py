@@ -24,6 +24,28 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class Broker:
+    """What others call one broker. Its parts are found by it in registry.py."""
+
+    name: str  # in the report on the topology
+    title: str  # in sentences
+    source: str  # `--from`, the transport of a dead letter, a part of the health report
+    destination: str  # `--to`, the ledger's destinations
+    setting: str  # the field of Settings that says where it is
+
+    @property
+    def variable(self) -> str:
+        """The environment variable of `setting`."""
+        from incentive_fleet.settings import variable
+
+        return variable(self.setting)
+
+    def is_configured(self, settings: Settings) -> bool:
+        """Whether the settings say where it is."""
+        return bool(getattr(settings, self.setting))
+
+
+@dataclass(frozen=True, slots=True)
 class Guarantees:
     """What a broker gives beyond the contract, as data for the core and the contract suite."""
 
@@ -142,37 +164,45 @@ class Sender(Protocol):
 
 
 class Topology(Protocol):
-    """What exists on a broker. A module is one: it keeps nothing from call to call, and any thread may call it."""
+    """What exists on a broker. It keeps nothing from call to call, and any thread may call it."""
 
-    def apply(self, settings: Settings) -> list[Change]:
+    def apply_topology(self, settings: Settings) -> list[Change]:
         """Create what is missing and set what may be set; nothing is ever deleted. Idempotent.
 
         A change that is "refused" needs a person. Raises BrokerUnavailable, and may be run again after it.
         """
         ...
 
-    def check(self, settings: Settings) -> DriftReport:
+    def check_topology(self, settings: Settings) -> DriftReport:
         """What is missing or differs, and what could not be seen. Changes nothing; raises BrokerUnavailable."""
         ...
 
+    def check_policies(self, settings: Settings) -> DriftReport:
+        """What an operator's policies can take from our queues though each is as declared. Raises BrokerUnavailable."""
+        ...
 
-class BrokerParts(Protocol):
-    """A broker's parts. A module is one (brokers/<broker>/parts.py), which imports its driver only inside the functions.
+    def queue_names(self, settings: Settings) -> list[str]:
+        """Source and dead-letter queues, for whoever types one. Asks nobody."""
+        ...
 
-    Each raises SettingsError where a setting that it needs is unset or cannot be read, and connects to nothing.
+
+class BrokerParts(Topology, Protocol):
+    """What an adapter's parts.py offers: the module itself is one, and it imports its driver only inside the functions.
+
+    `open_...` raise SettingsError where a setting is unset or cannot be read, and connect to nothing.
     """
 
     def read_settings(self, settings: Settings) -> None:
-        """Only raises, for every mistake in this broker's settings that can be seen without connecting."""
+        """Only raises SettingsError, for every mistake in this broker's settings that can be seen without connecting."""
         ...
 
     def open_transport(self, settings: Settings, stop: Stop) -> Transport: ...
 
-    def open_events(self, settings: Settings, stop: Stop | None) -> Publisher:
+    def open_events(self, settings: Settings, stop: Stop | None = None) -> Publisher:
         """Of events, as an order system publishes them."""
         ...
 
-    def open_outcomes(self, settings: Settings, stop: Stop | None) -> Publisher:
+    def open_outcomes(self, settings: Settings, stop: Stop | None = None) -> Publisher:
         """Of outcomes, for the relay."""
         ...
 
@@ -180,20 +210,6 @@ class BrokerParts(Protocol):
 
     def open_sender(self, settings: Settings) -> Sender: ...
 
-    def topology(self) -> Topology: ...
-
-    def check_limits(self, settings: Settings) -> DriftReport:
-        """What an operator of the broker can take from our queues without touching them. Raises BrokerUnavailable."""
-        ...
-
-    def queue_names(self, settings: Settings) -> Sequence[str]:
-        """Source and dead-letter queues, for whoever types one."""
-        ...
-
-    def why_moved(self, arrival: Arrival) -> tuple[str, str] | None:
-        """Reason code and sentence for a dead letter that carries none of ours; None when the broker did not move it."""
-        ...
-
     def probe(self, settings: Settings, within_s: float) -> None:
-        """Whether the broker can be reached now. Raises OSError (TimeoutError) within about `within_s`."""
+        """Whether the broker takes a connection now. Raises OSError (TimeoutError), or SettingsError, within about so long."""
         ...

@@ -125,6 +125,18 @@ Disposition = Ack | Retry | Release | DeadLetter  # what becomes of a delivery
 # To empty dead-letter queues, and to send again.
 
 
+BROKER_REDRIVE: Final = "broker-redrive"  # SQS moved it: received too often
+DELIVERY_LIMIT: Final = "delivery-limit"  # RabbitMQ moved it: delivered too often
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """Why a broker moved a message to its dead letters by itself."""
+
+    reason: str  # a stable code, BROKER_REDRIVE, DELIVERY_LIMIT, or "broker-" and the broker's own word
+    detail: str  # a sentence for people
+
+
 @dataclass(frozen=True, slots=True)
 class Arrival:
     """One copy of a dead letter, received and still held."""
@@ -138,8 +150,9 @@ class Arrival:
     name: str  # the broker's name of this copy; equal for every delivery of it
     certain: bool  # equal names are the same copy (SQS); otherwise only when it is also delivered again (RabbitMQ)
     receive_count: int
-    moved_by_broker: str  # the broker's own word for why it moved it; "" when it did not
+    moved_by_broker: Moved | None  # None when the broker does not say that it moved it
     receipt: object
+    crowded: bool = False  # the body leaves no room beside it for a reason of ours
 
     @property
     def body_sha256(self) -> bytes:

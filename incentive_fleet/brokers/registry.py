@@ -1,60 +1,93 @@
-"""Opens the publisher for a destination, from the settings. It imports a broker's driver only when asked for it."""
+"""Which brokers there are: the words that others have for each, its parts, and whether it is configured.
+
+The one place that names an adapter; whoever wants a transport, a publisher or anything else of a broker asks here. No driver
+is imported before a part is opened, so the command line may import this for its words.
+"""
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Final
 
-from incentive_fleet import names
-from incentive_fleet.brokers.contract import Publisher
-from incentive_fleet.settings import Settings
-from incentive_fleet.stopping import Stop
+from incentive_fleet.brokers.aws import AWS
+from incentive_fleet.brokers.aws import parts as aws
+from incentive_fleet.brokers.contract import Broker, BrokerParts
+from incentive_fleet.brokers.rabbitmq import RABBITMQ
+from incentive_fleet.brokers.rabbitmq import parts as rabbitmq
+from incentive_fleet.errors import SettingsError
 
-SNS: Final = "sns"
-RABBITMQ: Final = "rabbitmq"
-Destination = Literal["sns", "rabbitmq"]
-DESTINATIONS: tuple[Destination, ...] = (SNS, RABBITMQ)
+if TYPE_CHECKING:
+    from incentive_fleet.brokers.contract import Publisher
+    from incentive_fleet.settings import Settings
+    from incentive_fleet.stopping import Stop
 
-
-def configured(settings: Settings) -> tuple[Destination, ...]:
-    """The destinations whose broker the settings name: those that a relay can publish to."""
-    found: list[Destination] = []
-    if settings.aws_region:
-        found.append(SNS)
-    if settings.rabbitmq_url:
-        found.append(RABBITMQ)
-    return tuple(found)
-
-
-def read_addresses(settings: Settings) -> None:
-    """Raise SettingsError now where a URL of RabbitMQ cannot be read, before anything is started with it."""
-    from incentive_fleet.brokers.rabbitmq import address
-    from incentive_fleet.brokers.rabbitmq.client import parameters
-
-    parameters(settings)
-    address.management(settings)
+# A broker is a line here, a folder beside this file, and a line in tests/contract/conftest.py: docs/adding-a-broker.md.
+BROKERS: Final[dict[Broker, BrokerParts]] = {
+    AWS: aws,
+    RABBITMQ: rabbitmq,
+}
 
 
-def open_events(settings: Settings, destination: Destination, stop: Stop | None = None) -> Publisher:
+def parts_of(broker: Broker) -> BrokerParts:
+    """What it takes to talk to the broker."""
+    return BROKERS[broker]
+
+
+def configured(settings: Settings) -> list[Broker]:
+    """The brokers whose address the settings name."""
+    return [broker for broker in BROKERS if broker.is_configured(settings)]
+
+
+def none_configured(consequence: str) -> str:
+    """The sentence for people when `configured` is empty."""
+    return f"Neither {' nor '.join(broker.variable for broker in BROKERS)} is set: {consequence}."
+
+
+def sources() -> Mapping[str, Broker]:
+    """By the word of `--from`, of a letter's transport, and of a part of the health report."""
+    return {broker.source: broker for broker in BROKERS}
+
+
+def destinations() -> Mapping[str, Broker]:
+    """By the word of `--to` and of the ledger's destinations."""
+    return {broker.destination: broker for broker in BROKERS}
+
+
+def by_source(word: str) -> Broker:
+    """Raises SettingsError for a broker that this release does not know."""
+    return _known(sources(), word)
+
+
+def by_destination(word: str) -> Broker:
+    """Raises SettingsError for a broker that this release does not know."""
+    return _known(destinations(), word)
+
+
+def _known(brokers: Mapping[str, Broker], word: str) -> Broker:
+    if word not in brokers:
+        raise SettingsError(f"There is no broker {word!r}, but {' and '.join(brokers)}.")
+    return brokers[word]
+
+
+def open_events(settings: Settings, broker: Broker, stop: Stop | None = None) -> Publisher:
     """A publisher of events, as an order system is one. Raises SettingsError; connects when first used."""
-    if destination == SNS:
-        return _open_sns(settings, names.events_topic(settings.prefix))
-    return _open_rabbitmq(settings, names.events_exchange(settings.prefix), stop)
+    return parts_of(broker).open_events(settings, stop)
 
 
-def open_outcomes(settings: Settings, destination: Destination, stop: Stop | None = None) -> Publisher:
+def open_outcomes(settings: Settings, broker: Broker, stop: Stop | None = None) -> Publisher:
     """A publisher of outcomes, for the relay. Raises SettingsError; connects when first used."""
-    if destination == SNS:
-        return _open_sns(settings, names.outcomes_topic(settings.prefix))
-    return _open_rabbitmq(settings, names.outcomes_exchange(settings.prefix), stop)
+    return parts_of(broker).open_outcomes(settings, stop)
 
 
-def _open_sns(settings: Settings, topic: str) -> Publisher:
-    from incentive_fleet.brokers.aws.publisher import SnsPublisher
+def queue_names(settings: Settings) -> frozenset[str]:
+    """The source and dead-letter queues of every broker, configured or not."""
+    return frozenset(name for parts in BROKERS.values() for name in parts.queue_names(settings))
 
-    return SnsPublisher(topic, region=settings.need_aws_region(), endpoint_url=settings.aws_endpoint_url)
 
+def probes_of(settings: Settings, brokers: Iterable[Broker], within_s: float) -> dict[str, Callable[[], None]]:
+    """A probe a broker, by its source word; each raises OSError when its broker cannot be reached."""
 
-def _open_rabbitmq(settings: Settings, exchange: str, stop: Stop | None) -> Publisher:
-    from incentive_fleet.brokers.rabbitmq.publisher import RabbitMQPublisher
+    def of(parts: BrokerParts) -> Callable[[], None]:
+        return lambda: parts.probe(settings, within_s)
 
-    return RabbitMQPublisher(settings.need_rabbitmq_url(), exchange, stop=stop)
+    return {broker.source: of(parts_of(broker)) for broker in brokers}

@@ -1,17 +1,13 @@
-"""What exists on the brokers: every topic, exchange, queue and binding with its arguments, as plain data from the settings.
+"""What the brokers' topologies have in common: which queues there are, and how a difference is told. No names, no I/O.
 
-The one place that knows names and arguments; docs/topology.md gives each its reason. It never talks to a broker:
-brokers/declare.py has the two appliers carry it out, and adapters look names up here but create nothing.
+Each adapter's plan.py is the one place that knows its names and arguments, as plain data from the settings; its topology.py
+carries the plan out. docs/topology.md gives each argument its reason.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, Literal
-
-from incentive_fleet import names
-from incentive_fleet.settings import Settings
 
 # The event's type and what its queues are called. An event of unknown type, or of none, goes to the first.
 SOURCES: Final = (
@@ -22,17 +18,7 @@ SOURCES: Final = (
 CATCH_ALL: Final = "order-placed.v1"
 
 BACKSTOP_DELIVERIES: Final = 1_000  # also SQS's own maximum for maxReceiveCount; killed consumers count against it
-NEVER_DROPPED: Final = 1_000_000  # RabbitMQ 4 drops from a quorum queue at 20 deliveries unless told; 3.10 takes no -1
 RETENTION_S: Final = 1_209_600  # 14 days, the longest that SQS keeps a message
-SQS_MESSAGE_BYTES: Final = 1_048_576  # SQS's largest message, attributes included (256 KiB until August 2025)
-PARKED_BYTES: Final = 1 << 30  # of outcomes that nobody has bound a queue for
-# Without it every leader sits on the node that declared the queues.
-SPREAD: Final = {"x-queue-leader-locator": "balanced"}
-# RabbitMQ 4.3 keeps a minute what the consumers of a dead node held; earlier ones give it back at once and do not ask.
-DISCONNECTED_MS: Final = 5_000
-
-Broker = Literal["aws", "rabbitmq"]
-Argument = str | int
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,64 +28,16 @@ class QueueNames:
     type: str
     source: str
     dead_letters: str
-    retries: tuple[tuple[float, str], ...] = ()  # (delay in seconds, queue), shortest first; RabbitMQ alone has them
-
-
-@dataclass(frozen=True, slots=True)
-class Exchange:
-    name: str
-    type: Literal["topic", "fanout", "direct"]
-    arguments: Mapping[str, Argument] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Queue:
-    name: str
-    arguments: Mapping[str, Argument]
-    # Taken where the queue is created. One from before may lack them and is used as it is: no argument can be added.
-    at_creation: Mapping[str, Argument] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Binding:
-    exchange: str
-    queue: str
-    routing_key: str
-
-
-@dataclass(frozen=True, slots=True)
-class RabbitMQTopology:
-    """Durable all; exchanges come before what refers to them."""
-
-    exchanges: tuple[Exchange, ...]
-    queues: tuple[Queue, ...]
-    bindings: tuple[Binding, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Subscription:
-    """An SQS queue of the events topic, with raw delivery and the values of `type` that it takes."""
-
-    queue: str
-    dead_letters: str
-    filter_policy: Mapping[str, list[object]]
-
-
-@dataclass(frozen=True, slots=True)
-class AwsTopology:
-    topics: tuple[str, ...]
-    events_topic: str
-    subscriptions: tuple[Subscription, ...]
-    source_attributes: Mapping[str, str]  # of the subscribed queues; redrive and access policy need ARNs and come after
-    dead_letter_attributes: Mapping[str, str]
-    kms_key_id: str | None  # of all queues and topics; without it queues have SQS's own encryption
+    retries: tuple[
+        tuple[float, str], ...
+    ] = ()  # (delay in seconds, queue), shortest first; where the broker cannot delay
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
     """What `apply` did to one thing, or could not do."""
 
-    broker: Broker
+    broker: str  # its name in the registry
     name: str
     action: Literal["created", "updated", "refused"]
     detail: str = ""  # for "refused", what differs; nothing is ever deleted to make it fit
@@ -109,7 +47,7 @@ class Change:
 class Drift:
     """One thing that is not as it should be."""
 
-    broker: Broker
+    broker: str  # its name in the registry
     name: str
     attribute: str  # "exists" when the whole thing is missing
     actual: str
@@ -122,122 +60,3 @@ class DriftReport:
 
     drift: tuple[Drift, ...]
     unseen: tuple[str, ...]  # sentences for people: what could not be looked at, and which setting would help
-
-
-def sqs_queues(settings: Settings) -> tuple[QueueNames, ...]:
-    """The SQS queues, the catch-all first."""
-    return tuple(
-        QueueNames(type_, f"{settings.prefix}-{word}", f"{settings.prefix}-{word}-dlq") for type_, word in SOURCES
-    )
-
-
-def rabbitmq_queues(settings: Settings) -> tuple[QueueNames, ...]:
-    """The RabbitMQ queues, the catch-all first."""
-    delays = sorted(settings.retry_delays_s)
-    return tuple(
-        QueueNames(
-            type_,
-            source := f"{settings.prefix}.{word}",
-            f"{source}.dlq",
-            tuple((delay, f"{source}.retry-{step}") for step, delay in enumerate(delays, 1)),
-        )
-        for type_, word in SOURCES
-    )
-
-
-def dead_letter_exchange(prefix: str) -> str:
-    """Direct; the routing key is the source queue's name."""
-    return f"{prefix}.dead-letters"
-
-
-def rabbitmq(settings: Settings) -> RabbitMQTopology:
-    """Everything on RabbitMQ."""
-    events = names.events_exchange(settings.prefix)
-    outcomes = names.outcomes_exchange(settings.prefix)
-    dead = dead_letter_exchange(settings.prefix)
-    unrouted_events, unrouted_outcomes = f"{events}.unrouted", f"{outcomes}.unrouted"
-    queues = rabbitmq_queues(settings)
-    catch_all = next(queue.source for queue in queues if queue.type == CATCH_ALL)
-    return RabbitMQTopology(
-        exchanges=(
-            Exchange(unrouted_events, "fanout"),
-            Exchange(unrouted_outcomes, "fanout"),
-            Exchange(events, "topic", {"alternate-exchange": unrouted_events}),
-            Exchange(outcomes, "topic", {"alternate-exchange": unrouted_outcomes}),
-            Exchange(dead, "direct"),
-        ),
-        queues=(*(queue for group in queues for queue in _queues_of(group, dead)), _parking(unrouted_outcomes)),
-        bindings=(
-            *(Binding(events, queue.source, queue.type) for queue in queues),
-            *(Binding(dead, queue.dead_letters, queue.source) for queue in queues),
-            Binding(unrouted_events, catch_all, ""),
-            Binding(unrouted_outcomes, unrouted_outcomes, ""),
-        ),
-    )
-
-
-def _queues_of(group: QueueNames, dead_letters: str) -> tuple[Queue, ...]:
-    source = _at_least_once(dead_letters, group.source) | {"x-delivery-limit": BACKSTOP_DELIVERIES}
-    dead: dict[str, Argument] = {"x-queue-type": "quorum", "x-delivery-limit": NEVER_DROPPED}
-    consumed: dict[str, Argument] = {**SPREAD, "x-consumer-disconnected-timeout": DISCONNECTED_MS}
-    retries = (
-        Queue(name, _at_least_once("", group.source) | {"x-message-ttl": round(delay * 1_000)}, SPREAD)
-        for delay, name in group.retries
-    )
-    return (
-        Queue(group.source, source, consumed),
-        # Should somebody's policy bound its length, it refuses the newest, which then stays where it is, and drops none.
-        Queue(group.dead_letters, dead, consumed | {"x-overflow": "reject-publish"}),
-        *retries,
-    )
-
-
-def _at_least_once(exchange: str, routing_key: str) -> dict[str, Argument]:
-    # RabbitMQ dead-letters at least once only from quorum queues that refuse new messages rather than drop old ones.
-    return {
-        "x-queue-type": "quorum",
-        "x-dead-letter-exchange": exchange,
-        "x-dead-letter-routing-key": routing_key,
-        "x-dead-letter-strategy": "at-least-once",
-        "x-overflow": "reject-publish",
-    }
-
-
-def _parking(name: str) -> Queue:
-    # Outcomes that nobody has bound a queue for: the newest are kept for two weeks, in bounded space, so that the relay
-    # never blocks. The outbox in Postgres still holds every one of them.
-    return Queue(
-        name,
-        {
-            "x-queue-type": "quorum",
-            "x-delivery-limit": NEVER_DROPPED,
-            "x-message-ttl": RETENTION_S * 1_000,
-            "x-max-length-bytes": PARKED_BYTES,
-            "x-overflow": "drop-head",
-        },
-        SPREAD,
-    )
-
-
-def aws(settings: Settings) -> AwsTopology:
-    """Everything on SNS and SQS."""
-    others: list[object] = [type_ for type_, _ in SOURCES if type_ != CATCH_ALL]
-    # Either may hold. The order is free on AWS; moto's emulation gives up at anything-but when the attribute is absent.
-    catch_all: list[object] = [{"exists": False}, {"anything-but": others}]
-    events = names.events_topic(settings.prefix)
-    kept = {"MessageRetentionPeriod": str(RETENTION_S), "MaximumMessageSize": str(SQS_MESSAGE_BYTES)}
-    return AwsTopology(
-        topics=(events, names.outcomes_topic(settings.prefix)),
-        events_topic=events,
-        subscriptions=tuple(
-            Subscription(
-                queue.source,
-                queue.dead_letters,
-                {names.TYPE_ATTRIBUTE: catch_all if queue.type == CATCH_ALL else [queue.type]},
-            )
-            for queue in sqs_queues(settings)
-        ),
-        source_attributes=kept | {"VisibilityTimeout": str(settings.sqs_visibility_s)},
-        dead_letter_attributes=kept,
-        kms_key_id=settings.kms_key_id,
-    )

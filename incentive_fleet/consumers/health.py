@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Final
 
+from incentive_fleet.brokers.contract import Broker
 from incentive_fleet.consumers.probes import PROBE_TIMEOUT_S, REACHED, TIMED_OUT, Database, Part, probes_of
 from incentive_fleet.consumers.supervisor import Fleet
 from incentive_fleet.settings import Settings
@@ -40,7 +41,7 @@ PHRASES: Final = {
 
 
 @contextmanager
-def serve_health(settings: Settings, sources: Sequence[str], fleet: Fleet) -> Iterator[int | None]:
+def serve_health(settings: Settings, brokers: Sequence[Broker], fleet: Fleet) -> Iterator[int | None]:
     """Serve while the body runs, at INCENTIVES_HEALTH_HOST and _PORT; not at all when the port is unset.
 
     Yields the port (0 asks for a free one). Raises OSError when the port is taken.
@@ -48,7 +49,7 @@ def serve_health(settings: Settings, sources: Sequence[str], fleet: Fleet) -> It
     if settings.health_port is None:
         yield None
         return
-    probes = probes_of(settings, sources)
+    probes = probes_of(settings, brokers)
     parts = [Part(name, probe) for name, probe in probes.items()]
     with ExitStack() as stack:
         for probe in probes.values():

@@ -8,26 +8,24 @@ from __future__ import annotations
 
 import logging
 import select
-import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Final
-from urllib.parse import urlsplit
 
 import psycopg
 from psycopg.pq import ExecStatus
 
 from incentive_fleet.addresses import without_logins
-from incentive_fleet.brokers.rabbitmq import address
+from incentive_fleet.brokers import registry
+from incentive_fleet.brokers.contract import Broker
 from incentive_fleet.errors import FleetError
 from incentive_fleet.ledger.address import parameters_of
 from incentive_fleet.ledger.connection import open_connection
 from incentive_fleet.settings import Settings
 
 PROBE_TIMEOUT_S: Final = 2
-HTTPS_PORT: Final = 443
 REACHED, UNREACHABLE, TIMED_OUT, FAILED = "", "unreachable", "timed-out", "probe-failed"
 Probe = Callable[[], None]
 
@@ -125,26 +123,7 @@ def _answers(connection: psycopg.Connection[object]) -> None:
             raise psycopg.OperationalError(result.get_error_message())
 
 
-def probes_of(settings: Settings, sources: Sequence[str]) -> dict[str, Probe]:
+def probes_of(settings: Settings, brokers: Sequence[Broker]) -> dict[str, Probe]:
     """A probe a part that this fleet needs; each raises when its part cannot be reached within two seconds."""
-
-    def rabbitmq() -> None:
-        nodes = address.amqp(settings).nodes
-        for number, node in enumerate(nodes, 1):  # any of them will do
-            try:
-                return _reach(node.host, node.port, PROBE_TIMEOUT_S / len(nodes))
-            except OSError:
-                if number == len(nodes):
-                    raise
-
-    def sqs() -> None:
-        endpoint = settings.aws_endpoint_url or f"https://sqs.{settings.need_aws_region()}.amazonaws.com"
-        url = urlsplit(endpoint)
-        _reach(url.hostname or "localhost", url.port or HTTPS_PORT)
-
-    known: dict[str, Probe] = {"rabbitmq": rabbitmq, "sqs": sqs}
-    return {"database": Database(settings.need_database_url())} | {source: known[source] for source in sources}
-
-
-def _reach(host: str, port: int, timeout_s: float = PROBE_TIMEOUT_S) -> None:
-    socket.create_connection((host, port), timeout=timeout_s).close()
+    database = {"database": Database(settings.need_database_url())}
+    return database | registry.probes_of(settings, brokers, PROBE_TIMEOUT_S)

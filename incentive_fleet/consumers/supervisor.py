@@ -13,8 +13,9 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from incentive_fleet.brokers.contract import Broker
 from incentive_fleet.consumers.suspects import Suspects
-from incentive_fleet.consumers.worker import CAREFUL, DRAINED, Source
+from incentive_fleet.consumers.worker import CAREFUL, DRAINED
 from incentive_fleet.settings import Settings
 from incentive_fleet.stopping import Stop
 
@@ -52,9 +53,9 @@ class Worker:
 
 @dataclass(slots=True)
 class Fleet:
-    """`processes` workers, each consuming from every source. Belongs to the main thread: it waits for signals."""
+    """`processes` workers, each consuming from every broker. Belongs to the main thread: it waits for signals."""
 
-    sources: list[Source]
+    brokers: list[Broker]
     processes: int
     settings: Settings
     until_idle_s: float | None
@@ -154,7 +155,12 @@ class Fleet:
         return True
 
     def _start(self, worker: Worker, now: float) -> None:
-        command = [sys.executable, "-m", "incentive_fleet.consumers.worker", ",".join(self.sources)]
+        command = [
+            sys.executable,
+            "-m",
+            "incentive_fleet.consumers.worker",
+            ",".join(broker.source for broker in self.brokers),
+        ]
         if self.until_idle_s is not None:
             command.append(str(self.until_idle_s))
         if worker.careful:

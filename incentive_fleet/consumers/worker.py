@@ -15,9 +15,9 @@ import threading
 from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Literal
 
-from incentive_fleet.brokers.contract import Transport
+from incentive_fleet.brokers.contract import Broker, Transport
+from incentive_fleet.brokers.registry import by_source, parts_of
 from incentive_fleet.consumers.consumer import Consumer
 from incentive_fleet.consumers.core import Core
 from incentive_fleet.consumers.garbage import look_seldom, return_large_blocks
@@ -29,27 +29,20 @@ from incentive_fleet.stopping import Stop
 
 log = logging.getLogger(__name__)
 
-Source = Literal["sqs", "rabbitmq"]
 REPORT_EVERY_S = 1.0
 CAREFUL = "--careful"  # see suspects.py
 _SPEAKING = threading.Lock()
 DRAINED = 128 + signal.SIGTERM  # exit code of a worker that was told to stop and did; 0 says that nothing is left to do
 
 
-def open_transport(source: Source, settings: Settings, stop: Stop) -> Transport:
+def open_transport(broker: Broker, settings: Settings, stop: Stop) -> Transport:
     """The broker's adapter, connected on first use. Raises SettingsError when the broker's address is missing."""
-    if source == "sqs":
-        from incentive_fleet.brokers.aws.transport import SqsTransport
-
-        return SqsTransport(settings, stop)
-    from incentive_fleet.brokers.rabbitmq.transport import RabbitMQTransport
-
-    return RabbitMQTransport(settings, stop)
+    return parts_of(broker).open_transport(settings, stop)
 
 
-def open_consumer(source: Source, settings: Settings, stop: Stop, care: Care | None = None) -> Consumer:
+def open_consumer(broker: Broker, settings: Settings, stop: Stop, care: Care | None = None) -> Consumer:
     """A consumer of one broker with a core of its own."""
-    session = Session(settings.need_database_url(), application_name=f"incentives consume {source}")
+    session = Session(settings.need_database_url(), application_name=f"incentives consume {broker.source}")
     core = Core(
         session,
         settings.retry_delays_s,
@@ -58,8 +51,8 @@ def open_consumer(source: Source, settings: Settings, stop: Stop, care: Care | N
         event_bytes_max=settings.event_bytes_max,
     )
     return Consumer(
-        name=f"{source}-{os.getpid()}",
-        transport=open_transport(source, settings, stop),
+        name=f"{broker.source}-{os.getpid()}",
+        transport=open_transport(broker, settings, stop),
         core=core,
         batch_size=settings.batch_size,
         wait_s=settings.wait_s,
@@ -70,14 +63,14 @@ def open_consumer(source: Source, settings: Settings, stop: Stop, care: Care | N
 
 
 def run_worker(
-    sources: list[Source],
+    brokers: list[Broker],
     settings: Settings,
     until_idle_s: float | None,
     stop: Stop,
     care: Care | None = None,
 ) -> Counter[str]:
-    """Consume from every source at once until `stop` or idle; returns the counts. A thread's error ends the worker."""
-    consumers = [open_consumer(source, settings, stop, care) for source in sources]
+    """Consume from every broker at once until `stop` or idle; returns the counts. A thread's error ends the worker."""
+    consumers = [open_consumer(broker, settings, stop, care) for broker in brokers]
     failures: list[BaseException] = []
 
     def run(consumer: Consumer) -> None:
@@ -142,9 +135,9 @@ def main(arguments: list[str]) -> int:
         arguments = arguments[:at]
         care = Care(condemned, lambda in_hand: _say({"in_hand": in_hand}, stop))
         settings = settings.model_copy(update={"batch_size": 1, "prefetch": 1})
-    sources: list[Source] = [source for source in ("sqs", "rabbitmq") if source in arguments[0].split(",")]
+    brokers = [by_source(word) for word in arguments[0].split(",")]
     until_idle_s = float(arguments[1]) if len(arguments) > 1 else None
-    run_worker(sources, settings, until_idle_s, stop, care)
+    run_worker(brokers, settings, until_idle_s, stop, care)
     return DRAINED if stop.is_set() else 0
 
 

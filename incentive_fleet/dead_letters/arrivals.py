@@ -9,15 +9,10 @@ from typing import Any, Final
 from incentive_fleet.brokers import message_headers
 from incentive_fleet.brokers.message_headers import REPLAY
 from incentive_fleet.brokers.messages import Arrival
-from incentive_fleet.brokers.topology import SQS_MESSAGE_BYTES
 from incentive_fleet.dead_letters.letter import group_of, storable
 from incentive_fleet.errors import Malformed
 from incentive_fleet.events.codec import decode
 
-BROKER_REDRIVE: Final = "broker-redrive"  # SQS moved it: received too often
-DELIVERY_LIMIT: Final = "delivery-limit"  # RabbitMQ moved it: delivered too often
-# Above this an SQS message may have no room for a reason and the name of a queue, which is up to 80 characters.
-NO_ROOM_BYTES: Final = SQS_MESSAGE_BYTES - 400
 UNEXPLAINED: Final = "unexplained"  # neither our consumer nor the broker said why: somebody put it there
 
 
@@ -47,26 +42,23 @@ def explain(arrival: Arrival) -> Explanation:
 
 
 def _by_broker(arrival: Arrival) -> tuple[str, str]:
-    queue, word = arrival.source_queue, arrival.moved_by_broker
-    if arrival.transport == "sqs":
-        if not word and len(arrival.body) > NO_ROOM_BYTES:
-            return _read_again(arrival)
-        return BROKER_REDRIVE, f"SQS moved it from {queue}: received more often than its redrive policy allows"
-    if not word:
-        return UNEXPLAINED, f"found in {arrival.dead_letter_queue} without a reason from a consumer or the broker"
-    reason = DELIVERY_LIMIT if word == "delivery_limit" else f"broker-{word.replace('_', '-')}"
-    return reason, f"RabbitMQ moved it from {queue}: {word}"
+    moved = arrival.moved_by_broker
+    if moved is not None:
+        return moved.reason, moved.detail
+    if arrival.crowded:
+        return _read_again(arrival)
+    return UNEXPLAINED, f"found in {arrival.dead_letter_queue} without a reason from a consumer or the broker"
 
 
 def _read_again(arrival: Arrival) -> tuple[str, str]:
-    """A body that fills an SQS message leaves no room for our reason beside it; most reasons lie in the body."""
+    """A body that fills a message leaves no room for our reason beside it; most reasons lie in the body."""
     try:
         decode(arrival.body)
     except Malformed as error:
         return error.reason, error.detail
     return (
         UNEXPLAINED,
-        f"found in {arrival.dead_letter_queue}; its body leaves no room in an SQS message for the reason",
+        f"found in {arrival.dead_letter_queue}; its body leaves no room in the message for the reason",
     )
 
 

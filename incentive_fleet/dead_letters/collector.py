@@ -17,11 +17,11 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Final
 
-from incentive_fleet.brokers.contract import DeadLetterQueues
+from incentive_fleet.brokers.contract import Broker, DeadLetterQueues
 from incentive_fleet.brokers.message_headers import REASON
 from incentive_fleet.brokers.messages import Arrival
+from incentive_fleet.brokers.registry import parts_of
 from incentive_fleet.consumers.garbage import return_large_blocks
-from incentive_fleet.consumers.worker import Source
 from incentive_fleet.dead_letters.keeping import Seen, keep, probe_keeping
 from incentive_fleet.errors import BrokerUnavailable, FleetError, TransientError
 from incentive_fleet.failpoints import failpoint
@@ -38,33 +38,33 @@ REASON_CHARACTERS: Final = 200  # longer than every reason of ours
 
 
 def run_collector(
-    sources: Sequence[Source],
+    brokers: Sequence[Broker],
     settings: Settings,
     stop: Stop,
     until_idle_s: float | None,
     counts: Counter[str] | None = None,
 ) -> Counter[str]:
-    """Collect from each source in a thread of its own until `stop`, or until nothing came for so many seconds.
+    """Collect from each broker in a thread of its own until `stop`, or until nothing came for so many seconds.
 
     Idempotent: a crash anywhere repeats and never loses. Returns how many copies were new, returned, again or same;
     `counts` is added to while it runs. A part that is away is waited for, with `until_idle_s` too. Raises SettingsError at
     once, DrainCut when a part lets no thread go after `stop`, and what is neither transient nor foreseen.
     """
     total: Counter[str] = Counter() if counts is None else counts
-    queues = [open_queues(source, settings, stop) for source in sources]
+    queues = [parts_of(broker).open_dead_letters(settings, stop) for broker in brokers]
     failures: list[BaseException] = []
     return_large_blocks()
 
-    def run(source: Source, of: DeadLetterQueues) -> None:
+    def run(broker: Broker, of: DeadLetterQueues) -> None:
         try:
-            _collect(source, of, settings, stop, until_idle_s, total)
+            _collect(broker, of, settings, stop, until_idle_s, total)
         except BaseException as error:
-            log.critical("collector failed", exc_info=error, extra={"source": source})
+            log.critical("collector failed", exc_info=error, extra={"source": broker.source})
             failures.append(error)
 
     threads = [
-        threading.Thread(target=run, args=pair, name=f"collector-{pair[0]}", daemon=True)
-        for pair in zip(sources, queues, strict=True)
+        threading.Thread(target=run, args=pair, name=f"collector-{pair[0].source}", daemon=True)
+        for pair in zip(brokers, queues, strict=True)
     ]
     for thread in threads:
         thread.start()
@@ -80,7 +80,7 @@ def run_collector(
 
 @contextmanager
 def collecting(
-    sources: Sequence[Source], settings: Settings, stop: Stop, *, drain_s: float | None
+    brokers: Sequence[Broker], settings: Settings, stop: Stop, *, drain_s: float | None
 ) -> Iterator[Counter[str]]:
     """Collect in the background for as long as the block runs; gives the counts, which grow meanwhile.
 
@@ -92,7 +92,7 @@ def collecting(
 
     def run() -> None:
         try:
-            run_collector(sources, settings, ending, None, counts)
+            run_collector(brokers, settings, ending, None, counts)
         except BaseException as error:
             failures.append(error)
 
@@ -106,31 +106,20 @@ def collecting(
     if failures:
         raise failures[0]
     if drain_s is not None and not stop.is_set():
-        run_collector(sources, settings, stop, drain_s, counts)
-
-
-def open_queues(source: Source, settings: Settings, stop: Stop) -> DeadLetterQueues:
-    """The dead-letter queues of one broker, connected on first use. Raises SettingsError when its address is missing."""
-    if source == "sqs":
-        from incentive_fleet.brokers.aws.dead_letters import SqsDeadLetters
-
-        return SqsDeadLetters(settings, stop)
-    from incentive_fleet.brokers.rabbitmq.dead_letters import RabbitMQDeadLetters
-
-    return RabbitMQDeadLetters(settings, stop)
+        run_collector(brokers, settings, stop, drain_s, counts)
 
 
 def _collect(
-    source: Source,
+    broker: Broker,
     queues: DeadLetterQueues,
     settings: Settings,
     stop: Stop,
     until_idle_s: float | None,
     counts: Counter[str],
 ) -> None:
-    session = Session(settings.need_database_url(), application_name=f"incentives dlq collect {source}")
-    keeper = _Keeper(session, source)
-    pause = Pause("consuming", settings.pause_max_s, stop, {"consumer": f"collector-{source}"})
+    session = Session(settings.need_database_url(), application_name=f"incentives dlq collect {broker.source}")
+    keeper = _Keeper(session, broker)
+    pause = Pause("consuming", settings.pause_max_s, stop, {"consumer": f"collector-{broker.source}"})
     last_seen = time.monotonic()
     try:
         while not stop.is_set():
@@ -160,11 +149,11 @@ class _Keeper:
     """Where one thread keeps copies: its session, and what it has told already."""
 
     session: Session
-    source: Source
+    broker: Broker
     probe: Probe = field(init=False)
 
     def __post_init__(self) -> None:
-        self.probe = Probe(partial(probe_keeping, self.session, self.source))
+        self.probe = Probe(partial(probe_keeping, self.session, self.broker.source))
 
     def keep(self, arrivals: list[Arrival], kept: list[tuple[Arrival, Seen]]) -> None:
         """Add to `kept` what is committed: all, those that meet a bug of ours without their headers, or, if even that

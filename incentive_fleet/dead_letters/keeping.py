@@ -97,7 +97,7 @@ def probe_keeping(session: Session, transport: str) -> None:
     Raises what stands in the way: TransientError, or whatever the driver or a bug raises.
     """
     name = f"probe-{uuid.uuid4().hex}"
-    arrival = Arrival(transport, name, name, name.encode(), {}, {}, name, True, 1, "", None)
+    arrival = Arrival(transport, name, name, name.encode(), {}, {}, name, True, 1, None, None)
     again = replace(arrival, name=f"{name}-again")
     with mapped_errors(), session.connection.transaction(force_rollback=True):
         keep(session.connection, [arrival, again], datetime.now(UTC))

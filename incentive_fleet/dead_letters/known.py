@@ -11,16 +11,18 @@ from typing import Any, Final
 
 from psycopg import Connection
 
-from incentive_fleet.brokers import topology
+from incentive_fleet.brokers.messages import BROKER_REDRIVE, DELIVERY_LIMIT
+from incentive_fleet.brokers.registry import queue_names
+from incentive_fleet.brokers.topology import SOURCES
 from incentive_fleet.consumers.core import CONFLICT, UNEXPECTED
-from incentive_fleet.dead_letters.arrivals import BROKER_REDRIVE, DELIVERY_LIMIT, UNEXPLAINED
+from incentive_fleet.dead_letters.arrivals import UNEXPLAINED
 from incentive_fleet.dead_letters.store import Filters
 from incentive_fleet.events.reasons import Reason
 from incentive_fleet.ledger.connection import mapped_errors
 from incentive_fleet.settings import Settings
 
 REASONS: Final = frozenset({*Reason, CONFLICT, UNEXPECTED, BROKER_REDRIVE, DELIVERY_LIMIT, UNEXPLAINED})
-TYPES: Final = frozenset(type_ for type_, _ in topology.SOURCES)
+TYPES: Final = frozenset(type_ for type_, _ in SOURCES)
 NAMED_MAX: Final = 100  # of what letters hold: a sender can make up as many as it likes
 
 READ: Final = {
@@ -41,11 +43,10 @@ class Unknown:
 
 def unknown_filters(connection: Connection[Any], wanted: Filters, settings: Settings) -> Iterator[Unknown]:
     """The filters whose value is neither this release's nor any letter's. Raises TransientError."""
-    queues = [*topology.sqs_queues(settings), *topology.rabbitmq_queues(settings)]
     ours: dict[str, Collection[str]] = {
         "reason": REASONS,
         "type": TYPES,
-        "queue": {name for group in queues for name in (group.source, group.dead_letters)},
+        "queue": queue_names(settings),
     }
     for name, value in (("reason", wanted.reason), ("type", wanted.type), ("queue", wanted.queue)):
         if value is None or value in ours[name]:

@@ -20,6 +20,7 @@ from psycopg.rows import class_row
 from incentive_fleet.brokers.budget import portions
 from incentive_fleet.brokers.contract import Sender
 from incentive_fleet.brokers.messages import Outgoing
+from incentive_fleet.brokers.registry import by_source, parts_of
 from incentive_fleet.dead_letters.audit import Attribution, add_entry, state_of
 from incentive_fleet.dead_letters.changes import Done
 from incentive_fleet.dead_letters.letter import OPEN, REPLAYED, REPLAYING, WITHOUT_BODIES, Letter
@@ -116,13 +117,7 @@ def replay(
 
 def open_sender(transport: str, settings: Settings) -> Sender:
     """A sender for letters of one broker. Raises SettingsError when its address is missing."""
-    if transport == "sqs":
-        from incentive_fleet.brokers.aws.dead_letters import SqsSender
-
-        return SqsSender(settings)
-    from incentive_fleet.brokers.rabbitmq.dead_letters import RabbitMQSender
-
-    return RabbitMQSender(settings)
+    return parts_of(by_source(transport)).open_sender(settings)
 
 
 def _lock_a_run(session: Session) -> RunLocks:

@@ -16,11 +16,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from incentive_fleet.brokers import declare
-from incentive_fleet.brokers.contract import Publisher
+from incentive_fleet.brokers.contract import Broker, Publisher
 from incentive_fleet.brokers.messages import Message, message_of
-from incentive_fleet.brokers.registry import DESTINATIONS, Destination, open_events, open_outcomes
+from incentive_fleet.brokers.registry import configured, open_events, open_outcomes
 from incentive_fleet.consumers.supervisor import Fleet
-from incentive_fleet.consumers.worker import Source
 from incentive_fleet.dead_letters.collector import run_collector
 from incentive_fleet.dead_letters.letter import Letter
 from incentive_fleet.dead_letters.store import Filters, list_letters
@@ -44,7 +43,6 @@ REPEATED = 0.15  # of the events, on either broker
 OUT_OF_ORDER = 40  # places that an event may be off
 IDLE_S = 2.0
 PROCESSES = 2
-BROKER_OF: dict[Destination, Source] = {"sns": "sqs", "rabbitmq": "rabbitmq"}
 
 Tell = Callable[[str], None]
 
@@ -85,13 +83,13 @@ def play(parts: EmbeddedParts, settings: Settings, orders: int, seed: int, tell:
     database_url = settings.need_database_url()
     owner, application = settings.need_owner_urls()
     _prepare((owner, application), shop)
-    destinations = [one for one in DESTINATIONS if one == "sns" or parts.rabbitmq is not None]
-    _publish_only_to(owner, destinations)
-    counts, published = _publish_and_consume(settings, shop, bodies, destinations, tell)
+    brokers = configured(settings)
+    _publish_only_to(owner, brokers)
+    counts, published = _publish_and_consume(settings, shop, bodies, brokers, tell)
     tell("publishing the outcomes from the outbox")
-    outcomes = _relay(settings, destinations)
+    outcomes = _relay(settings, brokers)
     tell("collecting the dead letters")
-    run_collector([BROKER_OF[one] for one in destinations], settings, Stop(), until_idle_s=1.0)
+    run_collector(brokers, settings, Stop(), until_idle_s=1.0)
     tell("playing the same events calmly, in file order, into a second ledger")
     calm = _calm_balances(parts, shop, bodies)
     tell("verifying the ledger")
@@ -123,18 +121,18 @@ def _prepare(urls: tuple[str, str | None], shop: sample_shop.Shop) -> None:
 
 
 def _publish_and_consume(
-    settings: Settings, shop: sample_shop.Shop, bodies: list[bytes], destinations: list[Destination], tell: Tell
+    settings: Settings, shop: sample_shop.Shop, bodies: list[bytes], brokers: list[Broker], tell: Tell
 ) -> tuple[Counter[str], Counter[str]]:
-    fleet = Fleet([BROKER_OF[one] for one in destinations], PROCESSES, settings, until_idle_s=None)
+    fleet = Fleet(brokers, PROCESSES, settings, until_idle_s=None)
     published: Counter[str] = Counter()
     failures: list[BaseException] = []
 
     def publish() -> None:
         try:
-            _publish(settings, bodies, destinations, shop, published)
+            _publish(settings, bodies, brokers, shop, published)
             _wait_until(fleet, sum(published.values()))
             # A conflict is one only when the fact that it contradicts is there already.
-            _publish_poison(settings, shop, destinations, published)
+            _publish_poison(settings, shop, brokers, published)
             _wait_until(fleet, sum(published.values()))
         except BaseException as error:
             failures.append(error)
@@ -160,7 +158,7 @@ def _publish_and_consume(
 def _publish(
     settings: Settings,
     bodies: list[bytes],
-    destinations: list[Destination],
+    brokers: list[Broker],
     shop: sample_shop.Shop,
     published: Counter[str],
 ) -> None:
@@ -168,10 +166,10 @@ def _publish(
     chance = random.Random(shop.seed)
     places = [(number + chance.uniform(0, OUT_OF_ORDER), body) for number, body in enumerate(bodies)]
     places += [(number + chance.uniform(0, len(bodies)), body) for number, body in chance.sample(places, _some(bodies))]
-    lanes: dict[Destination, list[Message]] = {one: [] for one in destinations}
+    lanes: dict[Broker, list[Message]] = {one: [] for one in brokers}
     for _, body in sorted(places):
-        lanes[chance.choice(destinations)].append(message_of(body))
-    threads = [threading.Thread(target=_send, args=(settings, one, lanes[one], published)) for one in destinations]
+        lanes[chance.choice(brokers)].append(message_of(body))
+    threads = [threading.Thread(target=_send, args=(settings, one, lanes[one], published)) for one in brokers]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -182,22 +180,20 @@ def _some(bodies: list[bytes]) -> int:
     return int(len(bodies) * REPEATED)
 
 
-def _send(settings: Settings, destination: Destination, messages: list[Message], published: Counter[str]) -> None:
-    with closing(open_events(settings, destination)) as publisher:
+def _send(settings: Settings, broker: Broker, messages: list[Message], published: Counter[str]) -> None:
+    with closing(open_events(settings, broker)) as publisher:
         for start in range(0, len(messages), 50):
             chunk = messages[start : start + 50]
-            failures = publisher.publish(chunk)
-            if failures:
-                raise Refused(failures[0].reason, failures[0].detail)
-            published[destination] += len(chunk)
+            rejections = publisher.publish(chunk)
+            if rejections:
+                raise Refused(rejections[0].reason, rejections[0].detail)
+            published[broker.destination] += len(chunk)
 
 
-def _publish_poison(
-    settings: Settings, shop: sample_shop.Shop, destinations: list[Destination], published: Counter[str]
-) -> None:
+def _publish_poison(settings: Settings, shop: sample_shop.Shop, brokers: list[Broker], published: Counter[str]) -> None:
     for number, (_, kind, body) in enumerate(sample_shop.poison(shop)):
-        destination = destinations[number % len(destinations)]
-        _send(settings, destination, [Message(body, kind, f"poison-{number}")], published)
+        broker = brokers[number % len(brokers)]
+        _send(settings, broker, [Message(body, kind, f"poison-{number}")], published)
 
 
 def _wait_until(fleet: Fleet, handled: int) -> None:
@@ -211,8 +207,8 @@ def _handled(fleet: Fleet) -> int:
     return verdicts + sum(count for name, count in counts.items() if name.startswith("dead-letter:"))
 
 
-def _relay(settings: Settings, destinations: list[Destination]) -> RelaySummary:
-    publishers: dict[str, Publisher] = {one: open_outcomes(settings, one) for one in destinations}
+def _relay(settings: Settings, brokers: list[Broker]) -> RelaySummary:
+    publishers: dict[str, Publisher] = {one.destination: open_outcomes(settings, one) for one in brokers}
     try:
         return run_relay(settings.need_database_url(), publishers, stop=Stop(), pace=RelayPace(until_idle_s=0.5))
     finally:
@@ -220,12 +216,12 @@ def _relay(settings: Settings, destinations: list[Destination]) -> RelaySummary:
             publisher.close()
 
 
-def _publish_only_to(owner_url: str, destinations: list[Destination]) -> None:
+def _publish_only_to(owner_url: str, brokers: list[Broker]) -> None:
     """No outcome shall wait for a broker that is not there."""
     import psycopg
 
     with psycopg.connect(owner_url, autocommit=True) as owner:
-        owner.execute("DELETE FROM destinations WHERE destination <> ALL (%s)", (destinations,))
+        owner.execute("DELETE FROM destinations WHERE destination <> ALL (%s)", ([one.destination for one in brokers],))
 
 
 def _calm_balances(parts: EmbeddedParts, shop: sample_shop.Shop, bodies: list[bytes]) -> dict[str, int]:

@@ -15,11 +15,13 @@ import pika
 from incentive_fleet import names
 from incentive_fleet.brokers import topology
 from incentive_fleet.brokers.aws import topology as topology_aws
+from incentive_fleet.brokers.aws.plan import sqs_queues
 from incentive_fleet.brokers.aws.transport import SqsTransport
 from incentive_fleet.brokers.contract import Transport
 from incentive_fleet.brokers.memory import MemoryBroker, MemoryTransport
 from incentive_fleet.brokers.messages import Delivery
 from incentive_fleet.brokers.rabbitmq import topology as topology_rabbitmq
+from incentive_fleet.brokers.rabbitmq.plan import rabbitmq_plan, rabbitmq_queues
 from incentive_fleet.brokers.rabbitmq.transport import RabbitMQTransport
 from incentive_fleet.errors import BrokerUnavailable
 from incentive_fleet.settings import Settings
@@ -113,7 +115,7 @@ class SqsUnderTest:
         self._opened: list[SqsTransport] = []
 
     def queue(self, type_: str) -> str:
-        return next(group.source for group in topology.sqs_queues(self.settings) if group.type == type_)
+        return next(group.source for group in sqs_queues(self.settings) if group.type == type_)
 
     def url(self, queue: str) -> str:
         return str(self.sqs.get_queue_url(QueueName=queue)["QueueUrl"])
@@ -202,11 +204,11 @@ class RabbitMQUnderTest:
         """Leave nothing of the test before."""
         topology_rabbitmq.apply(self.direct)
         with self.channel() as channel:
-            for queue in topology.rabbitmq(self.direct).queues:
+            for queue in rabbitmq_plan(self.direct).queues:
                 channel.queue_purge(queue.name)
 
     def queue(self, type_: str) -> str:
-        return next(group.source for group in topology.rabbitmq_queues(self.settings) if group.type == type_)
+        return next(group.source for group in rabbitmq_queues(self.settings) if group.type == type_)
 
     def open(self, **changed: object) -> RabbitMQTransport:
         self._opened.append(RabbitMQTransport(self.settings.model_copy(update=changed)))

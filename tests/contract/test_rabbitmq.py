@@ -13,13 +13,14 @@ import pytest
 
 from incentive_fleet.brokers import message_headers, topology
 from incentive_fleet.brokers.messages import Ack, DeadLetter, Delivery, Disposition, Message, Outgoing, Release, Retry
-from incentive_fleet.brokers.rabbitmq import copies, proof
+from incentive_fleet.brokers.rabbitmq import RABBITMQ, copies, proof
 from incentive_fleet.brokers.rabbitmq import topology as topology_rabbitmq
 from incentive_fleet.brokers.rabbitmq import transport as transport_rabbitmq
 from incentive_fleet.brokers.rabbitmq.client import open_link, parameters
 from incentive_fleet.brokers.rabbitmq.confirms import Confirms, Publication
 from incentive_fleet.brokers.rabbitmq.dead_letters import RabbitMQDeadLetters, RabbitMQSender
 from incentive_fleet.brokers.rabbitmq.link import Link
+from incentive_fleet.brokers.rabbitmq.plan import dead_letter_exchange
 from incentive_fleet.brokers.rabbitmq.properties import Parts, text_value
 from incentive_fleet.brokers.rabbitmq.sending import Copy, send
 from incentive_fleet.brokers.rabbitmq.transport import RabbitMQTransport
@@ -89,7 +90,7 @@ def test_consumers_are_recreated_after_the_broker_cancels_them(rabbitmq_under_te
 def test_a_dead_letter_is_confirmed_before_the_ack(rabbitmq_under_test: RabbitMQUnderTest) -> None:
     """Without a route for the dead letter the message stays; with one it goes, and is dead-lettered once."""
     source = rabbitmq_under_test.queue(PLACED)
-    exchange = topology.dead_letter_exchange(rabbitmq_under_test.settings.prefix)
+    exchange = dead_letter_exchange(rabbitmq_under_test.settings.prefix)
     rabbitmq_under_test.send(b"poison", b"fine")
     transport = rabbitmq_under_test.open()
     by_body = {delivery.body: delivery for delivery in collect(transport, 2)}
@@ -186,12 +187,10 @@ def test_the_nodes_of_a_url_are_tried_in_turn_by_every_part(
             "rabbitmq_management_url": f"http://guest:guest@127.0.0.1:1,127.0.0.1:{ports['management']}",
         }
     )
-    probes_of(settings.model_copy(update={"database_url": "postgresql://nobody@127.0.0.1/"}), ["rabbitmq"])[
-        "rabbitmq"
-    ]()
+    probes_of(settings.model_copy(update={"database_url": "postgresql://nobody@127.0.0.1/"}), [RABBITMQ])["rabbitmq"]()
     assert topology_rabbitmq.apply(settings) == []
     assert topology_rabbitmq.check(settings).drift == ()
-    with closing(open_events(settings, "rabbitmq")) as publisher:
+    with closing(open_events(settings, RABBITMQ)) as publisher:
         publisher.check()
         assert publisher.publish([Message(b"by any node", PLACED, "m")]) == []
     transport = RabbitMQTransport(settings)
@@ -295,7 +294,7 @@ def test_a_small_frame_is_enough(rabbitmq_under_test: RabbitMQUnderTest) -> None
 def test_a_copy_that_the_broker_will_not_have_goes_bare_and_alone(rabbitmq_under_test: RabbitMQUnderTest) -> None:
     """RabbitMQ closes the channel for it and does not say which it was: here for a list of further queues that is none."""
     source = rabbitmq_under_test.queue(PLACED)
-    exchange = topology.dead_letter_exchange(rabbitmq_under_test.settings.prefix)
+    exchange = dead_letter_exchange(rabbitmq_under_test.settings.prefix)
     ours = {message_headers.REASON: "r", message_headers.DETAIL: "d"}
     wrong = {b"CC": text_value("not a list")}
     copies = [

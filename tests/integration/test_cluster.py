@@ -14,6 +14,7 @@ import pytest
 
 from incentive_fleet.brokers import declare
 from incentive_fleet.brokers.messages import Ack, Message
+from incentive_fleet.brokers.rabbitmq import RABBITMQ
 from incentive_fleet.brokers.rabbitmq.transport import RabbitMQTransport
 from incentive_fleet.brokers.registry import open_events
 from incentive_fleet.errors import BrokerUnavailable
@@ -68,7 +69,7 @@ class Load:
             self.failures.append(error)
 
     def _publish(self) -> None:
-        with closing(open_events(self._settings, "rabbitmq")) as publisher:
+        with closing(open_events(self._settings, RABBITMQ)) as publisher:
             number = 0
             while not self._publishing.is_set():
                 bodies = [f"{number + offset}".encode() for offset in range(10)]
@@ -157,7 +158,7 @@ def test_what_the_consumers_of_a_dead_node_held_comes_back(
 ) -> None:
     """RabbitMQ 4.3 would keep it a minute, for they might still be there beyond a partition."""
     bodies = {f"held {number}".encode() for number in range(50)}
-    with closing(open_events(settings, "rabbitmq")) as publisher:
+    with closing(open_events(settings, RABBITMQ)) as publisher:
         assert publisher.publish([Message(body, PLACED, "m") for body in bodies]) == []
     leader = cluster.leader(f"{settings.prefix}.order-placed")
     connected = next(name for name in NAMES if name != leader)  # a leader that dies as well forgets who held what

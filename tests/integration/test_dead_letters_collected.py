@@ -20,8 +20,9 @@ from hypothesis import settings as h_settings
 from hypothesis import strategies as st
 from kombu import Connection
 
-from incentive_fleet.brokers import message_headers, topology
+from incentive_fleet.brokers import message_headers
 from incentive_fleet.brokers.aws.attributes import fit
+from incentive_fleet.brokers.aws.plan import SQS_MESSAGE_BYTES
 from incentive_fleet.brokers.messages import DeadLetter, Delivery, Failure, Outgoing
 from incentive_fleet.brokers.rabbitmq import dead_letters as rabbitmq_letters
 from incentive_fleet.brokers.rabbitmq.dead_letters import RabbitMQDeadLetters
@@ -299,7 +300,7 @@ def test_what_was_collected_before_properties_were_kept_as_they_came_is_sent_aga
 
 
 def test_a_body_that_leaves_no_room_for_a_reason_on_sqs_is_read_again(database: LetterDatabase) -> None:
-    size = topology.SQS_MESSAGE_BYTES
+    size = SQS_MESSAGE_BYTES
     for body in (b"{".ljust(size), order(1).ljust(size), order(2).ljust(size - 1_000)):
         entry, _, _ = fit(body.decode(), {}, {message_headers.REASON: "not-json", message_headers.SOURCE_QUEUE: "q"})
         theirs = {name: value["StringValue"] for name, value in entry["MessageAttributes"].items()}

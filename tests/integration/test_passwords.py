@@ -15,6 +15,8 @@ from typing import Any
 import click
 import pytest
 
+from incentive_fleet.brokers.aws import AWS
+from incentive_fleet.brokers.rabbitmq import RABBITMQ
 from incentive_fleet.cli.root import cli
 from incentive_fleet.consumers.probes import Database, Part, probes_of
 from incentive_fleet.errors import SettingsError
@@ -146,7 +148,7 @@ def test_what_waits_for_parts_that_are_away_logs_no_password(path: tuple[str, ..
 
 def test_readyz_shows_no_password(caplog: pytest.LogCaptureFixture) -> None:
     settings = Settings.from_environment(AWAY)
-    probes = probes_of(settings, ["rabbitmq", "sqs"]) | {"database": Database(settings.need_database_url())}
+    probes = probes_of(settings, [RABBITMQ, AWS]) | {"database": Database(settings.need_database_url())}
     with caplog.at_level(logging.INFO, "incentive_fleet"):
         answers = [Part(name, probe).ask().result(timeout=30) for name, probe in probes.items()]
     assert answers == ["unreachable"] * 3

@@ -14,14 +14,19 @@ from xml.sax.saxutils import escape
 import boto3
 import pytest
 
-from incentive_fleet.brokers.aws import publisher as module
+from incentive_fleet.brokers.aws.client import ENTRY_TRIES
 from incentive_fleet.brokers.aws.publisher import SnsPublisher
 from incentive_fleet.brokers.messages import Message
 from incentive_fleet.errors import BrokerUnavailable, SettingsError
+from incentive_fleet.settings import Settings
 
 REGION = "eu-central-1"
 TYPE = "order-placed.v1"
 ARN = f"arn:aws:sns:{REGION}:123456789012:somewhere"
+
+
+def at(endpoint_url: str) -> Settings:
+    return Settings(aws_region=REGION, aws_endpoint_url=endpoint_url)
 
 
 class Emulator(Protocol):
@@ -47,7 +52,7 @@ def queue(moto_server: Emulator, prefix: str) -> Iterator[tuple[Any, str]]:
 
 @pytest.fixture
 def publisher(moto_server: Emulator, queue: object, prefix: str) -> Iterator[SnsPublisher]:
-    with SnsPublisher(f"{prefix}-events", region=REGION, endpoint_url=moto_server.endpoint_url) as publisher:
+    with SnsPublisher(at(moto_server.endpoint_url), f"{prefix}-events") as publisher:
         yield publisher
 
 
@@ -83,7 +88,7 @@ def test_what_can_never_be_sent_is_named_and_the_rest_arrives(publisher: SnsPubl
 
 def test_a_missing_topic_is_an_error(moto_server: Emulator, prefix: str) -> None:
     for topic in (f"{prefix}-none", f"arn:aws:sns:{REGION}:123456789012:{prefix}-none"):
-        with SnsPublisher(topic, region=REGION, endpoint_url=moto_server.endpoint_url) as publisher:
+        with SnsPublisher(at(moto_server.endpoint_url), topic) as publisher:
             with pytest.raises(SettingsError, match=f"{prefix}-none"):
                 publisher.check()
             with pytest.raises(SettingsError, match=f"{prefix}-none"):
@@ -94,7 +99,7 @@ def test_a_service_that_is_away_is_unavailable() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
-        with SnsPublisher(ARN, region=REGION, endpoint_url=url) as publisher, pytest.raises(BrokerUnavailable):
+        with SnsPublisher(at(url), ARN) as publisher, pytest.raises(BrokerUnavailable):
             publisher.publish([Message(b"1", TYPE, None)])
 
 
@@ -171,9 +176,8 @@ def moody() -> Moody:
 
 
 @pytest.fixture
-def moody_publisher(moody: Moody, monkeypatch: pytest.MonkeyPatch) -> Iterator[SnsPublisher]:
-    monkeypatch.setattr(module, "PAUSE_S", 0.001)
-    with serving(moody) as url, SnsPublisher(ARN, region=REGION, endpoint_url=url) as publisher:
+def moody_publisher(moody: Moody) -> Iterator[SnsPublisher]:
+    with serving(moody) as url, SnsPublisher(at(url), ARN, pause_s=0.001) as publisher:
         yield publisher
 
 
@@ -193,7 +197,7 @@ def test_an_entry_that_the_service_keeps_failing_is_named_after_bounded_tries(
     moody.fails = {"b": 100}
     rejections = moody_publisher.publish(given("a", "b"))
     assert [(rejection.index, rejection.reason) for rejection in rejections] == [(1, "unavailable")]
-    assert len(moody.calls) == module.TRIES
+    assert len(moody.calls) == ENTRY_TRIES
 
 
 def test_an_entry_at_fault_itself_is_not_tried_again(moody: Moody, moody_publisher: SnsPublisher) -> None:

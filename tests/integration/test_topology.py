@@ -18,8 +18,11 @@ import pika.exceptions
 import pytest
 
 from incentive_fleet import names
-from incentive_fleet.brokers import declare, topology
+from incentive_fleet.brokers import declare
+from incentive_fleet.brokers.aws.plan import aws_plan, sqs_queues
+from incentive_fleet.brokers.rabbitmq import RABBITMQ
 from incentive_fleet.brokers.rabbitmq import topology as topology_rabbitmq
+from incentive_fleet.brokers.rabbitmq.plan import rabbitmq_plan, rabbitmq_queues
 from incentive_fleet.brokers.topology import Drift
 from incentive_fleet.errors import BrokerUnavailable, SettingsError
 from incentive_fleet.settings import Settings
@@ -130,9 +133,9 @@ def theirs(resource: str) -> dict[str, Any]:
 
 def test_every_queue_and_topic_refuses_plain_transport(on_aws: Settings, sqs: Any, sns: Any) -> None:
     declare.apply(on_aws)
-    queues = [name for group in topology.sqs_queues(on_aws) for name in (group.source, group.dead_letters)]
+    queues = [name for group in sqs_queues(on_aws) for name in (group.source, group.dead_letters)]
     policies = [(found["QueueArn"], found["Policy"]) for found in (attributes(sqs, name) for name in queues)]
-    for name in topology.aws(on_aws).topics:
+    for name in aws_plan(on_aws).topics:
         arn = sns.create_topic(Name=name)["TopicArn"]
         policies.append((arn, sns.get_topic_attributes(TopicArn=arn)["Attributes"]["Policy"]))
     assert len(policies) == 8
@@ -275,7 +278,7 @@ def test_applying_to_rabbitmq_again_changes_nothing(on_rabbitmq: Settings) -> No
 def test_what_differs_on_rabbitmq_is_named_and_never_deleted(on_rabbitmq: Settings) -> None:
     declare.apply(on_rabbitmq)
     slower = on_rabbitmq.model_copy(update={"retry_delays_s": (7.0,)})
-    names_ = [group.retries[0][1] for group in topology.rabbitmq_queues(slower)]
+    names_ = [group.retries[0][1] for group in rabbitmq_queues(slower)]
     assert declare.check(slower).drift == tuple(
         Drift("rabbitmq", name, "x-message-ttl", "5000", "7000") for name in names_
     )
@@ -309,7 +312,7 @@ def test_without_the_management_api_check_says_what_it_could_not_see(on_rabbitmq
 
 def test_a_queue_of_an_earlier_release_is_used_as_it_is(on_rabbitmq: Settings, channel: Any) -> None:
     """It lacks what is only taken at creation; some of it, or all."""
-    plan = topology.rabbitmq(on_rabbitmq)
+    plan = rabbitmq_plan(on_rabbitmq)
     for number, queue in enumerate(plan.queues):
         some = dict(list(queue.at_creation.items())[:number]) if number < len(queue.at_creation) else {}
         channel.queue_declare(queue.name, durable=True, arguments={**queue.arguments, **some})
@@ -353,8 +356,8 @@ def test_what_a_policy_takes_is_drift_at_once_and_gone_with_it(on_rabbitmq: Sett
             Drift("rabbitmq", source, "max-length", f"3 by {by} and operator {by}", "(absent)"),
             Drift("rabbitmq", source, "overflow", f"drop-head by {by}", "reject-publish"),
         ]
-        assert {line.name for line in drift} == {queue.name for queue in topology.rabbitmq(on_rabbitmq).queues}
-        assert declare.check_policies(on_rabbitmq).drift == drift
+        assert {line.name for line in drift} == {queue.name for queue in rabbitmq_plan(on_rabbitmq).queues}
+        assert declare.check_policies(on_rabbitmq, [RABBITMQ]).drift == drift
     assert declare.check(on_rabbitmq).drift == ()
     with policy(on_rabbitmq, "policies", {"alternate-exchange": "amq.fanout"}, **{"apply-to": "exchanges"}):
         assert f"{on_rabbitmq.prefix}.dead-letters" in {line.name for line in declare.check(on_rabbitmq).drift}
@@ -420,10 +423,10 @@ def test_a_broker_that_is_away_or_not_configured_is_named(on_rabbitmq: Settings)
 
 def test_every_name_carries_the_prefix_and_queues_of_one_type_belong_together() -> None:
     settings = Settings(prefix="shop", retry_delays_s=(30, 5))
-    plan, aws = topology.rabbitmq(settings), topology.aws(settings)
+    plan, aws = rabbitmq_plan(settings), aws_plan(settings)
     everything = [one.name for one in plan.exchanges] + [one.name for one in plan.queues]
     assert all(name.startswith("shop.") for name in everything)
     assert len(set(everything)) == len(everything) - 1  # the parked outcomes' exchange and queue share a name
     assert all(name.startswith("shop-") for name in aws.topics)
-    first = topology.rabbitmq_queues(settings)[0]
+    first = rabbitmq_queues(settings)[0]
     assert first.retries == ((5, "shop.order-placed.retry-1"), (30, "shop.order-placed.retry-2"))

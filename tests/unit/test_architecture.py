@@ -55,6 +55,36 @@ def test_imports_point_one_way(path: Path) -> None:
     assert ours <= allowed, f"{path.name} imports {sorted(ours - allowed)}"
 
 
+ADAPTERS = {path.name for path in (PACKAGE / "brokers").iterdir() if path.is_dir() and path.name != "__pycache__"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_adapters_are_known_to_the_registry_alone(path: Path) -> None:
+    """No adapter looks into another, and nobody past the registry into any."""
+    within = path.relative_to(PACKAGE).parts
+    own = {within[1]} if within[0] == "brokers" and within[1] in ADAPTERS else set()
+    known = {
+        name.split(".")[2]
+        for name in imports_of(path)
+        if name.startswith("incentive_fleet.brokers.") and name.split(".")[2] in ADAPTERS
+    }
+    assert within == ("brokers", "registry.py") or known <= own, f"{path.name} knows {sorted(known - own)}"
+
+
+def test_the_registry_has_every_adapter() -> None:
+    known = {name.split(".")[2] for name in imports_of(PACKAGE / "brokers" / "registry.py") if ".brokers." in name}
+    assert known >= ADAPTERS >= {"aws", "rabbitmq"}
+
+
+def test_drivers_stay_with_their_adapter() -> None:
+    drivers = {"boto3": "aws", "botocore": "aws", "pika": "rabbitmq", "kombu": "rabbitmq", "amqp": "rabbitmq"}
+    for path in MODULES:
+        if path.relative_to(PACKAGE).parts[0] == "embedded":  # it starts brokers, and asks them how they are
+            continue
+        homes = {drivers[root] for name in imports_of(path) if (root := name.split(".")[0]) in drivers}
+        assert homes <= {path.parent.name}, f"{path.relative_to(PACKAGE)} imports the driver of {sorted(homes)}"
+
+
 def test_the_rules_do_no_input_output_and_read_no_clock() -> None:
     forbidden = {"psycopg", "sqlalchemy", "boto3", "pika", "kombu", "logging", "random", "time", "os", "socket"}
     for path in (PACKAGE / "incentives").glob("*.py"):

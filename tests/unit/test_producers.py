@@ -14,8 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from incentive_fleet.brokers.aws import AWS
 from incentive_fleet.brokers.aws.publisher import group
 from incentive_fleet.brokers.messages import Message, Rejection, message_of
+from incentive_fleet.brokers.rabbitmq import RABBITMQ
 from incentive_fleet.brokers.rabbitmq.publisher import RabbitMQPublisher
 from incentive_fleet.brokers.registry import configured
 from incentive_fleet.errors import Refused, SettingsError
@@ -113,9 +115,9 @@ def test_sns_takes_text_only() -> None:
 
 
 def test_the_destinations_are_those_that_the_settings_name() -> None:
-    assert configured(Settings()) == ()
-    assert configured(Settings(rabbitmq_url="amqp://h")) == ("rabbitmq",)
-    assert configured(Settings(rabbitmq_url="amqp://h", aws_region="eu-central-1")) == ("sns", "rabbitmq")
+    assert configured(Settings()) == []
+    assert configured(Settings(rabbitmq_url="amqp://h")) == [RABBITMQ]
+    assert configured(Settings(rabbitmq_url="amqp://h", aws_region="eu-central-1")) == [AWS, RABBITMQ]
 
 
 def test_another_scheme_than_amqp_is_a_wrong_setting() -> None:

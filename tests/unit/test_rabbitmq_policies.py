@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from incentive_fleet.brokers.rabbitmq.plan import rabbitmq_plan
 from incentive_fleet.brokers.rabbitmq.policies import ABSENT, Policies, Policy
-from incentive_fleet.brokers.topology import rabbitmq
 from incentive_fleet.settings import Settings
 
-PLAN = rabbitmq(Settings())
+PLAN = rabbitmq_plan(Settings())
 QUEUES = {queue.name: {**queue.at_creation, **queue.arguments} for queue in PLAN.queues}
 EXCHANGES = {exchange.name: exchange.arguments for exchange in PLAN.exchanges}
 SOURCE, DEAD, RETRY = "incentives.order-placed", "incentives.order-placed.dlq", "incentives.order-placed.retry-1"

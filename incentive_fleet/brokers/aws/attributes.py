@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from incentive_fleet import names
 from incentive_fleet.brokers import message_headers
+from incentive_fleet.brokers.aws.plan import SQS_MESSAGE_BYTES
 from incentive_fleet.brokers.message_headers import OURS, REPLAY
-from incentive_fleet.brokers.topology import SQS_MESSAGE_BYTES
 
 FIRST: Final = (message_headers.REASON, message_headers.SOURCE_QUEUE)
 ATTRIBUTES: Final = 10  # SQS delivers no more with a message

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from botocore.exceptions import ClientError
 
-from incentive_fleet.brokers.aws.client import available, error_code
+from incentive_fleet.brokers.aws.client import Blame, available, blame, error_code, tries
 from incentive_fleet.errors import BrokerUnavailable
 from incentive_fleet.failpoints import failpoint
 
@@ -21,17 +21,7 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
 ENTRIES: Final = 10  # SQS's bound on every batch call
-ATTEMPTS: Final = 3  # of an entry that failed by the service's fault
 BATCH_BYTES: Final = 262_144  # of all messages in one send; 1 MiB on AWS since August 2025, less on what emulates it
-
-# Answered with 400 as well, and no message's fault: SQS is asked too often, or an operator must act.
-NO_MESSAGES_FAULT: Final = frozenset(
-    {
-        *("RequestThrottled", "Throttling", "ThrottlingException", "OverLimit", "KmsThrottled", "KmsDisabled"),
-        *("KmsAccessDenied", "KmsInvalidState", "KmsNotFound", "KmsOptInRequired", "ExpiredToken"),
-        *("AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist", "AccessDenied", "AccessDeniedException"),
-    }
-)
 
 Entry = Mapping[str, Any]
 
@@ -42,7 +32,7 @@ class Result:
 
     done: set[int] = field(default_factory=set)
     refused: dict[int, str] = field(default_factory=dict)  # our fault, says SQS: another try is pointless
-    failed: dict[int, str] = field(default_factory=dict)  # the service's fault, through all attempts
+    failed: dict[int, str] = field(default_factory=dict)  # the service's fault, through all tries
     away: str | None = None  # why a whole call failed: SQS cannot be reached, or turned the call down
 
     def add(self, other: Result) -> None:
@@ -99,7 +89,7 @@ class Batches:
             try:
                 return self._client.send_message_batch(QueueUrl=url, Entries=entries)  # type: ignore[arg-type]
             except ClientError as error:
-                if not _turned_down(error):
+                if blame(error) is not Blame.CONTENT:
                     raise
                 if len(entries) > 1:
                     return _together([call(url, [entry]) for entry in entries])
@@ -133,12 +123,6 @@ class Batches:
         return result
 
 
-def _turned_down(error: ClientError) -> bool:
-    """Whether SQS blames what it was sent, rather than the caller or itself."""
-    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-    return status in (400, 413) and error_code(error) not in NO_MESSAGES_FAULT
-
-
 def _together(answers: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     return {kind: [entry for answer in answers for entry in answer.get(kind, ())] for kind in ("Successful", "Failed")}
 
@@ -161,9 +145,7 @@ def _in_tens(wanted: Sequence[tuple[str, Entry, int]]) -> Iterator[tuple[str, di
 
 def _persist(call: Callable[[str, Sequence[Entry]], Mapping[str, Any]], url: str, batch: dict[int, Entry]) -> Result:
     result = Result(failed=dict.fromkeys(batch, "never tried"))
-    for _ in range(ATTEMPTS):
-        if not result.failed:
-            break
+    for _ in tries():
         try:
             with available():
                 answer = call(url, [batch[position] for position in result.failed])
@@ -176,4 +158,6 @@ def _persist(call: Callable[[str, Sequence[Entry]], Mapping[str, Any]], url: str
         for entry in answer.get("Failed", ()):
             kind = result.refused if entry.get("SenderFault") else result.failed
             kind[int(entry["Id"])] = f"{entry.get('Code')}: {entry.get('Message', '')}"
+        if not result.failed:
+            break
     return result

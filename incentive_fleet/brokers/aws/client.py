@@ -1,20 +1,24 @@
-"""boto3 clients with bounded waits and retries, and the one place where botocore's errors become ours.
+"""boto3 clients with bounded waits, the one policy for another try, and the one place where botocore's errors become ours.
 
-It never retries by itself beyond what botocore is told to, and it never hides a call of ours that is wrong.
+Two kinds of another try: botocore makes a call that failed once more, and `tries` counts those of an entry that a batch call
+named as failed by the service's own fault. Whatever is still wrong then is the caller's to pause for.
 """
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import Enum, auto
 from typing import TYPE_CHECKING, Final
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, ParamValidationError
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ParamValidationError
 
 from incentive_fleet.addresses import without_logins
-from incentive_fleet.errors import BrokerUnavailable
+from incentive_fleet.errors import BrokerUnavailable, SettingsError
 from incentive_fleet.settings import Settings
 
 if TYPE_CHECKING:
@@ -23,18 +27,66 @@ if TYPE_CHECKING:
 
 CONNECT_S: Final = 5
 READ_S: Final = 30  # longer than the longest poll, 20 s
+CALL_TRIES: Final = 2  # one quiet second try covers a dropped keep-alive connection
+ENTRY_TRIES: Final = 4
+PAUSE_S: Final = 0.2  # before the second try of an entry, doubled each time, less up to half by chance
 MISSING_QUEUE: Final = frozenset({"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist"})
-MISSING_SNS: Final = frozenset({"NotFound", "NotFoundException"})
+
+# Answered with 400 or 413 as well, and no message's fault: the service is asked too often, or an operator must act on a key.
+SERVICE_CODES: Final = frozenset(
+    [
+        "RequestThrottled",
+        "Throttling",
+        "Throttled",
+        "ThrottlingException",
+        "OverLimit",
+        "RequestExpired",
+        "RequestAbortedException",
+        "KmsThrottled",
+        "KmsDisabled",
+        "KmsAccessDenied",
+        "KmsInvalidState",
+        "KmsNotFound",
+        "KmsOptInRequired",
+        "KMSThrottling",
+        "KMSDisabled",
+        "KMSAccessDenied",
+        "KMSInvalidState",
+        "KMSNotFound",
+        "KMSOptInRequired",
+        "IncompleteSignature",
+        "MalformedHttpRequestException",
+    ]
+)
+# The destination or the login is wrong, whatever was sent there.
+DESTINATION_CODES: Final = MISSING_QUEUE | frozenset(
+    [
+        "NotFound",
+        "NotFoundException",
+        "AuthorizationError",
+        "AccessDenied",
+        "AccessDeniedException",
+        "InvalidClientTokenId",
+        "SignatureDoesNotMatch",
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "UnrecognizedClientException",
+        "OptInRequired",
+        "InvalidSecurity",
+    ]
+)
 
 
-def _config(connections: int) -> Config:
-    # One quiet second try covers a dropped keep-alive connection; longer trouble is the caller's to pause for.
-    return Config(
-        connect_timeout=CONNECT_S,
-        read_timeout=READ_S,
-        retries={"total_max_attempts": 2, "mode": "standard"},
-        max_pool_connections=connections,
-    )
+class Blame(Enum):
+    """Whose fault an error is: of what was sent, of destination or login, or of the service and the way there."""
+
+    CONTENT = auto()
+    DESTINATION = auto()
+    SERVICE = auto()
+
+
+class ContentRefused(Exception):
+    """The service refused a whole call for what it holds. Which entry is meant shows when each stands alone."""
 
 
 def sqs_client(settings: Settings, connections: int = 10) -> SQSClient:
@@ -47,28 +99,72 @@ def sqs_client(settings: Settings, connections: int = 10) -> SQSClient:
         )
 
 
-def sns_client(settings: Settings) -> SNSClient:
+def sns_client(settings: Settings, connections: int = 2) -> SNSClient:
     """A client for SNS; thread-safe. Raises SettingsError without a region, BrokerUnavailable without a usable endpoint."""
     region = settings.need_aws_region()
     with available():
         return boto3.session.Session(region_name=region).client(
-            "sns", endpoint_url=settings.aws_endpoint_url, config=_config(2)
+            "sns", endpoint_url=settings.aws_endpoint_url, config=_config(connections)
         )
 
 
+def _config(connections: int) -> Config:
+    return Config(
+        connect_timeout=CONNECT_S,
+        read_timeout=READ_S,
+        retries={"total_max_attempts": CALL_TRIES, "mode": "standard"},
+        max_pool_connections=connections,
+    )
+
+
+def tries(pause_s: float = PAUSE_S) -> Iterator[bool]:
+    """Once for each try of entries that the service fails, True for the last; pauses before each but the first."""
+    for number in range(ENTRY_TRIES):
+        if number:
+            time.sleep(pause_s * 2 ** (number - 1) * random.uniform(0.5, 1))
+        yield number == ENTRY_TRIES - 1
+
+
 @contextmanager
-def available() -> Iterator[None]:
+def available(destination: str | None = None) -> Iterator[None]:
     """Turn what botocore raises into BrokerUnavailable: no connection, throttled, 5xx, expired token, no such queue.
 
     A refusal (missing queue, missing permission) is one of them: it ends when an operator acts, and pausing loses nothing.
-    Only a call that botocore itself finds malformed is let through, for that is a bug of ours.
+    Whoever publishes names the `destination`; to him it is a SettingsError, and ContentRefused is what he sent. Only a call
+    that botocore itself finds malformed is let through, for that is a bug of ours.
     """
     try:
         yield
     except ParamValidationError:
         raise
+    except NoCredentialsError as error:
+        if destination is None:
+            raise BrokerUnavailable(f"SNS/SQS: {error}") from error
+        raise SettingsError("AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or another source, are not set.") from error
     except (BotoCoreError, ClientError) as error:
-        raise BrokerUnavailable(f"SNS/SQS: {without_logins(str(error))}") from error
+        raise _translated(error, destination) from error
+
+
+def _translated(error: BotoCoreError | ClientError, destination: str | None) -> Exception:
+    said = without_logins(str(error))
+    match blame(error) if destination is not None else Blame.SERVICE:
+        case Blame.CONTENT:
+            return ContentRefused(said)
+        case Blame.DESTINATION:
+            return SettingsError(f"SNS does not let us publish to topic {destination!r}: {said}")
+        case _:
+            return BrokerUnavailable(f"SNS/SQS: {said}")
+
+
+def blame(error: BotoCoreError | ClientError) -> Blame:
+    """Whose fault it is, by the service's stable code and the status, never by words."""
+    if not isinstance(error, ClientError):
+        return Blame.SERVICE
+    code = error_code(error)
+    if code in DESTINATION_CODES:
+        return Blame.DESTINATION
+    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    return Blame.CONTENT if status in (400, 413) and code not in SERVICE_CODES else Blame.SERVICE
 
 
 def error_code(error: ClientError) -> str:

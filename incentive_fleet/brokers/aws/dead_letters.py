@@ -12,13 +12,14 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from math import ceil
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from incentive_fleet.brokers.aws import AWS
 from incentive_fleet.brokers.aws.attributes import fit
 from incentive_fleet.brokers.aws.batches import ENTRIES, Batches, Receipt
 from incentive_fleet.brokers.aws.client import available, sqs_client
+from incentive_fleet.brokers.aws.plan import SQS_MESSAGE_BYTES, sqs_queues
 from incentive_fleet.brokers.budget import Budget, Forecast
 from incentive_fleet.brokers.message_headers import OURS, REPLAY
-from incentive_fleet.brokers.messages import Arrival, Outgoing
-from incentive_fleet.brokers.topology import SQS_MESSAGE_BYTES, sqs_queues
+from incentive_fleet.brokers.messages import BROKER_REDRIVE, Arrival, Moved, Outgoing
 from incentive_fleet.errors import BrokerUnavailable
 from incentive_fleet.names import TYPE_ATTRIBUTE
 from incentive_fleet.settings import Settings
@@ -34,6 +35,9 @@ COUNTS: Final = (
     "ApproximateNumberOfMessagesNotVisible",
     "ApproximateNumberOfMessagesDelayed",
 )
+# Above this an SQS message may have no room for a reason and the name of a queue, which is up to 80 characters.
+NO_ROOM_BYTES: Final = SQS_MESSAGE_BYTES - 400
+MOVED: Final = "SQS moved it from {}: received more often than its redrive policy allows"
 POLL_MOST_S: Final = 5  # a poll that a stop cuts off may take letters with it, so it is waited for
 
 
@@ -99,18 +103,22 @@ class SqsDeadLetters:
         self._held.add(receipt)
         attributes: Mapping[str, Mapping[str, Any]] = message.get("MessageAttributes", {})
         system: Mapping[str, str] = message.get("Attributes", {})
+        body = message["Body"].encode()
+        # Not all that offer SQS name the queue that a redrive policy moved a message from.
+        crowded = "DeadLetterQueueSourceArn" not in system and len(body) > NO_ROOM_BYTES
         return Arrival(
-            transport="sqs",
+            transport=AWS.source,
             source_queue=self._sources[queue],
             dead_letter_queue=queue,
-            body=message["Body"].encode(),
+            body=body,
             headers={name: _shown(value) for name, value in attributes.items()},
             envelope={"attributes": {name: _kept(value) for name, value in attributes.items()}},
             name=message["MessageId"],
             certain=True,
             receive_count=int(system.get("ApproximateReceiveCount", 1)),
-            moved_by_broker=str(system.get("DeadLetterQueueSourceArn", "")),
+            moved_by_broker=None if crowded else Moved(BROKER_REDRIVE, MOVED.format(self._sources[queue])),
             receipt=receipt,
+            crowded=crowded,
         )
 
     def remove(self, arrivals: list[Arrival]) -> None:

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from incentive_fleet.brokers.aws.batches import ENTRIES, Batches, Receipt
 from incentive_fleet.brokers.aws.client import available
+from incentive_fleet.brokers.aws.plan import SQS_MESSAGE_BYTES
 from incentive_fleet.brokers.budget import Budget, Forecast
-from incentive_fleet.brokers.topology import SQS_MESSAGE_BYTES
 from incentive_fleet.settings import Settings
 from incentive_fleet.stopping import Stop
 

@@ -2,59 +2,38 @@
 
 from __future__ import annotations
 
-import random
-import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING
 
-import boto3
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoCredentialsError
-
-from incentive_fleet.addresses import without_logins
+from incentive_fleet.brokers.aws.client import PAUSE_S, ContentRefused, available, sns_client, tries
 from incentive_fleet.brokers.messages import Message, Rejection
-from incentive_fleet.errors import BrokerUnavailable, SettingsError
+from incentive_fleet.errors import SettingsError
 from incentive_fleet.names import TYPE_ATTRIBUTE
+from incentive_fleet.settings import Settings
 
 if TYPE_CHECKING:
-    from mypy_boto3_sns import SNSClient
     from mypy_boto3_sns.type_defs import PublishBatchRequestEntryTypeDef as Entry
 
 ENTRIES_A_CALL = 10  # SNS PublishBatch
 DEFAULT_MAX_BYTES = 262_144  # a message and a call, attributes included; a topic's MaximumMessageSize raises both
 IN_FLIGHT = 8  # calls at a time; the client spends its time waiting
-TRIES = 4  # of an entry that SNS says it failed itself
-PAUSE_S = 0.2  # before the second try, doubled each time, less up to half by chance
 TOPIC_PAGES = 1_000  # of 100 topics: the default quota of an account is 100,000 topics
-
-# The service refuses the content of a call; which entry is meant shows when it stands alone.
-CONTENT_CODES = frozenset({"InvalidParameter", "InvalidParameterValue", "ParameterValueInvalid", "BatchRequestTooLong"})
-# The destination or the login is wrong, whatever the message.
-DESTINATION_CODES = frozenset(
-    {"NotFound", "AuthorizationError", "AccessDenied", "InvalidClientTokenId", "SignatureDoesNotMatch", "ExpiredToken"}
-    | {"UnrecognizedClientException", "OptInRequired", "InvalidSecurity"}
-)
 
 
 class SnsPublisher:
     """See contract.py for the promises. `topic` is a name in the region or an ARN."""
 
-    def __init__(self, topic: str, *, region: str, endpoint_url: str | None = None, in_flight: int = IN_FLIGHT) -> None:
+    def __init__(self, settings: Settings, topic: str, *, in_flight: int = IN_FLIGHT, pause_s: float = PAUSE_S) -> None:
+        """`pause_s` is the first pause before an entry that SNS failed itself is tried again."""
         self._topic = topic
         self._arn = topic if topic.startswith("arn:") else ""
         self._max_bytes = 0  # unknown until the topic was looked at
         self._in_flight = in_flight
+        self._pause_s = pause_s
+        self._client = sns_client(settings, connections=in_flight)
         self._pool = ThreadPoolExecutor(in_flight, thread_name_prefix="sns-publish")
-        config = Config(
-            max_pool_connections=in_flight,
-            connect_timeout=5,
-            read_timeout=20,
-            retries={"mode": "standard", "total_max_attempts": 3},
-        )
-        self._client: SNSClient = boto3.client("sns", region_name=region, endpoint_url=endpoint_url, config=config)
 
     def check(self) -> None:
         """Raise SettingsError when the topic is missing or closed to us, BrokerUnavailable when SNS is away."""
@@ -85,10 +64,10 @@ class SnsPublisher:
 
     def _look_at_topic(self) -> None:
         try:
-            with self._mapped_errors():
+            with available(self._topic):
                 self._arn = self._arn or self._find_arn()
                 attributes = self._client.get_topic_attributes(TopicArn=self._arn)["Attributes"]
-        except _ContentRefused as error:
+        except ContentRefused as error:
             raise SettingsError(f"SNS cannot read the topic {self._topic!r}: {error}") from error
         self._max_bytes = int(attributes.get("MaximumMessageSize", DEFAULT_MAX_BYTES))  # absent unless somebody set it
 
@@ -103,17 +82,17 @@ class SnsPublisher:
     def _call(self, entries: list[Entry]) -> list[Rejection]:
         """Publish up to ten entries; the entries that SNS failed itself are tried again, a bounded number of times."""
         rejections: list[Rejection] = []
-        for attempt in range(1, TRIES + 1):
+        for last in tries(self._pause_s):
             try:
-                with self._mapped_errors():
+                with available(self._topic):
                     response = self._client.publish_batch(TopicArn=self._arn, PublishBatchRequestEntries=entries)
-            except _ContentRefused as error:
+            except ContentRefused as error:
                 if len(entries) == 1:
                     return [Rejection(int(entries[0]["Id"]), "refused", f"SNS: {error}")]
                 return rejections + [rejection for entry in entries for rejection in self._call([entry])]
             again = set()
             for failed in response.get("Failed", []):
-                if failed["SenderFault"] or attempt == TRIES:
+                if failed["SenderFault"] or last:
                     reason = "refused" if failed["SenderFault"] else "unavailable"
                     detail = f"SNS: {failed['Code']}: {failed.get('Message', '')}"
                     rejections.append(Rejection(int(failed["Id"]), reason, detail))
@@ -122,30 +101,7 @@ class SnsPublisher:
             entries = [entry for entry in entries if entry["Id"] in again]
             if not entries:
                 break
-            time.sleep(PAUSE_S * 2 ** (attempt - 1) * random.uniform(0.5, 1))
         return rejections
-
-    @contextmanager
-    def _mapped_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except ClientError as error:
-            code = error.response["Error"]["Code"]
-            if code in CONTENT_CODES:
-                raise _ContentRefused(str(error)) from error
-            if code in DESTINATION_CODES:
-                raise SettingsError(f"SNS does not let us publish to topic {self._topic!r}: {error}") from error
-            raise BrokerUnavailable(f"SNS: {without_logins(str(error))}") from error
-        except NoCredentialsError as error:
-            raise SettingsError(
-                "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or another source, are not set."
-            ) from error
-        except (HTTPClientError, BotoCoreError) as error:
-            raise BrokerUnavailable(f"SNS: {without_logins(str(error))}") from error
-
-
-class _ContentRefused(Exception):
-    """SNS refused a whole call for what one of its entries holds."""
 
 
 def group(messages: Sequence[Message], max_bytes: int, rejections: list[Rejection]) -> Iterator[list[Entry]]:

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Final
 
 from botocore.exceptions import ClientError
 
-from incentive_fleet.brokers.aws import encryption, policies
+from incentive_fleet.brokers.aws import AWS, encryption, policies
 from incentive_fleet.brokers.aws.client import MISSING_QUEUE, available, error_code, sns_client, sqs_client
 from incentive_fleet.brokers.aws.encryption import Encryption
+from incentive_fleet.brokers.aws.plan import AwsPlan, Subscription, aws_plan
 from incentive_fleet.brokers.aws.policies import ABSENT
-from incentive_fleet.brokers.topology import BACKSTOP_DELIVERIES, AwsTopology, Change, Drift, Subscription, aws
+from incentive_fleet.brokers.topology import BACKSTOP_DELIVERIES, Change, Drift, DriftReport
 from incentive_fleet.settings import Settings
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def apply(settings: Settings) -> list[Change]:
 
     A change is "refused" where somebody else's key encrypts a queue or topic.
     """
-    clients, plan = _Clients(sns_client(settings), sqs_client(settings)), aws(settings)
+    clients, plan = _Clients(sns_client(settings), sqs_client(settings)), aws_plan(settings)
     changes: list[Change] = []
     with available():
         present = _topics(clients, plan)
@@ -71,14 +72,14 @@ def apply(settings: Settings) -> list[Change]:
             created = topic not in present
             if created:
                 present[topic] = clients.sns.create_topic(Name=topic)["TopicArn"]
-                changes.append(Change("aws", topic, "created"))
+                changes.append(Change(AWS.name, topic, "created"))
             changes += _apply_topic(clients, plan, topic, present[topic], created)
         for subscription in plan.subscriptions:
             changes += _apply_subscription(clients, plan, subscription, present[plan.events_topic])
     return changes
 
 
-def _apply_topic(clients: _Clients, plan: AwsTopology, name: str, arn: str, created: bool) -> list[Change]:
+def _apply_topic(clients: _Clients, plan: AwsPlan, name: str, arn: str, created: bool) -> list[Change]:
     wanted, actual = _topic(plan, arn), clients.sns.get_topic_attributes(TopicArn=arn)["Attributes"]
     for attribute, value in wanted.settings(actual).items():
         clients.sns.set_topic_attributes(TopicArn=arn, AttributeName=attribute, AttributeValue=value)
@@ -86,14 +87,14 @@ def _apply_topic(clients: _Clients, plan: AwsTopology, name: str, arn: str, crea
     return [*updated, *_refused(name, wanted.foreign(actual))]
 
 
-def _apply_subscription(clients: _Clients, plan: AwsTopology, wanted: Subscription, topic: str) -> Iterator[Change]:
+def _apply_subscription(clients: _Clients, plan: AwsPlan, wanted: Subscription, topic: str) -> Iterator[Change]:
     yield from _apply_queue(clients, wanted.dead_letters, _dead_letter_queue(plan, wanted, topic))
     yield from _apply_queue(clients, wanted.queue, _source_queue(plan, wanted, topic))
     own, attributes = _queue_arn(topic, wanted.queue), _subscription_attributes(wanted)
     arn = _find_subscription(clients, topic, own)
     if arn is None:
         clients.sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=own, Attributes=attributes)
-        yield Change("aws", f"{plan.events_topic} -> {wanted.queue}", "created")
+        yield Change(AWS.name, f"{plan.events_topic} -> {wanted.queue}", "created")
         return
     differences = _differences(attributes, clients.sns.get_subscription_attributes(SubscriptionArn=arn)["Attributes"])
     for name in differences:
@@ -108,7 +109,7 @@ def _apply_queue(clients: _Clients, name: str, wanted: _Wanted) -> Iterator[Chan
     settings = wanted.settings(actual)
     if not actual:
         clients.sqs.create_queue(QueueName=name, Attributes=settings)  # type: ignore[arg-type]
-        yield Change("aws", name, "created")
+        yield Change(AWS.name, name, "created")
         return
     if settings:
         clients.sqs.set_queue_attributes(QueueUrl=actual["QueueUrl"], Attributes=settings)  # type: ignore[arg-type]
@@ -118,17 +119,17 @@ def _apply_queue(clients: _Clients, name: str, wanted: _Wanted) -> Iterator[Chan
 
 def _updated(name: str, differences: Differences) -> list[Change]:
     detail = "; ".join(f"{key} was {actual}, is {wanted}" for key, (actual, wanted) in differences.items())
-    return [Change("aws", name, "updated", detail)] if differences else []
+    return [Change(AWS.name, name, "updated", detail)] if differences else []
 
 
 def _refused(name: str, differences: Differences) -> list[Change]:
     detail = "; ".join(f"{key} is {actual}, should be {wanted}" for key, (actual, wanted) in differences.items())
-    return [Change("aws", name, "refused", f"{detail}; a key of others is not replaced")] if differences else []
+    return [Change(AWS.name, name, "refused", f"{detail}; a key of others is not replaced")] if differences else []
 
 
-def check(settings: Settings) -> list[Drift]:
+def check(settings: Settings) -> DriftReport:
     """What is missing or differs. Changes nothing; raises BrokerUnavailable."""
-    clients, plan = _Clients(sns_client(settings), sqs_client(settings)), aws(settings)
+    clients, plan = _Clients(sns_client(settings), sqs_client(settings)), aws_plan(settings)
     drift: list[Drift] = []
     with available():
         present = _topics(clients, plan)
@@ -136,16 +137,16 @@ def check(settings: Settings) -> list[Drift]:
             drift += _check_topic(clients, plan, topic, present.get(topic))
         for subscription in plan.subscriptions:
             drift += _check_subscription(clients, plan, subscription, present.get(plan.events_topic))
-    return drift
+    return DriftReport(tuple(drift), ())
 
 
-def _check_topic(clients: _Clients, plan: AwsTopology, name: str, arn: str | None) -> list[Drift]:
+def _check_topic(clients: _Clients, plan: AwsPlan, name: str, arn: str | None) -> list[Drift]:
     if arn is None:
         return [_missing(name)]
     return _drift(name, _topic(plan, arn), clients.sns.get_topic_attributes(TopicArn=arn)["Attributes"])
 
 
-def _check_subscription(clients: _Clients, plan: AwsTopology, wanted: Subscription, topic: str | None) -> list[Drift]:
+def _check_subscription(clients: _Clients, plan: AwsPlan, wanted: Subscription, topic: str | None) -> list[Drift]:
     dead, source = _queue(clients, wanted.dead_letters), _queue(clients, wanted.queue)
     drift = [_missing(name) for name, actual in ((wanted.dead_letters, dead), (wanted.queue, source)) if not actual]
     if topic is None:  # every queue's ARN and policy hang on it, and it is told already
@@ -164,7 +165,7 @@ def _check_subscription(clients: _Clients, plan: AwsTopology, wanted: Subscripti
 
 
 def _missing(name: str) -> Drift:
-    return Drift("aws", name, "exists", "no", "yes")
+    return Drift(AWS.name, name, "exists", "no", "yes")
 
 
 def _drift(name: str, wanted: _Wanted, actual: Mapping[str, str]) -> list[Drift]:
@@ -172,10 +173,10 @@ def _drift(name: str, wanted: _Wanted, actual: Mapping[str, str]) -> list[Drift]
 
 
 def _drifted(name: str, differences: Differences) -> list[Drift]:
-    return [Drift("aws", name, key, actual, wanted) for key, (actual, wanted) in differences.items()]
+    return [Drift(AWS.name, name, key, actual, wanted) for key, (actual, wanted) in differences.items()]
 
 
-def _topics(clients: _Clients, plan: AwsTopology) -> dict[str, str]:
+def _topics(clients: _Clients, plan: AwsPlan) -> dict[str, str]:
     pages = clients.sns.get_paginator("list_topics").paginate(PaginationConfig={"MaxItems": 100_000})  # SNS's own quota
     arns = (topic["TopicArn"] for page in pages for topic in page.get("Topics", []))
     return {name: arn for arn in arns if (name := arn.rpartition(":")[2]) in plan.topics}
@@ -207,12 +208,12 @@ def _queue_arn(topic: str, name: str) -> str:
     return f"arn:{partition}:sqs:{region}:{account}:{name}"
 
 
-def _topic(plan: AwsTopology, arn: str) -> _Wanted:
+def _topic(plan: AwsPlan, arn: str) -> _Wanted:
     statements = [policies.refuse_plain_transport(arn, "sns:Publish")]
     return _Wanted({}, statements, partial(encryption.of_topic, plan.kms_key_id))
 
 
-def _source_queue(plan: AwsTopology, names: Subscription, topic: str) -> _Wanted:
+def _source_queue(plan: AwsPlan, names: Subscription, topic: str) -> _Wanted:
     own = _queue_arn(topic, names.queue)
     redrive = {"deadLetterTargetArn": _queue_arn(topic, names.dead_letters), "maxReceiveCount": BACKSTOP_DELIVERIES}
     return _Wanted(
@@ -222,7 +223,7 @@ def _source_queue(plan: AwsTopology, names: Subscription, topic: str) -> _Wanted
     )
 
 
-def _dead_letter_queue(plan: AwsTopology, names: Subscription, topic: str) -> _Wanted:
+def _dead_letter_queue(plan: AwsPlan, names: Subscription, topic: str) -> _Wanted:
     statements = [policies.refuse_plain_transport(_queue_arn(topic, names.dead_letters), "sqs:*")]
     return _Wanted(plan.dead_letter_attributes, statements, partial(encryption.of_queue, plan.kms_key_id))
 

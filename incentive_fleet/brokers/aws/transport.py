@@ -15,14 +15,15 @@ from math import ceil
 from typing import TYPE_CHECKING, Any, Final, assert_never
 
 from incentive_fleet.brokers import message_headers
+from incentive_fleet.brokers.aws import AWS
 from incentive_fleet.brokers.aws.attributes import fit
 from incentive_fleet.brokers.aws.batches import Batches, Entry, Receipt, Result
 from incentive_fleet.brokers.aws.client import available, sqs_client
 from incentive_fleet.brokers.aws.intake import HELD_MOST_S, Held, Intake
+from incentive_fleet.brokers.aws.plan import SQS_MESSAGE_BYTES, sqs_queues
 from incentive_fleet.brokers.budget import portions
 from incentive_fleet.brokers.contract import Guarantees, OnTaken, nobody_asks
 from incentive_fleet.brokers.messages import Ack, DeadLetter, Delivery, Disposition, Release, Retry
-from incentive_fleet.brokers.topology import SQS_MESSAGE_BYTES, sqs_queues
 from incentive_fleet.errors import BrokerUnavailable
 from incentive_fleet.failpoints import failpoint
 from incentive_fleet.settings import Settings
@@ -207,7 +208,7 @@ def _delivery(held: Held) -> Delivery:
     return Delivery(
         body=held.body,
         queue=held.queue,
-        transport="sqs",
+        transport=AWS.source,
         message_id=message["MessageId"],
         receive_count=int(message.get("Attributes", {}).get("ApproximateReceiveCount", 1)),
         receipt=held,

@@ -14,11 +14,13 @@ from typing import Final, cast
 
 from incentive_fleet.brokers.budget import Budget
 from incentive_fleet.brokers.message_headers import REPLAY
-from incentive_fleet.brokers.messages import Arrival, Outgoing
+from incentive_fleet.brokers.messages import DELIVERY_LIMIT, Arrival, Moved, Outgoing
+from incentive_fleet.brokers.rabbitmq import RABBITMQ
 from incentive_fleet.brokers.rabbitmq.client import open_link, parameters
 from incentive_fleet.brokers.rabbitmq.copies import KEPT, OF_THE_BROKER, senders, with_type, without_ours
 from incentive_fleet.brokers.rabbitmq.earlier_envelopes import encoded_by
 from incentive_fleet.brokers.rabbitmq.link import Incoming, Link
+from incentive_fleet.brokers.rabbitmq.plan import rabbitmq_queues
 from incentive_fleet.brokers.rabbitmq.properties import (
     TEXT_SIZE,
     Parts,
@@ -32,7 +34,6 @@ from incentive_fleet.brokers.rabbitmq.properties import (
 )
 from incentive_fleet.brokers.rabbitmq.sending import Copy, send
 from incentive_fleet.brokers.rabbitmq.transport import delivered_before
-from incentive_fleet.brokers.topology import rabbitmq_queues
 from incentive_fleet.errors import BrokerUnavailable
 from incentive_fleet.settings import Settings
 from incentive_fleet.stopping import Stop
@@ -74,7 +75,7 @@ class RabbitMQDeadLetters:
         # being delivered again.
         name = sha256(join(theirs.properties, dict(sorted(theirs.headers.items())))).hexdigest()
         return Arrival(
-            transport="rabbitmq",
+            transport=RABBITMQ.source,
             source_queue=self._sources[queue],
             dead_letter_queue=queue,
             body=body,
@@ -171,7 +172,15 @@ def _of_sender(parts: Parts) -> Parts:
     return Parts(properties, headers, parts.unread)
 
 
-def _moved(headers: Mapping[bytes, bytes], source_queue: str) -> str:
+def _moved(headers: Mapping[bytes, bytes], source_queue: str) -> Moved | None:
+    word = _word_of_broker(headers, source_queue)
+    if not word:
+        return None
+    reason = DELIVERY_LIMIT if word == "delivery_limit" else f"broker-{word.replace('_', '-')}"
+    return Moved(reason, f"RabbitMQ moved it from {source_queue}: {word}")
+
+
+def _word_of_broker(headers: Mapping[bytes, bytes], source_queue: str) -> str:
     """RabbitMQ's word for why it moved the message from its source queue; the newest entry of x-death stands first."""
     deaths = headers.get(b"x-death", b"")
     for death in (array(deaths[TEXT_SIZE:]) or []) if deaths[:1] == b"A" else []:

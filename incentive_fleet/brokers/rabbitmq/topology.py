@@ -14,18 +14,11 @@ import pika
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import ChannelClosedByBroker
 
+from incentive_fleet.brokers.rabbitmq import RABBITMQ
 from incentive_fleet.brokers.rabbitmq.client import connection
 from incentive_fleet.brokers.rabbitmq.management import Management, NotAllowed
-from incentive_fleet.brokers.topology import (
-    Argument,
-    Change,
-    Drift,
-    DriftReport,
-    Exchange,
-    Queue,
-    RabbitMQTopology,
-    rabbitmq,
-)
+from incentive_fleet.brokers.rabbitmq.plan import Argument, Exchange, Queue, RabbitMQPlan, rabbitmq_plan
+from incentive_fleet.brokers.topology import Change, Drift, DriftReport
 from incentive_fleet.settings import Settings
 
 Act = Callable[[BlockingChannel], None]
@@ -60,15 +53,15 @@ def apply(settings: Settings) -> list[Change]:
 
     Idempotent; raises BrokerUnavailable, and may be run again after it.
     """
-    plan = rabbitmq(settings)
+    plan = rabbitmq_plan(settings)
     changes: list[Change] = []
     with connection(settings) as opened:
         for name, look, ways in _declarations(plan):
             if _attempt(opened, look, NOT_FOUND) is not None:
-                changes.append(Change("rabbitmq", name, "created"))
+                changes.append(Change(RABBITMQ.name, name, "created"))
             refusals = _refusals(opened, ways)
             if refusals:
-                changes.append(Change("rabbitmq", name, "refused", "; or ".join(refusals)))
+                changes.append(Change(RABBITMQ.name, name, "refused", "; or ".join(refusals)))
         channel = opened.channel()
         for binding in plan.bindings:
             channel.queue_bind(binding.queue, binding.exchange, binding.routing_key)
@@ -86,7 +79,7 @@ def _refusals(opened: pika.BlockingConnection, ways: Sequence[Act]) -> list[str]
     return list(dict.fromkeys([refusals[0], refusals[-1]]))
 
 
-def _declarations(plan: RabbitMQTopology) -> Iterator[tuple[str, Act, Sequence[Act]]]:
+def _declarations(plan: RabbitMQPlan) -> Iterator[tuple[str, Act, Sequence[Act]]]:
     """Each thing's name, how to look whether it exists, and the ways to declare it, of which the first is taken that fits."""
     for exchange in plan.exchanges:
         yield exchange.name, partial(_look_for_exchange, exchange), [partial(_declare_exchange, exchange)]
@@ -121,7 +114,7 @@ def _declare_queue(name: str, arguments: dict[str, Argument], channel: BlockingC
 
 def check(settings: Settings) -> DriftReport:
     """What is missing or differs, and what could not be seen. Changes nothing; raises BrokerUnavailable."""
-    plan = rabbitmq(settings)
+    plan = rabbitmq_plan(settings)
     if settings.rabbitmq_management_url is None:
         with connection(settings) as opened:
             drift = [
@@ -139,10 +132,10 @@ def check_policies(settings: Settings) -> DriftReport:
     """What policies can take from our queues and exchanges, as `check` says it; raises BrokerUnavailable."""
     if settings.rabbitmq_management_url is None:
         return DriftReport((), (UNSEEN,))
-    return _policies(rabbitmq(settings), Management(settings))
+    return _policies(rabbitmq_plan(settings), Management(settings))
 
 
-def _policies(plan: RabbitMQTopology, management: Management) -> DriftReport:
+def _policies(plan: RabbitMQPlan, management: Management) -> DriftReport:
     try:
         policies = management.policies()
     except NotAllowed:
@@ -159,7 +152,7 @@ def _policies(plan: RabbitMQTopology, management: Management) -> DriftReport:
     )
 
 
-def _compare(plan: RabbitMQTopology, management: Management) -> Iterator[Drift]:
+def _compare(plan: RabbitMQPlan, management: Management) -> Iterator[Drift]:
     exchanges, queues = management.exchanges(), management.queues()
     for exchange in plan.exchanges:
         wanted = {"type": exchange.type, "durable": True}
@@ -191,4 +184,4 @@ def _compare_one(
 
 
 def _drift(name: str, attribute: str, actual: str, wanted: str) -> Drift:
-    return Drift("rabbitmq", name, attribute, actual, wanted)
+    return Drift(RABBITMQ.name, name, attribute, actual, wanted)

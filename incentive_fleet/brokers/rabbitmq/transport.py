@@ -21,13 +21,14 @@ from incentive_fleet.brokers import message_headers
 from incentive_fleet.brokers.budget import Budget
 from incentive_fleet.brokers.contract import Guarantees, OnTaken, nobody_asks
 from incentive_fleet.brokers.messages import Ack, DeadLetter, Delivery, Disposition, Release, Retry
+from incentive_fleet.brokers.rabbitmq import RABBITMQ
 from incentive_fleet.brokers.rabbitmq.client import open_link, parameters
 from incentive_fleet.brokers.rabbitmq.copies import senders
 from incentive_fleet.brokers.rabbitmq.link import Incoming, Link
 from incentive_fleet.brokers.rabbitmq.management import Management
+from incentive_fleet.brokers.rabbitmq.plan import dead_letter_exchange, rabbitmq_queues
 from incentive_fleet.brokers.rabbitmq.properties import cut, shown, shown_name, shown_property, whole_number
 from incentive_fleet.brokers.rabbitmq.sending import Copy, send
-from incentive_fleet.brokers.topology import dead_letter_exchange, rabbitmq_queues
 from incentive_fleet.errors import BrokerUnavailable
 from incentive_fleet.failpoints import failpoint
 from incentive_fleet.settings import Settings
@@ -133,7 +134,7 @@ class RabbitMQTransport:
         return Delivery(
             body,
             queue,
-            "rabbitmq",
+            RABBITMQ.source,
             str(shown_property("message_id", message_id)) if message_id else "",
             delivered_before(raw) + 1,
             _Receipt(link, tag, properties),

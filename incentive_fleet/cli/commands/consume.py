@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from incentive_fleet.brokers import registry
 from incentive_fleet.cli import interrupts
 from incentive_fleet.cli.command_line import format_option, settings
 from incentive_fleet.cli.printing import emit, say
@@ -17,8 +18,8 @@ from incentive_fleet.cli.work import showing
 from incentive_fleet.errors import TransientError
 
 if TYPE_CHECKING:
+    from incentive_fleet.brokers.contract import Broker
     from incentive_fleet.consumers.supervisor import Fleet
-    from incentive_fleet.consumers.worker import Source
     from incentive_fleet.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -28,7 +29,7 @@ COLLECT_S = 1.0  # the dead-letter queues are empty when nothing came from them 
 
 
 @click.command()
-@click.option("--from", "source", type=click.Choice(["sqs", "rabbitmq", "all"]), required=True, help="Which broker.")
+@click.option("--from", "source", type=click.Choice([*registry.sources(), "all"]), required=True, help="Which broker.")
 @click.option("--processes", type=click.IntRange(1, 64), default=1, show_default=True, help="Worker processes.")
 @click.option(
     "--until-idle",
@@ -44,7 +45,6 @@ COLLECT_S = 1.0  # the dead-letter queues are empty when nothing came from them 
 @format_option
 def consume(source: str, processes: int, until_idle: float | None, collect: bool, output: str) -> None:
     """Run the fleet. SIGTERM and SIGINT drain it within INCENTIVES_DRAIN_S seconds; workers that die are restarted."""
-    from incentive_fleet.brokers.registry import read_addresses
     from incentive_fleet.consumers.health import serve_health
     from incentive_fleet.consumers.supervisor import Fleet
     from incentive_fleet.dead_letters.collector import collecting
@@ -53,24 +53,23 @@ def consume(source: str, processes: int, until_idle: float | None, collect: bool
     from incentive_fleet.stopping import DrainCut
 
     values = settings()
-    sources: list[Source] = ["sqs", "rabbitmq"] if source == "all" else [source]  # type: ignore[list-item]
-    values.need_for([*sources, "database"])
-    if "rabbitmq" in sources:
-        read_addresses(values)  # a mistake is one sentence now, rather than in each worker
+    brokers = list(registry.BROKERS) if source == "all" else [registry.by_source(source)]
+    for broker in brokers:  # a mistake is one sentence now, rather than in each worker
+        registry.parts_of(broker).read_settings(values)
+    values.need_database_url()
     log_json()
     stop = interrupts.serve(values.drain_s)
-    if "rabbitmq" in sources:
-        # Beside the start, for an API that is away must not hold up consuming.
-        threading.Thread(target=_tell_policies, args=(values,), name="policies", daemon=True).start()
+    # Beside the start, for an API that is away must not hold up consuming.
+    threading.Thread(target=_tell_policies, args=(values, brokers), name="policies", daemon=True).start()
     say_if_owner(values.need_database_url())
-    fleet = Fleet(sources, processes, values, until_idle, told=stop)
+    fleet = Fleet(brokers, processes, values, until_idle, told=stop)
     interrupts.on_cut(fleet.kill)
     started = time.perf_counter()
     collector: AbstractContextManager[object] = nullcontext()
     if collect:
-        collector = collecting(sources, values, stop, drain_s=None if until_idle is None else COLLECT_S)
+        collector = collecting(brokers, values, stop, drain_s=None if until_idle is None else COLLECT_S)
     try:
-        with serve_health(values, sources, fleet), collector, showing("consuming", lambda: _line(fleet, started)):
+        with serve_health(values, brokers, fleet), collector, showing("consuming", lambda: _line(fleet, started)):
             healthy = fleet.run()
     except DrainCut as error:
         log.error("%s", error)
@@ -85,12 +84,12 @@ def consume(source: str, processes: int, until_idle: float | None, collect: bool
         raise SystemExit(1)
 
 
-def _tell_policies(values: Settings) -> None:
+def _tell_policies(values: Settings, brokers: list[Broker]) -> None:
     """Log what the broker's policies can take from our queues, or that it could not be looked at."""
     from incentive_fleet.brokers.declare import check_policies
 
     try:
-        report = check_policies(values)
+        report = check_policies(values, brokers)
     except TransientError as error:
         log.warning("policies of the broker not looked at", extra={"error": str(error)})
         return

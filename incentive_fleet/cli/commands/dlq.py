@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from incentive_fleet.brokers import registry
 from incentive_fleet.cli import interrupts
 from incentive_fleet.cli.command_line import Group, fail, format_option, open_reader, open_session, settings
 from incentive_fleet.cli.commands.dlq_acts import discard, edit, replay, restore
@@ -20,9 +21,6 @@ from incentive_fleet.cli.commands.dlq_options import (
 )
 from incentive_fleet.cli.printing import emit, say
 from incentive_fleet.cli.work import showing
-
-if TYPE_CHECKING:
-    from incentive_fleet.consumers.worker import Source
 
 
 @click.group(cls=Group)
@@ -37,7 +35,7 @@ def dlq() -> None:
 @click.option(
     "--from",
     "source",
-    type=click.Choice(["sqs", "rabbitmq", "all"]),
+    type=click.Choice([*registry.sources(), "all"]),
     default="all",
     show_default=True,
     help="Which broker.",
@@ -57,15 +55,14 @@ def collect(source: str, until_idle: float | None, output: str) -> None:
     from incentive_fleet.logs import log_json
 
     values = settings()
-    configured: dict[Source, bool] = {"sqs": bool(values.aws_region), "rabbitmq": bool(values.rabbitmq_url)}
-    sources = [name for name, there in configured.items() if source == name or (source == "all" and there)]
-    if not sources:
-        fail("Neither AWS_REGION nor INCENTIVES_RABBITMQ_URL is set: there is no broker to collect from.", 2)
+    brokers = registry.configured(values) if source == "all" else [registry.by_source(source)]
+    if not brokers:
+        fail(registry.none_configured("there is no broker to collect from"), 2)
     values.need_database_url()
     log_json()
     counts: Counter[str] = Counter({"new": 0, "returned": 0, "again": 0, "same": 0})
     with showing("collecting", lambda: _line(counts)):
-        run_collector(sources, values, interrupts.serve(values.drain_s), until_idle, counts)
+        run_collector(brokers, values, interrupts.serve(values.drain_s), until_idle, counts)
     emit({"collected": counts}, output, lambda: say(_line(counts)))
 
 

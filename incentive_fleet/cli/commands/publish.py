@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from incentive_fleet.brokers import registry
 from incentive_fleet.cli import interrupts
 from incentive_fleet.cli.command_line import existing_file, fail, format_option, settings
 from incentive_fleet.cli.printing import emit, say, tell
@@ -15,7 +16,9 @@ from incentive_fleet.cli.work import working
 
 @click.command()
 @click.argument("file", type=existing_file)
-@click.option("--to", "destination", type=click.Choice(["sns", "rabbitmq"]), required=True, help="Which broker.")
+@click.option(
+    "--to", "destination", type=click.Choice(list(registry.destinations())), required=True, help="Which broker."
+)
 @click.option(
     "--rate", type=click.FloatRange(0.1, 1_000_000), help="Events per second; as fast as it goes, if not given."
 )
@@ -24,12 +27,11 @@ from incentive_fleet.cli.work import working
 @format_option
 def publish(file: Path, destination: str, rate: float | None, skip_bad: bool, raw: bool, output: str) -> None:
     """Publish the CloudEvents of FILE.jsonl[.gz], a line each. The whole file is checked first; a bad line is named."""
-    from incentive_fleet.brokers.registry import DESTINATIONS, open_events
     from incentive_fleet.producers.event_file import publish_file
 
-    target = next(one for one in DESTINATIONS if one == destination)
+    broker = registry.by_destination(destination)
     with (
-        closing(open_events(settings(), target, interrupts.stop_of_process())) as publisher,
+        closing(registry.open_events(settings(), broker, interrupts.stop_of_process())) as publisher,
         working("Publishing") as progress,
     ):
         summary = publish_file(

@@ -31,23 +31,23 @@ if TYPE_CHECKING:
 @format_option
 def relay(until_idle: float | None, output: str) -> None:
     """Publish outcomes from the outbox to every configured broker, at least once. SIGTERM ends it between two batches."""
-    from incentive_fleet.brokers.registry import configured, open_outcomes
+    from incentive_fleet.brokers.registry import configured, none_configured, open_outcomes
     from incentive_fleet.ledger.logins import say_if_owner
     from incentive_fleet.logs import log_json
     from incentive_fleet.producers.relay_loop import RelayPace, run_relay
 
     values = settings()
     database_url = values.need_database_url()
-    destinations = configured(values)
-    if not destinations:
-        fail("Neither AWS_REGION nor INCENTIVES_RABBITMQ_URL is set: there is nowhere to publish to.", code=2)
+    brokers = configured(values)
+    if not brokers:
+        fail(none_configured("there is nowhere to publish to"), code=2)
     log_json()
     stop = interrupts.serve(values.drain_s)
     say_if_owner(values.need_database_url())
     counts: Counter[str] = Counter()
     with ExitStack() as stack, showing("publishing", lambda: _line(counts)):
         publishers: dict[str, Publisher] = {
-            name: stack.enter_context(closing(open_outcomes(values, name, stop))) for name in destinations
+            broker.destination: stack.enter_context(closing(open_outcomes(values, broker, stop))) for broker in brokers
         }
         summary = run_relay(
             database_url,

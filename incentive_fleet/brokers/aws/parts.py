@@ -1,0 +1,94 @@
+"""Opens the parts of SNS and SQS: promises in contract.py, `BrokerParts`. Nothing is imported before it is asked for."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+from incentive_fleet import names
+
+if TYPE_CHECKING:
+    from incentive_fleet.brokers.contract import DeadLetterQueues, Publisher, Sender, Transport
+    from incentive_fleet.brokers.topology import Change, DriftReport
+    from incentive_fleet.settings import Settings
+    from incentive_fleet.stopping import Stop
+
+HTTPS_PORT: Final = 443
+
+
+def read_settings(settings: Settings) -> None:
+    """Raises SettingsError without a region."""
+    settings.need_aws_region()
+
+
+def open_transport(settings: Settings, stop: Stop) -> Transport:
+    """From SQS."""
+    from incentive_fleet.brokers.aws.transport import SqsTransport
+
+    return SqsTransport(settings, stop)
+
+
+def open_events(settings: Settings, stop: Stop | None = None) -> Publisher:
+    """To SNS' topic of events."""
+    return _publisher(settings, names.events_topic(settings.prefix))
+
+
+def open_outcomes(settings: Settings, stop: Stop | None = None) -> Publisher:
+    """To SNS' topic of outcomes."""
+    return _publisher(settings, names.outcomes_topic(settings.prefix))
+
+
+def _publisher(settings: Settings, topic: str) -> Publisher:
+    from incentive_fleet.brokers.aws.publisher import SnsPublisher
+
+    return SnsPublisher(settings, topic)
+
+
+def open_dead_letters(settings: Settings, stop: Stop) -> DeadLetterQueues:
+    """Of SQS."""
+    from incentive_fleet.brokers.aws.dead_letters import SqsDeadLetters
+
+    return SqsDeadLetters(settings, stop)
+
+
+def open_sender(settings: Settings) -> Sender:
+    """To SQS' source queues."""
+    from incentive_fleet.brokers.aws.dead_letters import SqsSender
+
+    return SqsSender(settings)
+
+
+def apply_topology(settings: Settings) -> list[Change]:
+    """Of both SNS and SQS."""
+    from incentive_fleet.brokers.aws import topology
+
+    return topology.apply(settings)
+
+
+def check_topology(settings: Settings) -> DriftReport:
+    """Of both SNS and SQS."""
+    from incentive_fleet.brokers.aws import topology
+
+    return topology.check(settings)
+
+
+def check_policies(settings: Settings) -> DriftReport:
+    """Nobody's policy can take a message from a queue of SQS."""
+    from incentive_fleet.brokers.topology import DriftReport
+
+    return DriftReport((), ())
+
+
+def queue_names(settings: Settings) -> list[str]:
+    """Of SQS."""
+    from incentive_fleet.brokers.aws.plan import sqs_queues
+
+    return [name for group in sqs_queues(settings) for name in (group.source, group.dead_letters)]
+
+
+def probe(settings: Settings, within_s: float) -> None:
+    """Whether SQS' endpoint takes a connection."""
+    endpoint = settings.aws_endpoint_url or f"https://sqs.{settings.need_aws_region()}.amazonaws.com"
+    url = urlsplit(endpoint)
+    socket.create_connection((url.hostname or "localhost", url.port or HTTPS_PORT), timeout=within_s).close()
