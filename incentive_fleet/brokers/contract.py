@@ -31,7 +31,8 @@ class Broker:
     title: str  # in sentences
     source: str  # `--from`, the transport of a dead letter, a part of the health report
     destination: str  # `--to`, the ledger's destinations
-    setting: str  # the field of Settings that says where it is
+    setting: str  # the field of Settings that says that it is there
+    addresses: tuple[str, ...]  # the fields of Settings that lead to it
 
     @property
     def variable(self) -> str:
@@ -43,6 +44,11 @@ class Broker:
     def is_configured(self, settings: Settings) -> bool:
         """Whether the settings say where it is."""
         return bool(getattr(settings, self.setting))
+
+    def whereabouts(self, settings: Settings) -> str | None:
+        """What `setting` says where no address leads to the broker: AWS' region. It never holds a login."""
+        known = any(getattr(settings, name) for name in self.addresses)
+        return None if known else getattr(settings, self.setting)
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,8 +116,10 @@ def run() -> int:
 def _whereabouts(error: TransientError) -> list[str]:
     """The settings by which the part was to be reached, and where they lead: hosts and ports, never a login."""
     from incentive_fleet.addresses import described
+    from incentive_fleet.brokers.registry import BROKERS
     from incentive_fleet.cli.command_line import settings
     from incentive_fleet.errors import BrokerUnavailable, DatabaseUnavailable
+    from incentive_fleet.settings import variable
 
     values = settings()
     addresses: dict[str, str | None] = {}
@@ -127,11 +129,8 @@ def _whereabouts(error: TransientError) -> list[str]:
             "INCENTIVES_ADMIN_DATABASE_URL": values.admin_database_url,
         }
     elif isinstance(error, BrokerUnavailable):
-        addresses = {
-            "INCENTIVES_RABBITMQ_URL": values.rabbitmq_url,
-            "INCENTIVES_RABBITMQ_MANAGEMENT_URL": values.rabbitmq_management_url,
-            "AWS_ENDPOINT_URL": values.aws_endpoint_url,
-        }
+        addresses = {variable(name): getattr(values, name) for broker in BROKERS for name in broker.addresses}
     told = [f"{setting} leads to {described(address)}." for setting, address in addresses.items() if address]
-    region = values.aws_region if isinstance(error, BrokerUnavailable) and not values.aws_endpoint_url else None
-    return [*told, f"AWS_REGION is {region}."] if region else told
+    if isinstance(error, BrokerUnavailable):
+        told += [f"{broker.variable} is {where}." for broker in BROKERS if (where := broker.whereabouts(values))]
+    return told

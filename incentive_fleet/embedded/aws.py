@@ -1,4 +1,4 @@
-"""SNS and SQS by moto's server on the loopback: for demos and unit tests. It keeps everything in memory.
+"""SNS and SQS by moto's server on the loopback: for the demo, `incentives up` and tests. It keeps everything in memory.
 
 Queues, topics and messages are lost when it stops; it is an emulator and never a judge of durability.
 """

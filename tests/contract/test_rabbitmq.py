@@ -17,7 +17,6 @@ from incentive_fleet.brokers.rabbitmq import RABBITMQ, copies, proof
 from incentive_fleet.brokers.rabbitmq import topology as topology_rabbitmq
 from incentive_fleet.brokers.rabbitmq import transport as transport_rabbitmq
 from incentive_fleet.brokers.rabbitmq.client import open_link, parameters
-from incentive_fleet.brokers.rabbitmq.confirms import Confirms, Publication
 from incentive_fleet.brokers.rabbitmq.dead_letters import RabbitMQDeadLetters, RabbitMQSender
 from incentive_fleet.brokers.rabbitmq.link import Link
 from incentive_fleet.brokers.rabbitmq.plan import dead_letter_exchange
@@ -213,20 +212,6 @@ def test_when_no_node_can_be_used_each_is_named_with_its_reason(rabbitmq_under_t
     assert "s3cret" not in str(caught.value)
     with pytest.raises(BrokerUnavailable, match="next attempt in"):  # the back-off comes after all of them
         transport.receive(1, 0.01)
-
-
-def test_a_return_or_a_refusal_fails_its_publication_and_no_other() -> None:
-    def publication(key: str) -> Publication:
-        return Publication("exchange", key, None, b"")  # type: ignore[arg-type]
-
-    confirms = Confirms(5, [publication(key) for key in "abac"])
-    confirms.on_return("exchange", "b")
-    confirms.on_confirm(6, multiple=True, acknowledged=True)
-    confirms.on_confirm(8, multiple=False, acknowledged=False)
-    assert not confirms.complete
-    confirms.on_confirm(7, multiple=False, acknowledged=True)
-    assert confirms.complete
-    assert confirms.taken() == [True, False, True, False]
 
 
 def test_many_are_released_and_acknowledged_in_turns(rabbitmq_under_test: RabbitMQUnderTest) -> None:

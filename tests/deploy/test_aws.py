@@ -14,6 +14,7 @@ from benchmarks.scaling import DRAIN_S, IN_COOLDOWN_S, MAX_TASKS, MIN_TASKS, OUT
 from incentive_fleet import names
 from incentive_fleet.brokers import topology
 from incentive_fleet.brokers.aws import policies
+from incentive_fleet.brokers.aws.plan import aws_plan, sqs_queues
 from incentive_fleet.settings import Settings
 from tests.deploy.judges import DEPLOY, Template, judge, refusal
 
@@ -56,7 +57,7 @@ def test_cfn_lint_finds_nothing() -> None:
 def test_queues_topics_and_filters_are_those_of_the_code() -> None:
     """Each attribute of each thing, from the module that `topology apply` carries out."""
     settings = Settings(prefix="shop", aws_region=REGION, sqs_visibility_s=77)
-    plan = topology.aws(settings)
+    plan = aws_plan(settings)
     parameters = {"Prefix": "shop", "VisibilityTimeoutS": "77"}
     arns = {
         name: f"arn:aws:sqs:{REGION}:{ACCOUNT}:{resolved(queue['QueueName'], {}, parameters)}"
@@ -185,7 +186,7 @@ def test_alarms_watch_every_queue_and_every_service() -> None:
         for dimension in alarm["Dimensions"]
         if isinstance(dimension["Value"], dict) and "Fn::Sub" in dimension["Value"]
     }
-    for group in topology.sqs_queues(Settings(prefix="x")):
+    for group in sqs_queues(Settings(prefix="x")):
         source, dead = ("${Prefix}" + name.removeprefix("x") for name in (group.source, group.dead_letters))
         assert {("ApproximateAgeOfOldestMessage", source), ("ApproximateNumberOfMessagesVisible", dead)} <= watched
     services = of_type("services", "AWS::ECS::Service").values()

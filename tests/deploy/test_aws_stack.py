@@ -15,7 +15,8 @@ from typing import Any
 import boto3
 import pytest
 
-from incentive_fleet.brokers import declare, topology
+from incentive_fleet.brokers import declare
+from incentive_fleet.brokers.aws.plan import sqs_queues
 from incentive_fleet.embedded import sample_shop
 from incentive_fleet.settings import Settings
 from tests.command import incentives
@@ -208,7 +209,7 @@ def test_events_go_through_the_stack_and_each_role_calls_what_its_permissions_sa
     assert relayed["published"]["sns"] > 0
     collected, collect = calls_of("dlq", "collect", "--from", "sqs", "--until-idle", "2")
     assert collected["collected"]["new"] == 1
-    assert topology.sqs_queues(settings)
+    assert sqs_queues(settings)
     for role, called in (("Consume", consume), ("Relay", relay), ("Collect", collect)):
         allowed = actions(role)
         assert called <= allowed, (role, called - allowed)

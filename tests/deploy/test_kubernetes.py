@@ -11,7 +11,8 @@ import jsonschema
 import pytest
 import yaml
 
-from incentive_fleet.brokers import topology
+from incentive_fleet.brokers.aws.plan import sqs_queues
+from incentive_fleet.brokers.rabbitmq.plan import rabbitmq_queues
 from incentive_fleet.settings import Settings
 from tests.deploy.judges import DEPLOY, judge, refusal
 
@@ -82,8 +83,8 @@ def test_keda_s_kinds_are_as_our_schema_of_them_says(built: dict[str, list[Any]]
 
 def test_scaling_looks_at_every_source_queue(built: dict[str, list[Any]]) -> None:
     wanted = {
-        "sqs": {group.source for group in topology.sqs_queues(SETTINGS)},
-        "rabbitmq": {group.source for group in topology.rabbitmq_queues(SETTINGS)},
+        "sqs": {group.source for group in sqs_queues(SETTINGS)},
+        "rabbitmq": {group.source for group in rabbitmq_queues(SETTINGS)},
     }
     for overlay in OVERLAYS:
         scaled = of_kind(built[overlay], "ScaledObject")["consume"]["spec"]

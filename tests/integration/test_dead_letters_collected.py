@@ -21,7 +21,9 @@ from hypothesis import strategies as st
 from kombu import Connection
 
 from incentive_fleet.brokers import message_headers
+from incentive_fleet.brokers.aws import AWS
 from incentive_fleet.brokers.aws.attributes import fit
+from incentive_fleet.brokers.aws.dead_letters import moved_by_sqs
 from incentive_fleet.brokers.aws.plan import SQS_MESSAGE_BYTES
 from incentive_fleet.brokers.messages import DeadLetter, Delivery, Failure, Outgoing
 from incentive_fleet.brokers.rabbitmq import dead_letters as rabbitmq_letters
@@ -304,7 +306,9 @@ def test_a_body_that_leaves_no_room_for_a_reason_on_sqs_is_read_again(database: 
     for body in (b"{".ljust(size), order(1).ljust(size), order(2).ljust(size - 1_000)):
         entry, _, _ = fit(body.decode(), {}, {message_headers.REASON: "not-json", message_headers.SOURCE_QUEUE: "q"})
         theirs = {name: value["StringValue"] for name, value in entry["MessageAttributes"].items()}
-        assert database.keep(arrival(body, name=str(body[:20]), headers=theirs)) == ["new"]
+        moved = moved_by_sqs("q", body, {})
+        letter = arrival(body, name=str(body[:20]), headers=theirs, moved_by_broker=moved, crowded=moved is None)
+        assert database.keep(letter) == ["new"]
     assert [letter.reason for letter in database.letters()] == ["not-json", "unexplained", "not-json"]
 
 
@@ -324,6 +328,6 @@ def test_a_copy_whose_headers_cannot_be_kept_is_kept_without_them(
     letters[0] = replace(letters[0], headers={**letters[0].headers, "bad": "b", message_headers.REASON: "not-json"})
     kept: list[Any] = []
     with closing(Session(database.url)) as session:
-        collector._Keeper(session, "sqs").keep(letters, kept)
+        collector._Keeper(session, AWS).keep(letters, kept)
     assert [seen.value for _, seen in kept] == ["new", "new"]
     assert {letter.body: letter.reason for letter in database.letters()}[order(1)] == "not-json"

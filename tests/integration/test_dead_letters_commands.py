@@ -190,7 +190,9 @@ def test_edit_in_an_editor(database: LetterDatabase, tmp_path: Path) -> None:
     assert (again.code, again.out.strip()) == (0, "Nothing changed.")
 
 
-def test_an_editor_that_is_no_command_or_saves_no_text_is_told_in_a_sentence(database: LetterDatabase, tmp_path: Path) -> None:
+def test_an_editor_that_is_no_command_or_saves_no_text_is_told_in_a_sentence(
+    database: LetterDatabase, tmp_path: Path
+) -> None:
     stock(database)
     unbalanced = dlq(database, "edit", "1", EDITOR="vi 'x", VISUAL="vi 'x")
     assert (unbalanced.code, "Traceback" in unbalanced.err) == (1, False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -13,7 +14,6 @@ import pytest
 from kombu import Connection
 
 from incentive_fleet.brokers.messages import Message
-from incentive_fleet.brokers.rabbitmq import publisher as publisher_module
 from incentive_fleet.brokers.rabbitmq.publisher import RabbitMQPublisher
 from incentive_fleet.errors import BrokerUnavailable, SettingsError
 
@@ -165,11 +165,11 @@ def test_what_a_queue_refuses_for_a_moment_is_offered_again(
 
 
 def test_a_full_queue_refuses_by_name(
-    publisher: RabbitMQPublisher, make_queue: Callable[..., str], channel: Any, monkeypatch: pytest.MonkeyPatch
+    rabbitmq: Broker, exchange: str, make_queue: Callable[..., str], channel: Any
 ) -> None:
-    monkeypatch.setattr(publisher_module, "NACKED_S", 0.5)
     queue = make_queue(x_queue_type="classic", x_max_length=5, x_overflow="reject-publish")
-    rejections = publisher.publish(messages(20))
+    with RabbitMQPublisher(rabbitmq.url, exchange, nacked_s=0.5) as publisher:
+        rejections = publisher.publish(messages(20))
     assert [(rejection.index, rejection.reason) for rejection in rejections] == [
         (index, "nacked") for index in range(5, 20)
     ]
@@ -249,8 +249,7 @@ def test_a_connection_that_was_cut_while_idle_is_opened_again(
     with RabbitMQPublisher(link.url, exchange) as publisher:
         assert publisher.publish(messages(3)) == []
         link.cut()
-        with suppress(BrokerUnavailable):  # the news of the cut may still be on its way
-            publisher.publish([])
+        assert select.select([publisher._connection.connection.sock], [], [], 30)[0]  # the news of the cut has come
         assert publisher.publish(messages(3)) == []
     assert len(drain(channel, queue)) == 6
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import get_type_hints
 
 import pytest
@@ -25,6 +27,12 @@ def test_the_words_of_the_brokers() -> None:
     assert registry.none_configured("nothing to do") == (
         "Neither AWS_REGION nor INCENTIVES_RABBITMQ_URL is set: nothing to do."
     )
+
+
+def test_the_page_on_brokers_has_their_words() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "adding-a-broker.md").read_text(encoding="utf-8")
+    told = re.findall(r"^\| `([a-z]+)` \| `([a-z]+)` \| `([a-z]+)` \| `([A-Z_]+)` \|$", page, re.MULTILINE)
+    assert told == [(one.name, one.source, one.destination, one.variable) for one in registry.BROKERS]
 
 
 @pytest.mark.parametrize("broker", registry.BROKERS, ids=lambda broker: broker.name)

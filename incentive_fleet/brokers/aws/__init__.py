@@ -4,4 +4,11 @@ from typing import Final
 
 from incentive_fleet.brokers.contract import Broker
 
-AWS: Final = Broker(name="aws", title="SNS and SQS", source="sqs", destination="sns", setting="aws_region")
+AWS: Final = Broker(
+    name="aws",
+    title="SNS and SQS",
+    source="sqs",
+    destination="sns",
+    setting="aws_region",
+    addresses=("aws_endpoint_url",),
+)

@@ -104,8 +104,7 @@ class SqsDeadLetters:
         attributes: Mapping[str, Mapping[str, Any]] = message.get("MessageAttributes", {})
         system: Mapping[str, str] = message.get("Attributes", {})
         body = message["Body"].encode()
-        # Not all that offer SQS name the queue that a redrive policy moved a message from.
-        crowded = "DeadLetterQueueSourceArn" not in system and len(body) > NO_ROOM_BYTES
+        moved = moved_by_sqs(self._sources[queue], body, system)
         return Arrival(
             transport=AWS.source,
             source_queue=self._sources[queue],
@@ -116,9 +115,9 @@ class SqsDeadLetters:
             name=message["MessageId"],
             certain=True,
             receive_count=int(system.get("ApproximateReceiveCount", 1)),
-            moved_by_broker=None if crowded else Moved(BROKER_REDRIVE, MOVED.format(self._sources[queue])),
+            moved_by_broker=moved,
             receipt=receipt,
-            crowded=crowded,
+            crowded=moved is None,
         )
 
     def remove(self, arrivals: list[Arrival]) -> None:
@@ -191,6 +190,16 @@ class SqsSender:
         """See contract.py."""
         self._batches.close()
         self._client.close()
+
+
+def moved_by_sqs(source_queue: str, body: bytes, system: Mapping[str, str]) -> Moved | None:
+    """SQS' redrive policy, where no reason of ours is beside the body; None where there was no room for one.
+
+    Not all that offer SQS name the queue that a redrive policy moved a message from.
+    """
+    if "DeadLetterQueueSourceArn" not in system and len(body) > NO_ROOM_BYTES:
+        return None
+    return Moved(BROKER_REDRIVE, MOVED.format(source_queue))
 
 
 def _attributes(message: Outgoing) -> dict[str, Any]:

@@ -5,5 +5,10 @@ from typing import Final
 from incentive_fleet.brokers.contract import Broker
 
 RABBITMQ: Final = Broker(
-    name="rabbitmq", title="RabbitMQ", source="rabbitmq", destination="rabbitmq", setting="rabbitmq_url"
+    name="rabbitmq",
+    title="RabbitMQ",
+    source="rabbitmq",
+    destination="rabbitmq",
+    setting="rabbitmq_url",
+    addresses=("rabbitmq_url", "rabbitmq_management_url"),
 )

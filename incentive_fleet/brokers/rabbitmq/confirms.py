@@ -1,9 +1,14 @@
-"""Publications and their confirms: which of a window of messages the broker has safely taken. Pure; no I/O, no threads."""
+"""Publications and their confirms: which of a window of messages the broker has safely taken. Pure; no I/O, no threads.
+
+Both drivers keep their window here: kombu publishes (publisher.py), pika sends copies on (link.py). ADR 25 says why two.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
+from itertools import takewhile
 from typing import Final
 
 from pika.spec import BasicProperties
@@ -34,35 +39,70 @@ class Unconfirmed(BrokerUnavailable):
         self.blamed = blamed  # whether the broker ended it for something that was published
 
 
-class Confirms:
-    """What became of one window. A return carries no delivery tag, so it fails every publication of its destination.
+class Fate(Enum):
+    """What became of one publication."""
 
-    That is the safe side: where a binding came or went within the window, a message may be published once more.
+    TAKEN = auto()  # in a queue for certain
+    NACKED = auto()  # a queue refused it: it is full, or has no leader at the moment
+    RETURNED = auto()  # no queue takes it
+    UNKNOWN = auto()  # not answered
+
+
+class Confirms:
+    """The publications of one channel in confirm mode that the broker has not answered, and what became of the others.
+
+    The window, however it slides, is the caller's: it asks how many are `waiting`. One thread sends and is told at a time.
     """
 
-    def __init__(self, first_tag: int, publications: Sequence[Publication]) -> None:
-        self._first = first_tag
-        self._destinations = [(publication.exchange, publication.routing_key) for publication in publications]
-        self._acknowledged = [False] * len(publications)
-        self._left = set(range(first_tag, first_tag + len(publications)))
-        self._returned: set[tuple[str, str]] = set()
+    def __init__(self, last_tag: int = 0) -> None:
+        self.last_tag = last_tag  # of the channel's last publication so far
+        self._waiting: dict[int, tuple[str, str, bytes]] = {}  # by tag, in publishing order
+        self._returned: set[int] = set()
+        self._refused: dict[int, Fate] = {}
 
-    def on_return(self, exchange: str, routing_key: str) -> None:
-        """The broker found no queue for a message; it says so before it confirms it."""
-        self._returned.add((exchange, routing_key))
+    def sent(self, exchange: str, routing_key: str, body: bytes) -> int:
+        """A message is published next; its delivery tag."""
+        self.last_tag += 1
+        self._waiting[self.last_tag] = (exchange, routing_key, body)
+        return self.last_tag
+
+    def on_return(self, exchange: str, routing_key: str, body: bytes) -> None:
+        """The broker found no queue for a message; it says so before it confirms it, and names no delivery tag.
+
+        Every one that waits and is its equal counts as returned. That is the safe side: where a binding came or went while
+        equal ones waited, one that was taken may be published once more. Raises AssertionError where none is its equal.
+        """
+        returned = (exchange, routing_key, body)
+        equals = [tag for tag, one in self._waiting.items() if one == returned]
+        if not equals:
+            raise AssertionError("RabbitMQ returned a message that is not on its way")
+        self._returned.update(equals)
 
     def on_confirm(self, tag: int, multiple: bool, acknowledged: bool) -> None:
         """The broker took or refused a message, or with `multiple` every one up to it."""
-        for settled in [left for left in self._left if left <= tag] if multiple else [tag]:
-            self._left.discard(settled)
-            self._acknowledged[settled - self._first] = acknowledged
+        answered = list(takewhile(tag.__ge__, self._waiting)) if multiple else [tag]
+        for one in answered:
+            if self._waiting.pop(one, None) is None:
+                continue
+            if one in self._returned:
+                self._refused[one] = Fate.RETURNED
+            elif not acknowledged:
+                self._refused[one] = Fate.NACKED
 
     @property
-    def complete(self) -> bool:
-        """Whether every publication has been answered."""
-        return not self._left
+    def waiting(self) -> int:
+        """How many publications are not answered."""
+        return len(self._waiting)
 
-    def taken(self) -> list[bool]:
-        """For each publication whether it is in a queue for certain."""
-        pairs = zip(self._acknowledged, self._destinations, strict=True)
-        return [acknowledged and destination not in self._returned for acknowledged, destination in pairs]
+    @property
+    def refused(self) -> Mapping[int, Fate]:
+        """By tag, those that are answered and in no queue. They are kept for as long as this is: make another in time."""
+        return self._refused
+
+    def fate(self, tag: int) -> Fate:
+        """Of a publication that was sent."""
+        return Fate.UNKNOWN if tag in self._waiting else self._refused.get(tag, Fate.TAKEN)
+
+    def taken(self, tags: Sequence[int]) -> list[bool]:
+        """For each publication that was sent whether it is in a queue for certain."""
+        return [self.fate(tag) is Fate.TAKEN for tag in tags]

@@ -135,15 +135,16 @@ class Link:
 
         Raises Unconfirmed when the broker went away or did not confirm in time.
         """
-        confirms = Confirms(self._published + 1, publications)
-        self._published += len(publications)
+        confirms = Confirms(self._published)
+        tags = [confirms.sent(one.exchange, one.routing_key, one.body) for one in publications]
+        self._published += len(tags)
         within_s = CONFIRM_S + sum(len(item.body) for item in publications) / CONFIRM_BYTES_S
         try:
             self._ask(partial(self._on_publish, confirms, publications), within_s, "confirm of a publication")
         except BrokerUnavailable as error:
             self._thread.join(min(CLOSE_S, self._stop.left_s() / 2))  # so that no confirm arrives while they are read
-            raise Unconfirmed(str(error), confirms.taken(), blamed=self._blamed) from error
-        return confirms.taken()
+            raise Unconfirmed(str(error), confirms.taken(tags), blamed=self._blamed) from error
+        return confirms.taken(tags)
 
     @property
     def frame_max(self) -> int:
@@ -251,15 +252,15 @@ class Link:
         for item in publications:
             self._channel.basic_publish(item.exchange, item.routing_key, item.body, item.properties, mandatory=True)
 
-    def _on_return(self, _channel: Channel, method: Basic.Return, _properties: BasicProperties, _body: bytes) -> None:
+    def _on_return(self, _channel: Channel, method: Basic.Return, _properties: BasicProperties, body: bytes) -> None:
         if self._confirms is not None:
-            self._confirms.on_return(method.exchange or "", method.routing_key or "")
+            self._confirms.on_return(method.exchange or "", method.routing_key or "", body)
 
     def _on_confirm(self, frame: Any) -> None:
         if self._confirms is not None:
             method = frame.method
             self._confirms.on_confirm(method.delivery_tag, method.multiple, isinstance(method, Basic.Ack))
-            if self._confirms.complete:
+            if not self._confirms.waiting:
                 self._answered.set()
 
     def _on_count(self, queues: Sequence[str], counts: list[int]) -> None:

@@ -20,11 +20,10 @@ from kombu.messaging import Producer
 
 from incentive_fleet.brokers.messages import CONTENT_TYPE, Message, Rejection
 from incentive_fleet.brokers.rabbitmq import address
+from incentive_fleet.brokers.rabbitmq.confirms import Confirms, Fate
 from incentive_fleet.brokers.rabbitmq.dialing import connect_to, tls_options
 from incentive_fleet.errors import BrokerUnavailable, SettingsError
 from incentive_fleet.stopping import SLICE_S, Stop
-
-log = logging.getLogger(__name__)
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +51,7 @@ class RabbitMQPublisher:
         *,
         window: int = WINDOW,
         confirm_timeout_s: float = CONFIRM_TIMEOUT_S,
+        nacked_s: float = NACKED_S,
         stop: Stop | None = None,
     ) -> None:
         self._address = address.read(url, address.AMQP)
@@ -59,14 +59,12 @@ class RabbitMQPublisher:
         self._exchange = exchange
         self._window = window
         self._confirm_timeout_s = confirm_timeout_s
+        self._nacked_s = nacked_s
         self._stop = stop or Stop()
         self._blocked = False  # by the broker, whose memory or disk alarm is on
         self._connection: Any = None
         self._producer: Any = None
-        self._messages: Sequence[Message] = ()
-        self._on_their_way: dict[int, int] = {}  # delivery tag -> index into _messages
-        self._published = 0  # the channel's last delivery tag
-        self._rejections: dict[int, Rejection] = {}
+        self._confirms = Confirms()  # of the channel that is open
         self._refusing = False  # a queue refused to the end in the last call
 
     def check(self) -> None:
@@ -79,11 +77,11 @@ class RabbitMQPublisher:
     def publish(self, messages: Sequence[Message]) -> list[Rejection]:
         """Publish each message and wait until each is confirmed or returned; see contract.py.
 
-        What a queue refuses is offered again for up to NACKED_S seconds, for a queue that elects its leader refuses too.
+        What a queue refuses is offered again for up to `nacked_s` seconds, for a queue that elects its leader refuses too.
         After a queue that went on refusing the next call does not wait, until one was refused nothing.
         """
         rejections = self._publish_all(messages)
-        until = time.monotonic() + (0 if self._refusing else NACKED_S)
+        until = time.monotonic() + (0 if self._refusing else self._nacked_s)
         pause_s = NACKED_FIRST_S
         while nacked := [index for index, rejection in rejections.items() if rejection.reason == NACKED]:
             self.close()  # on 3.10 a channel that was opened while the queue had no leader refuses for good
@@ -121,7 +119,7 @@ class RabbitMQPublisher:
 
     def close(self) -> None:
         """Close the connection; what is unconfirmed stays unknown, and a broker that owes an answer is not waited for."""
-        if self._connection is not None and not (self._on_their_way or self._stop.is_set()):
+        if self._connection is not None and not (self._confirms.waiting or self._stop.is_set()):
             with contextlib.suppress(OSError, amqp.AMQPError, OperationalError):  # it may be gone: that is the aim
                 self._connection.release()
         self._abandon()
@@ -129,7 +127,7 @@ class RabbitMQPublisher:
     def _abandon(self) -> None:
         """Drop the connection without a word to a broker that may not be listening."""
         connection, self._connection, self._producer = self._connection, None, None
-        self._on_their_way.clear()
+        self._confirms = Confirms()
         if connection is not None:
             connection.collect()
 
@@ -142,14 +140,24 @@ class RabbitMQPublisher:
     def _publish_span(self, messages: Sequence[Message]) -> list[Rejection]:
         with self._mapped_errors():
             self._open()
-            self._messages, self._rejections = messages, {}
-            for index, message in enumerate(messages):
-                self._published += 1
-                self._on_their_way[self._published] = index
+            self._confirms = Confirms(self._confirms.last_tag)  # all of the last one's are answered
+            tags: list[int] = []
+            for message in messages:
+                tags.append(self._confirms.sent(self._exchange, message.type or "", message.body))
                 self._send(message)
                 self._wait_until(self._window - 1)
             self._wait_until(0)
-            return list(self._rejections.values())
+            return [
+                self._rejection(index, messages[index], self._confirms.fate(tag))
+                for index, tag in enumerate(tags)
+                if tag in self._confirms.refused
+            ]
+
+    def _rejection(self, index: int, message: Message, fate: Fate) -> Rejection:
+        if fate is Fate.NACKED:
+            return Rejection(index, NACKED, "RabbitMQ could not take the message: a queue is full or lost")
+        detail = f"no queue takes routing key {message.type or ''!r} of exchange {self._exchange!r}"
+        return Rejection(index, "unroutable", detail)
 
     def _send(self, message: Message) -> None:
         try:
@@ -173,9 +181,9 @@ class RabbitMQPublisher:
             **properties,
         )
 
-    def _wait_until(self, on_their_way: int) -> None:
+    def _wait_until(self, waiting: int) -> None:
         heard = time.monotonic()
-        while len(self._on_their_way) > on_their_way:
+        while self._confirms.waiting > waiting:
             try:
                 self._connection.drain_events(timeout=SLICE_S)
                 heard = time.monotonic()
@@ -185,7 +193,7 @@ class RabbitMQPublisher:
     def _raise_if_over(self, silent_s: float) -> None:
         since = self._stop.since
         if since is not None and time.monotonic() - since > min(FINISH_S, self._stop.drain_s / 4):
-            raise BrokerUnavailable(f"RabbitMQ: told to stop with {len(self._on_their_way)} messages unconfirmed")
+            raise BrokerUnavailable(f"RabbitMQ: told to stop with {self._confirms.waiting} messages unconfirmed")
         if silent_s >= self._confirm_timeout_s:
             raise self._unconfirmed(f"no confirm within {self._confirm_timeout_s:g} s")
 
@@ -230,8 +238,7 @@ class RabbitMQPublisher:
         channel.events["basic_nack"].add(self._on_nack)
         channel.events["basic_return"].add(self._on_return)
         self._producer = Producer(channel, auto_declare=False)
-        self._published = 0
-        self._on_their_way.clear()
+        self._confirms = Confirms()
 
     def _connected_to(self, node: address.Node) -> Connection:
         options = {
@@ -242,30 +249,15 @@ class RabbitMQPublisher:
         }
         return connect_to(self._address, node, self._tls, options)
 
-    def _take(self, tag: int, multiple: bool) -> list[int]:
-        # Tags are in publishing order, so a multiple confirm covers a run from the front.
-        tags = [one for one in self._on_their_way if one <= tag] if multiple else [tag]
-        return [self._on_their_way.pop(one) for one in tags]
-
     def _on_ack(self, tag: int, multiple: bool) -> None:
-        self._take(tag, multiple)
+        self._confirms.on_confirm(tag, multiple, acknowledged=True)
 
     def _on_nack(self, tag: int, multiple: bool) -> None:
-        for index in self._take(tag, multiple):
-            self._rejections[index] = Rejection(
-                index, NACKED, "RabbitMQ could not take the message: a queue is full or lost"
-            )
+        self._confirms.on_confirm(tag, multiple, acknowledged=False)
 
-    def _on_return(self, error: Exception, exchange: str, routing_key: str, returned: Any) -> None:
-        # A return names no delivery tag. Equal messages share their fate, so the first of them that waits will do.
+    def _on_return(self, _error: Exception, exchange: str, routing_key: str, returned: Any) -> None:
         body = returned.body.encode() if isinstance(returned.body, str) else bytes(returned.body)
-        detail = f"no queue takes routing key {routing_key!r} of exchange {exchange!r}"
-        for index in self._on_their_way.values():
-            message = self._messages[index]
-            if index not in self._rejections and message.body == body and (message.type or "") == routing_key:
-                self._rejections[index] = Rejection(index, "unroutable", detail)
-                return
-        raise AssertionError("RabbitMQ returned a message that is not on its way")
+        self._confirms.on_return(exchange, routing_key, body)
 
     @contextlib.contextmanager
     def _mapped_errors(self) -> Iterator[None]:

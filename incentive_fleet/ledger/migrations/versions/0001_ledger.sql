@@ -243,8 +243,8 @@ CREATE TABLE outbox (
 );
 CREATE INDEX outbox_order ON outbox (order_id, fact);
 
--- Where outcomes go. A shop that has one broker only deletes the other's row.
-CREATE TABLE destinations (destination text PRIMARY KEY CHECK (destination IN ('sns', 'rabbitmq')));
+-- Where outcomes go, by the brokers' own words for it. A shop that has one broker only deletes the other's row.
+CREATE TABLE destinations (destination text PRIMARY KEY CHECK (destination ~ '^[a-z][a-z0-9-]{0,31}$'));
 INSERT INTO destinations VALUES ('sns'), ('rabbitmq');
 
 -- The unpublished mark: a row for each destination that has not confirmed yet. Picked with SKIP LOCKED, never by an id

@@ -2,7 +2,7 @@
 
 CREATE TABLE dead_letters (
     id                bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    transport         text  NOT NULL CHECK (transport IN ('sqs', 'rabbitmq')),
+    transport         text  NOT NULL CHECK (transport ~ '^[a-z][a-z0-9-]{0,31}$'),
     source_queue      text  NOT NULL,  -- where it came from, and where a replay sends it
     dead_letter_queue text  NOT NULL,
     body              bytea NOT NULL,  -- as it came, for ever
