@@ -10,7 +10,9 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,9 +50,26 @@ class Image:
         return [*unshare, "sh", "-ceu", ENTER, "sh", str(self.tree), str(sockets or "-"), *inside]
 
 
-def build(storage: Path) -> Image:
-    """The image of deploy/docker, built by buildah on the debootstrapped base into `storage`."""
-    buildah = ["buildah", "--storage-driver", "vfs", "--root", str(storage / "root"), "--runroot", str(storage / "run")]
+@contextmanager
+def built() -> Iterator[Image]:
+    """The image of deploy/docker, built by buildah on the debootstrapped base; gone afterwards."""
+    storage = Path(tempfile.mkdtemp(prefix="storage-", dir=BUILT / "deploy"))
+    buildah = ["buildah", "--root", str(storage / "root"), "--runroot", str(storage / "run"), "--storage-driver"]
+    # Layers over each other where the kernel allows it, which takes a third of the time of copying them.
+    overlay = subprocess.run([*buildah, "overlay", "info"], capture_output=True, check=False).returncode == 0
+    if not overlay:
+        run(["rm", "-rf", str(storage / "root"), str(storage / "run")])
+    buildah.append("overlay" if overlay else "vfs")
+    try:
+        yield _build(buildah, storage)
+    finally:
+        run([*buildah, "rm", "--all"])
+        run([*buildah, "rmi", "--all", "--force"])
+        subprocess.run(["umount", str(storage / "root" / "overlay")], capture_output=True, check=False)
+        run(["rm", "-rf", str(storage)])
+
+
+def _build(buildah: list[str], storage: Path) -> Image:
     base = storage / "base"
     base.write_text("FROM scratch\nADD base.tar /\n")
     chroot = ["--isolation", "chroot", "--quiet"]

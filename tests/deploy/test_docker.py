@@ -18,7 +18,7 @@ from incentive_fleet.embedded.process import free_port
 from incentive_fleet.settings import Settings
 from tests.command import incentives
 from tests.contract.brokers_under_test import eventually
-from tests.deploy.containers import Container, Image, build
+from tests.deploy.containers import Container, Image, built
 from tests.deploy.judges import BUILT, DEPLOY, ROOT, judge, need, refusal, run
 from tests.shop import open_shop
 
@@ -83,11 +83,8 @@ def image() -> Iterator[Image]:
     need(BUILT / "deploy/base.tar", "base of Debian (debootstrap as root)")
     if shutil.which("buildah") is None:
         pytest.skip("this machine has no buildah (`make deploy-check` gets it where it can be had)")
-    storage = Path(tempfile.mkdtemp(prefix="storage-", dir=BUILT / "deploy"))
-    try:
-        yield build(storage)
-    finally:
-        run(["rm", "-rf", str(storage)])
+    with built() as found:
+        yield found
 
 
 @pytest.fixture(scope="module")

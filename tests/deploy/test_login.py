@@ -66,6 +66,20 @@ def test_a_login_that_may_do_more_is_left_alone(server: Postgres) -> None:
     assert of_login(server) == before
 
 
+def test_a_login_of_somebody_else_is_good_as_it_is(server: Postgres) -> None:
+    """The server's superuser made both; since Postgres 16 the owner may change only logins that it was given."""
+    with psycopg.connect(server.url("postgres"), autocommit=True) as connection:
+        connection.execute("DROP ROLE IF EXISTS shop_owner")
+        connection.execute("CREATE ROLE shop_owner LOGIN CREATEROLE")
+        connection.execute('CREATE ROLE "shop login" LOGIN')
+    before = of_login(server)
+    owner = server.url("postgres").replace("://postgres@", "://shop_owner@")
+    kept = make(owner, f"postgresql://{quote(NAME)}:x@/postgres?" + owner.partition("?")[2])
+    assert (kept.returncode, kept.stdout) == (0, "the login shop login is there\n"), kept.stderr
+    assert of_login(server) == before
+    assert make(owner, f"postgresql://{quote(NAME)}:x@127.0.0.1:1/postgres").returncode == 1
+
+
 def test_an_address_without_a_password_is_named(server: Postgres) -> None:
     refused = make(server.url("postgres"), "postgresql://shop@/postgres")
     assert (refused.returncode, refused.stderr) == (1, "INCENTIVES_DATABASE_URL names no user or no password\n")

@@ -19,15 +19,15 @@ from incentive_fleet.consumers.probes import Part, probes_of
 from incentive_fleet.consumers.worker import run_worker
 from incentive_fleet.dead_letters.collector import run_collector
 from incentive_fleet.dead_letters.known import unknown_filters
-from incentive_fleet.dead_letters.replay import replay
+from incentive_fleet.dead_letters.replay import ReplayRequest, replay
 from incentive_fleet.dead_letters.store import Filters
 from incentive_fleet.ledger.connection import connect
 from incentive_fleet.ledger.session import Session
 from incentive_fleet.ledger.verify import verify
-from incentive_fleet.producers.relay_loop import run_relay
+from incentive_fleet.producers.relay_loop import RelayPace, run_relay
 from incentive_fleet.settings import Settings
 from incentive_fleet.stopping import Stop
-from tests.dead_letter_desk import Desk, by, order
+from tests.dead_letter_world import LetterDatabase, by, order
 from tests.memory_parts import MEMORY, MemoryParts
 
 IDLE_S = 0.3
@@ -47,9 +47,9 @@ def settings(database_url: str) -> Settings:
 
 
 def test_every_step_of_the_fleet_goes_over_a_broker_of_one_line(parts: MemoryParts, settings: Settings) -> None:
-    desk = Desk(settings.need_database_url())
-    desk.load()
-    with psycopg.connect(desk.url) as owner:
+    database = LetterDatabase(settings.need_database_url())
+    database.load()
+    with psycopg.connect(database.url) as owner:
         owner.execute("DELETE FROM destinations")
         owner.execute("INSERT INTO destinations VALUES ('memory')")
     assert registry.configured(settings) == [registry.by_source("memory")] == [registry.by_destination("memory")]
@@ -64,32 +64,32 @@ def test_every_step_of_the_fleet_goes_over_a_broker_of_one_line(parts: MemoryPar
     assert counts == Counter({"applied": 5, "duplicate": 2, "dead-letter:not-json": 1})
 
     assert run_collector([MEMORY], settings, Stop(), IDLE_S)["new"] == 1
-    [letter] = desk.letters()
+    [letter] = database.letters()
     assert (letter.transport, letter.reason, letter.body) == ("memory", "not-json", broken.body)
-    with desk.connect() as connection:
+    with database.connect() as connection:
         assert list(unknown_filters(connection, Filters(queue="order-placed-dead"), settings)) == []
 
-    with closing(connect(desk.url)) as connection:
+    with closing(connect(database.url)) as connection:
         assert verify(connection).sound
     publishers = {MEMORY.destination: registry.open_outcomes(settings, MEMORY)}
-    summary = run_relay(desk.url, publishers, stop=Stop(), until_idle_s=IDLE_S)
+    summary = run_relay(database.url, publishers, stop=Stop(), pace=RelayPace(until_idle_s=IDLE_S))
     assert (summary.published, summary.unpublished) == ({"memory": 5}, {})
     assert {message.type for message in parts.outcomes} == {"incentives-applied.v1"}
 
 
 def test_a_letter_of_that_broker_is_replayed_to_it(parts: MemoryParts, settings: Settings) -> None:
-    desk = Desk(settings.need_database_url())
-    desk.load()
+    database = LetterDatabase(settings.need_database_url())
+    database.load()
     with closing(registry.open_events(settings, MEMORY)) as publisher:
         publisher.publish([message_of(order(1)), message_of(order(1, coupons=[]))])
     assert run_worker([MEMORY], settings, IDLE_S, Stop())["dead-letter:conflict"] == 1
     run_collector([MEMORY], settings, Stop(), IDLE_S)
-    [letter] = desk.letters()
-    [done] = replay(Session(desk.url), settings, [letter.id], by())
+    [letter] = database.letters()
+    [done] = replay(Session(database.url), settings, ReplayRequest([letter.id], by()))
     assert done.status == "replayed"
     assert run_worker([MEMORY], settings, IDLE_S, Stop())["dead-letter:conflict"] == 1
     assert run_collector([MEMORY], settings, Stop(), IDLE_S)["returned"] == 1
-    assert desk.letter(letter.id).status == "open"
+    assert database.letter(letter.id).status == "open"
 
 
 def test_its_health_is_asked_for_by_its_own_word(parts: MemoryParts, settings: Settings) -> None:

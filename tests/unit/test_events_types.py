@@ -9,7 +9,7 @@ import pytest
 
 from incentive_fleet.brokers.topology import CATCH_ALL, SOURCES
 from incentive_fleet.events.models import TYPES
-from incentive_fleet.events.outcomes import OUTCOME_OF, OUTCOME_TYPES, Cause, OutcomeEnvelope
+from incentive_fleet.events.outcomes import OUTCOME_OF, OUTCOME_TYPES, OutcomeCause, OutcomeEnvelope
 from incentive_fleet.ledger import probe, verify
 
 CHECKS = (Path(verify.__file__).parent / "checks.sql").read_text(encoding="utf-8")
@@ -28,7 +28,7 @@ def test_each_type_brings_an_outcome_and_can_be_its_cause() -> None:
         == OUTCOME_TYPES.keys()
         == set(get_args(OutcomeEnvelope.model_fields["type"].annotation))
     )
-    assert set(get_args(Cause.model_fields["type"].annotation)) == TYPES.keys()
+    assert set(get_args(OutcomeCause.model_fields["type"].annotation)) == TYPES.keys()
 
 
 @pytest.mark.parametrize("type", TYPES)

@@ -13,6 +13,7 @@ import pytest
 
 from incentive_fleet.brokers import registry
 from incentive_fleet.brokers.aws import AWS
+from incentive_fleet.brokers.contract import Broker
 from incentive_fleet.brokers.rabbitmq import RABBITMQ
 from incentive_fleet.errors import SettingsError
 from incentive_fleet.settings import Settings
@@ -36,7 +37,7 @@ def test_the_page_on_brokers_has_their_words() -> None:
 
 
 @pytest.mark.parametrize("broker", registry.BROKERS, ids=lambda broker: broker.name)
-def test_every_broker_is_found_by_its_words(broker: registry.Broker) -> None:
+def test_every_broker_is_found_by_its_words(broker: Broker) -> None:
     assert registry.by_source(broker.source) is broker
     assert registry.by_destination(broker.destination) is broker
     assert broker.setting in get_type_hints(Settings)
