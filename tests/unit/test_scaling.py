@@ -58,7 +58,10 @@ def rows(page: Path, name: str) -> dict[str, list[str]]:
 
 
 def test_the_sizing_table_says_what_the_measured_costs_say() -> None:
-    needs, sizing = rows(Path(scaling.__file__).with_name("SCALE.md"), "needs"), rows(PAGE.with_name("README.md"), "sizing")
+    needs, sizing = (
+        rows(Path(scaling.__file__).with_name("SCALE.md"), "needs"),
+        rows(PAGE.with_name("README.md"), "sizing"),
+    )
     shared = needs.keys() & sizing.keys()
     assert len(shared) == 9, "seven rows, the head and the rule"
     assert {name: sizing[name] for name in shared} == {name: needs[name] for name in shared}
