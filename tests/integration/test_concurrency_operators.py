@@ -138,7 +138,7 @@ def test_a_load_waits_for_what_was_decided_without_its_limit(
             decided.set()
             assert go_on.wait(20)
 
-    monkeypatch.setattr(batch, "reach", pause)
+    monkeypatch.setattr(batch, "failpoint", pause)
     waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
     alone = Share(database_url, [[placed(1, "ann", coupons=["C"])]])
     with ThreadPoolExecutor(2) as threads, monkeypatch.context() as without_gate:

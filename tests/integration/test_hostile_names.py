@@ -119,7 +119,11 @@ def world(
 
     def call(*arguments: str | Path) -> Ran:
         monkeypatch.setattr(sys, "argv", ["incentives", *map(str, arguments)])
-        return Ran(run(), *capfd.readouterr())
+        try:
+            code = run()
+        except SystemExit as ended:  # as a program would
+            code = ended.code if isinstance(ended.code, int) else 1
+        return Ran(code, *capfd.readouterr())
 
     folder = tmp_path / "[bold]\u202efolder\u2028"
     folder.mkdir()

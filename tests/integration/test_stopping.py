@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import tempfile
 import threading
 import time
 import uuid
@@ -340,15 +341,19 @@ def test_a_long_poll_is_no_longer_than_the_drain(moto_server: Any, database_url:
 
 
 def test_a_demo_that_is_interrupted_leaves_nothing_running(tmp_path: Path) -> None:
-    env = {"TMPDIR": str(tmp_path)}
-    demo = run(tmp_path, env, "demo", "--orders", "20")
+    with tempfile.TemporaryDirectory(prefix="demo-") as short:  # a socket's path has 107 bytes at the most
+        _interrupt_a_demo(tmp_path, Path(short))
+
+
+def _interrupt_a_demo(output: Path, temporary: Path) -> None:
+    demo = run(output, {"TMPDIR": str(temporary)}, "demo", "--orders", "20")
     demo.until("applied", 90)  # its parts run
-    folders = list(tmp_path.glob("incentives-*"))
+    folders = list(temporary.glob("incentives-*"))
     assert folders
     demo.tell(signal.SIGINT)
     await_all([demo], 25 + MARGIN_S)
     assert not wrong_end(demo, signal.SIGINT, 25 + MARGIN_S)
-    assert not list(tmp_path.glob("incentives-*")), "its folder is gone"
+    assert not list(temporary.glob("incentives-*")), "its folder is gone"
     assert not [pid for pid in Path("/proc").glob("[0-9]*/cmdline") if str(folders[0]).encode() in read_bytes(pid)]
 
 

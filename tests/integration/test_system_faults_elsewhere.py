@@ -19,6 +19,7 @@ import psycopg
 import pytest
 from click.testing import CliRunner
 
+from incentive_fleet.brokers.aws import AWS
 from incentive_fleet.brokers.messages import Ack, Arrival, Delivery, Message, Rejection, Retry
 from incentive_fleet.cli.root import cli
 from incentive_fleet.consumers.core import Core
@@ -32,7 +33,7 @@ from incentive_fleet.ledger.expiry import expire_lots
 from incentive_fleet.ledger.grants import Grant, Granted, grant
 from incentive_fleet.ledger.session import Session
 from incentive_fleet.ledger.terms import list_campaigns
-from incentive_fleet.producers.relay_loop import run_relay
+from incentive_fleet.producers.relay_loop import RelayPace, run_relay
 from incentive_fleet.settings import Settings
 from incentive_fleet.stopping import Stop
 from tests.command import incentives
@@ -134,6 +135,9 @@ class Queues:
     def remove(self, arrivals: list[Arrival]) -> None:
         self.removed += [arrival.name for arrival in arrivals]
 
+    def let_go(self, arrivals: list[Arrival]) -> None:
+        pass
+
     def empty(self) -> bool:
         return not self.waiting
 
@@ -145,7 +149,7 @@ class Queues:
 def collecting(url: str, queues: Queues, counts: Counter[str]) -> Iterator[None]:
     stop = Stop()
     settings = Settings(database_url=url, wait_s=0.02, pause_max_s=0.1)
-    thread = threading.Thread(target=_collect, args=("sqs", queues, settings, stop, None, counts))
+    thread = threading.Thread(target=_collect, args=(AWS, queues, settings, stop, None, counts))
     thread.start()
     try:
         yield
@@ -236,7 +240,7 @@ def test_the_relay_pauses_for_the_system_and_publishes_all_afterwards(
     sink, stop = Sink(), Stop()
     run(session.url, fault[0])
     thread = threading.Thread(
-        target=run_relay, args=(session.url, {"sns": sink}), kwargs={"stop": stop, "pause_max_s": 0.1}
+        target=run_relay, args=(session.url, {"sns": sink}), kwargs={"stop": stop, "pace": RelayPace(pause_max_s=0.1)}
     )
     thread.start()
     try:
