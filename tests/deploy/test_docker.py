@@ -88,13 +88,13 @@ def image() -> Iterator[Image]:
 
 
 @pytest.fixture(scope="module")
-def world(postgres: Postgres) -> dict[str, str]:
+def world(own_postgres: Postgres) -> dict[str, str]:
     """A database made by the script that the compose file gives to Postgres, and the two addresses of its logins."""
     psql = next(Path(_wheel()).glob("pginstall18/bin/psql"))
     script = (DEPLOY / "docker/logins.sh").read_text(encoding="utf-8").replace("psql ", f"{psql} ", 1)
     owner, application = PASSWORDS
-    sockets = postgres.url().rpartition("host=")[2].replace("%2F", "/")
-    with psycopg.connect(postgres.url("postgres"), autocommit=True) as connection:
+    sockets = own_postgres.url().rpartition("host=")[2].replace("%2F", "/")
+    with psycopg.connect(own_postgres.url("postgres"), autocommit=True) as connection:
         connection.execute("DROP DATABASE IF EXISTS incentives WITH (FORCE)")  # the fixture's own, which nobody uses
         connection.execute("DROP ROLE IF EXISTS incentives")
     run(["sh", "-eu", "-c", script], INCENTIVES_OWNER_PASSWORD=owner, INCENTIVES_PASSWORD=application, PGHOST=sockets)
