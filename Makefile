@@ -43,7 +43,7 @@ deploy-check: .venv/.ready-test .venv-localstack/.ready .venv-deploy/.ready ## w
 rabbitmq4: system-test .venv/.ready-test .venv-localstack/.ready ## the tests of RabbitMQ on 4.x, unpacked beside the system's
 	@deploy/install/on_rabbitmq4.sh
 
-unit: .venv/.ready-test ## the tests that need no server, in under half a minute
+unit: .venv/.ready-test ## the tests that need no server, in under a minute
 	@.venv/bin/python -m pytest tests/unit -m 'not chaos' -n 2 -q
 
 coverage: system-test .venv/.ready-test .venv-localstack/.ready ## which lines the suite runs, of this process and of its workers
