@@ -50,8 +50,8 @@ class BrokerUnderTest(Protocol):
     def close(self) -> None: ...
 
 
-def eventually(look: Callable[[], Any], within_s: float = 30) -> Any:
-    """The first true answer; fails after `within_s`. No promise is measured by it: an emulator on a busy machine is slow."""
+def eventually(look: Callable[[], Any], within_s: float = 15) -> Any:
+    """The first true answer; fails after `within_s`."""
     deadline = time.monotonic() + within_s
     while not (answer := look()):
         assert time.monotonic() < deadline, f"not within {within_s} s: {look}"
