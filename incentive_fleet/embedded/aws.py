@@ -11,7 +11,7 @@ import signal
 import sys
 from pathlib import Path
 
-from incentive_fleet.embedded.process import Record, alive, end, keep_port, listening, spawn, wait_ready
+from incentive_fleet.embedded.process import Record, Save, alive, end, keep_port, listening, nothing, spawn, wait_ready
 from incentive_fleet.errors import SettingsError
 
 READY_S = 60
@@ -37,9 +37,12 @@ def missing() -> str | None:
 class Aws:
     """One emulator. Not thread-safe; a restart keeps the address and forgets everything else."""
 
-    def __init__(self, folder: Path, *, leashed: bool = True, record: Record | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, leashed: bool = True, record: Record | None = None, save: Save = nothing
+    ) -> None:
         self.folder = folder.resolve()
         self.record = record or Record()
+        self._save = save
         self._leash = signal.SIGKILL if leashed else None  # it holds nothing that could be saved
         self._log = self.folder / "log"
 
@@ -68,8 +71,8 @@ class Aws:
             log=self._log,
             environment={"PATH": os.environ.get("PATH", ""), "PYTHONWARNINGS": "ignore", **CREDENTIALS},
             leash=self._leash,
+            remember=self.record.remember("server", self._save),
         )
-        self.record.processes["server"] = process
         wait_ready("The SNS and SQS emulator", lambda: listening(port), process, self._log, READY_S)
 
     def stop(self) -> None:

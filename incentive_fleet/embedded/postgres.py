@@ -13,7 +13,6 @@ import pwd
 import shutil
 import signal
 import stat
-import subprocess
 import tempfile
 from pathlib import Path
 from urllib.parse import quote
@@ -24,10 +23,11 @@ from psycopg import sql
 from incentive_fleet.embedded.process import (
     PartFailed,
     Record,
+    Save,
     alive,
     end,
     last_lines,
-    setpriv,
+    nothing,
     spawn,
     wait_ready,
 )
@@ -39,6 +39,7 @@ LOGIN = "incentives"  # the application's; what it may do, `db upgrade` grants
 SOCKET_NAME = "/.s.PGSQL.5432"
 SOCKET_PATH_BYTES = 107  # sockaddr_un.sun_path of Linux, less the closing zero
 READY_S = 60  # crash recovery included
+INITDB_S = 60  # seen: 1 to 3
 SETTINGS = """
 listen_addresses = ''
 max_connections = 200
@@ -63,9 +64,12 @@ def missing() -> str | None:
 class Postgres:
     """One server with its data in `folder`. Not thread-safe; a restart keeps data and address."""
 
-    def __init__(self, folder: Path, *, leashed: bool = True, record: Record | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, leashed: bool = True, record: Record | None = None, save: Save = nothing
+    ) -> None:
         self.folder = folder.resolve()
         self.record = record or Record()
+        self._save = save
         self._leash = signal.SIGINT if leashed else None  # "fast shutdown"
         self._data = self.folder / "data"
         self._log = self.folder / "log"
@@ -94,6 +98,8 @@ class Postgres:
         binaries = _binaries()
         become = unprivileged(binaries, self.folder)
         self._make_folders(bool(become))
+        if self._initdb_was_cut():
+            _empty(self._data)
         if not (self._data / "PG_VERSION").exists():
             self._initdb(binaries, become)
         process = spawn(
@@ -102,8 +108,8 @@ class Postgres:
             environment={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C"},
             leash=self._leash,
             become=become,
+            remember=self.record.remember("server", self._save),
         )
-        self.record.processes["server"] = process
         wait_ready("Postgres", self._answers, process, self._log, READY_S)
         self._create_database()
 
@@ -118,8 +124,16 @@ class Postgres:
         self._end([(signal.SIGQUIT, 10), (signal.SIGKILL, 5)])
 
     def _end(self, signals: list[tuple[signal.Signals, float]]) -> None:
+        self._initdb_was_cut()
         if process := self.record.processes.pop("server", None):
             end(process, signals)
+
+    def _initdb_was_cut(self) -> bool:
+        """True where a start was killed before the data was whole; its initdb has ended by itself when this returns."""
+        process = self.record.processes.get("initdb")
+        if process is not None:
+            end(process, [(signal.SIGCONT, INITDB_S), (signal.SIGKILL, 5)])
+        return process is not None
 
     def _answers(self) -> bool:
         try:
@@ -159,15 +173,29 @@ class Postgres:
         command = [str(binaries / "initdb"), "-D", str(self._data), "--username=postgres", "--encoding=UTF8"]
         command += ["--no-locale", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]  # the same order everywhere
         command += ["--auth-local=trust", "--auth-host=reject", "--no-instructions"]
-        prefix = [setpriv(), *become, "--"] if become else []
-        with self._log.open("ab") as log:
-            done = subprocess.run([*prefix, *command], stdout=log, stderr=log, check=False, cwd="/")
-        if done.returncode:
-            raise PartFailed(f"initdb ended with exit code {done.returncode}. {last_lines(self._log)}")
+        process = spawn(
+            command,
+            log=self._log,
+            environment={"PATH": os.environ.get("PATH", ""), "LC_ALL": "C"},
+            become=become,
+            remember=self.record.remember("initdb", self._save),
+        )
+        code = os.waitstatus_to_exitcode(os.waitpid(process.pid, 0)[1])
+        if code:
+            raise PartFailed(f"initdb ended with exit code {code}. {last_lines(self._log)}")
         # Root writes into another account's folder here: into the file that initdb made, never through a link.
         flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW
         with open(os.open(self._data / "postgresql.conf", flags), "a", encoding="utf-8") as configuration:
             configuration.write(SETTINGS)
+        self.record.processes.pop("initdb")
+
+
+def _empty(folder: Path) -> None:
+    for entry in folder.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
 
 
 def _binaries() -> Path:

@@ -26,10 +26,15 @@ POLL_S = 0.02
 # find its port taken by somebody's outgoing connection.
 PORTS = range(20_000, 32_000)
 PORT_TRIES = 200
+# A process begins as this, whose one act is to wait for a line; when whoever started it is gone before, it ends.
+GATE = ("/bin/sh", "-c", 'read -r _ && exec "$@" </dev/null', "gate")
 
 
 class PartFailed(TransientError):
     """An embedded server did not come up, or did not go down; the message ends with what it logged last."""
+
+
+Save = Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +53,19 @@ class Record:
     ports: dict[str, int] = field(default_factory=dict)
     processes: dict[str, Process] = field(default_factory=dict)
 
+    def remember(self, role: str, save: Save) -> Callable[[Process], None]:
+        """What `spawn` is to call: notes the process under its role and has `save` keep the record, in any thread."""
+
+        def note(process: Process) -> None:
+            self.processes[role] = process
+            save()
+
+        return note
+
+
+def nothing() -> None:
+    """Saves nothing: for parts that end with us."""
+
 
 def spawn(
     command: Sequence[str],
@@ -56,11 +74,13 @@ def spawn(
     environment: Mapping[str, str],
     leash: signal.Signals | None = None,
     become: Sequence[str] = (),
+    remember: Callable[[Process], None] = lambda process: None,
 ) -> Process:
-    """Start a server in a session of its own, its output appended to `log`.
+    """Start a server in a session of its own, its output appended to `log`, once `remember` has returned.
 
-    With a `leash` the kernel sends that signal when this process ends, however it ends; without, the server outlives
-    us. `become` are options of setpriv. Raises SettingsError when the command does not exist. Thread-safe.
+    So nothing runs that could not be found again, even if we are killed meanwhile. With a `leash` the kernel sends that
+    signal when this process ends, however it ends; without, the server outlives us. `become` are options of setpriv.
+    Raises SettingsError when the command does not exist. Thread-safe.
     """
     program = shutil.which(command[0])
     if program is None:
@@ -72,18 +92,26 @@ def spawn(
         arguments = [setpriv(), *options, "--", *arguments]
     # The kernel ties the leash to the thread that starts the process, so one thread that lives as long as we do
     # starts them all.
-    pid = _launcher(os.getpid()).submit(_spawn, arguments, log, dict(environment)).result()
-    return identify(pid) or Process(pid, 0, "")
+    gate, opening = os.pipe()
+    try:
+        pid = _launcher(os.getpid()).submit(_spawn, [*GATE, *arguments], gate, log, dict(environment)).result()
+        process = identify(pid) or Process(pid, 0, "")
+        remember(process)
+        os.write(opening, b"\n")
+    finally:
+        os.close(opening)
+        os.close(gate)
+    return process
 
 
-def _spawn(arguments: list[str], log: Path, environment: dict[str, str]) -> int:
+def _spawn(arguments: list[str], gate: int, log: Path, environment: dict[str, str]) -> int:
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     return os.posix_spawn(
         arguments[0],
         arguments,
         environment,
         file_actions=[
-            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_DUP2, gate, 0),
             (os.POSIX_SPAWN_OPEN, 1, str(log), flags, 0o600),
             (os.POSIX_SPAWN_DUP2, 1, 2),
         ],

@@ -16,7 +16,18 @@ from pathlib import Path
 
 from incentive_fleet.embedded import broker_release
 from incentive_fleet.embedded.broker_release import Installed, missing
-from incentive_fleet.embedded.process import PartFailed, Record, alive, end, keep_port, listening, spawn, wait_ready
+from incentive_fleet.embedded.process import (
+    PartFailed,
+    Record,
+    Save,
+    alive,
+    end,
+    keep_port,
+    listening,
+    nothing,
+    spawn,
+    wait_ready,
+)
 from incentive_fleet.errors import SettingsError
 
 READY_S = 120
@@ -37,9 +48,12 @@ disk_free_limit.absolute = 50MB
 class RabbitMQ:
     """One node with its data in `folder`. Not thread-safe; a restart keeps messages, queues and ports."""
 
-    def __init__(self, folder: Path, *, leashed: bool = True, record: Record | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, leashed: bool = True, record: Record | None = None, save: Save = nothing
+    ) -> None:
         self.folder = folder.resolve()
         self.record = record or Record()
+        self._save = save
         self._leashed = leashed
         self._log = self.folder / "log"
 
@@ -83,8 +97,8 @@ class RabbitMQ:
             log=self._log,
             environment=self._environment(broker.path) | {"detached": "1"},
             leash=signal.SIGTERM if self._leashed else None,
+            remember=self.record.remember("server", self._save),
         )
-        self.record.processes["server"] = process
         wait_ready("RabbitMQ", self._answers, process, self._log, READY_S)
 
     def stop(self) -> None:
@@ -123,8 +137,8 @@ class RabbitMQ:
             log=self._log,
             environment={"PATH": broker.path},
             leash=signal.SIGKILL if self._leashed else None,
+            remember=self.record.remember("epmd", self._save),
         )
-        self.record.processes["epmd"] = process
         wait_ready("epmd", lambda: listening(port), process, self._log, 10)
 
     def _environment(self, path: str) -> dict[str, str]:

@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import os
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -20,14 +21,13 @@ from pydantic import TypeAdapter, ValidationError
 from incentive_fleet.embedded import broker_release
 from incentive_fleet.embedded.aws import FORGETS, Aws
 from incentive_fleet.embedded.postgres import Postgres
-from incentive_fleet.embedded.process import Record
+from incentive_fleet.embedded.process import Record, Save, nothing
 from incentive_fleet.embedded.rabbitmq import RabbitMQ
 from incentive_fleet.embedded.way import check_way
 from incentive_fleet.errors import Refused, SettingsError
 
 STATE = "state.json"
 LOCK = "lock"
-MEANWHILE_S = 0.2
 _RECORDS = TypeAdapter(dict[str, Record])
 
 Tell = Callable[[str], None]
@@ -52,12 +52,9 @@ class EmbeddedParts:
             values["INCENTIVES_RABBITMQ_MANAGEMENT_URL"] = self.rabbitmq.management_url
         return values | self.aws.environment
 
-    def start(self, meanwhile: Callable[[], None] = lambda: None) -> None:
-        """Start all at once; raises the first part's error after all have come up or failed.
-
-        `meanwhile` is called several times a second: what is started already must be found again if we are ended now.
-        """
-        _each(self._all(), lambda part: part.start(), meanwhile)
+    def start(self) -> None:
+        """Start all at once; raises the first part's error after all have come up or failed."""
+        _each(self._all(), lambda part: part.start())
 
     def stop(self) -> None:
         """Stop all at once; raises the first part's error after all were tried."""
@@ -79,7 +76,7 @@ def running(tell: Tell | None = None) -> Iterator[EmbeddedParts]:
     PartFailed when one does not come up.
     """
     with tempfile.TemporaryDirectory(prefix="incentives-") as folder:
-        parts = _parts(Path(folder), {}, leashed=True, tell=tell)
+        parts = _parts(Path(folder), {}, tell=tell)
         try:
             parts.start()
             yield parts
@@ -96,11 +93,11 @@ def up(state_dir: Path, tell: Tell | None = None) -> dict[str, str]:
     with _locked(state_dir, create=True):
         records = recorded(state_dir)
         _save(state_dir, records)  # from now on the folder is ours, even if we are killed before the first part is up
-        parts = _parts(state_dir, records, leashed=False, tell=tell)
+        parts = _parts(state_dir, records, tell=tell, save=_saving(state_dir, records))
         if tell is not None:
             tell(FORGETS)
         try:
-            parts.start(meanwhile=lambda: _save(state_dir, records))
+            parts.start()
         finally:
             _save(state_dir, records)
         return parts.environment()
@@ -113,25 +110,29 @@ def down(state_dir: Path) -> None:
     with _locked(state_dir, create=False):
         records = recorded(state_dir)
         try:
-            _parts(state_dir, records, leashed=False, tell=None, all_of_them=True).stop()
+            _parts(state_dir, records, tell=None, save=nothing, all_of_them=True).stop()
         finally:
             _save(state_dir, records)
 
 
 def _parts(
-    folder: Path, records: dict[str, Record], *, leashed: bool, tell: Tell | None, all_of_them: bool = False
+    folder: Path, records: dict[str, Record], *, tell: Tell | None, save: Save | None = None, all_of_them: bool = False
 ) -> EmbeddedParts:
+    """Parts that end with us, unless there is a way to `save` what it takes to find them again."""
+
     def record(name: str) -> Record:
         return records.setdefault(name, Record())
 
+    leashed, save = save is None, save or nothing
+
     broker = None
     if all_of_them or (sentence := broker_release.missing()) is None:
-        broker = RabbitMQ(folder / "rabbitmq", leashed=leashed, record=record("rabbitmq"))
+        broker = RabbitMQ(folder / "rabbitmq", leashed=leashed, record=record("rabbitmq"), save=save)
     elif tell is not None:
         tell(sentence)
     return EmbeddedParts(
-        postgres=Postgres(folder / "postgres", leashed=leashed, record=record("postgres")),
-        aws=Aws(folder / "aws", leashed=leashed, record=record("aws")),
+        postgres=Postgres(folder / "postgres", leashed=leashed, record=record("postgres"), save=save),
+        aws=Aws(folder / "aws", leashed=leashed, record=record("aws"), save=save),
         rabbitmq=broker,
     )
 
@@ -139,12 +140,10 @@ def _parts(
 def _each(
     parts: list[Postgres | Aws | RabbitMQ],
     act: Callable[[Postgres | Aws | RabbitMQ], None],
-    meanwhile: Callable[[], None] = lambda: None,
 ) -> None:
     with ThreadPoolExecutor(max_workers=len(parts)) as pool:
         done = [pool.submit(act, part) for part in parts]
-        while wait(done, MEANWHILE_S).not_done:
-            meanwhile()
+        wait(done)
     for one in done:
         one.result()
 
@@ -183,6 +182,17 @@ def recorded(folder: Path) -> dict[str, Record]:
         return _RECORDS.validate_json(file.read_bytes())
     except ValidationError as error:
         raise SettingsError(f"{file} cannot be read: {error.errors()[0]['msg']}.") from None
+
+
+def _saving(folder: Path, records: dict[str, Record]) -> Save:
+    """Saves the records, for one thread at a time."""
+    lock = threading.Lock()
+
+    def save() -> None:
+        with lock:
+            _save(folder, records)
+
+    return save
 
 
 def _save(folder: Path, records: dict[str, Record]) -> None:

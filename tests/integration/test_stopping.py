@@ -375,4 +375,23 @@ def test_parts_that_are_interrupted_while_starting_are_found_again(tmp_path: Pat
     await_all([starting], 25 + MARGIN_S)
     assert not wrong_end(starting, signal.SIGTERM, 25 + MARGIN_S)
     assert incentives("down", "--state", state).code == 0
-    assert not [pid for pid in Path("/proc").glob("[0-9]*/cmdline") if str(state).encode() in read_bytes(pid)]
+    assert not running_in(state)
+
+
+@pytest.mark.parametrize("role", ["initdb", "epmd", "server"])
+def test_parts_whose_start_is_killed_are_found_again(tmp_path: Path, role: str) -> None:
+    """At once after a process is remembered, which is before it begins; and what was half made is made anew."""
+    state = tmp_path / "state"
+    starting = run(tmp_path, {}, "up", "--state", str(state))
+    eventually(lambda: f'"{role}": {{' in read_bytes(state / "state.json").decode())
+    starting.tell(signal.SIGKILL)
+    await_all([starting], MARGIN_S)
+    assert incentives("down", "--state", state).code == 0
+    assert not running_in(state)
+    if role == "initdb":
+        assert incentives("up", "--state", state).code == 0
+        assert incentives("down", "--state", state).code == 0
+
+
+def running_in(folder: Path) -> list[Path]:
+    return [pid for pid in Path("/proc").glob("[0-9]*/cmdline") if str(folder).encode() in read_bytes(pid)]
