@@ -52,3 +52,20 @@ class Pause:
             self.paused = False
             log.info("%s resumed", self.activity, extra=dict(self.about))
         self._next_s = FIRST_S
+
+
+@dataclass(slots=True)
+class Pauses:
+    """The pauses of one run, for whoever asks from outside whether it goes on. One a thread of the run; any may read."""
+
+    each: list[Pause] = field(default_factory=list)
+
+    def add(self, pause: Pause) -> Pause:
+        """The same pause, from now on one of these."""
+        self.each.append(pause)
+        return pause
+
+    @property
+    def paused(self) -> bool:
+        """Whether one of them waits for a part that is away."""
+        return any(pause.paused for pause in self.each)

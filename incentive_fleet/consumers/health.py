@@ -1,4 +1,5 @@
-"""Health over HTTP, for whoever restarts or routes: /healthz (alive) and /readyz (parts reachable, not paused).
+"""Health over HTTP, for whoever restarts or routes: /healthz (alive) and /readyz (parts reachable, not paused). Of every
+command that runs until it is told to stop.
 
 One thread serves everybody. Whoever connects has five seconds and 8 KiB for a request; of those that have not finished
 theirs, the oldest is dropped for the thirty-third, so that half a request never keeps a whole one waiting. What it says are
@@ -17,8 +18,8 @@ from typing import Final
 
 from incentive_fleet.brokers.contract import Broker
 from incentive_fleet.consumers.probes import PROBE_TIMEOUT_S, REACHED, TIMED_OUT, Database, Part, probes_of
-from incentive_fleet.consumers.supervisor import Fleet
-from incentive_fleet.settings import Settings
+from incentive_fleet.errors import SettingsError
+from incentive_fleet.settings import Settings, variable
 
 REQUEST_TIMEOUT_S: Final = 5.0  # from the connection to the end of its headers
 REQUEST_BYTES_MAX: Final = 8 * 1024  # a probe sends some 200
@@ -41,10 +42,13 @@ PHRASES: Final = {
 
 
 @contextmanager
-def serve_health(settings: Settings, brokers: Sequence[Broker], fleet: Fleet) -> Iterator[int | None]:
+def serve_health(
+    settings: Settings, brokers: Sequence[Broker], activity: str, paused: Callable[[], bool]
+) -> Iterator[int | None]:
     """Serve while the body runs, at INCENTIVES_HEALTH_HOST and _PORT; not at all when the port is unset.
 
-    Yields the port (0 asks for a free one). Raises OSError when the port is taken.
+    `activity` is the name under which /readyz tells that `paused` says yes. Yields the port (0 asks for a free one). Raises
+    SettingsError when the port is taken.
     """
     if settings.health_port is None:
         yield None
@@ -55,16 +59,15 @@ def serve_health(settings: Settings, brokers: Sequence[Broker], fleet: Fleet) ->
         for probe in probes.values():
             if isinstance(probe, Database):
                 stack.callback(probe.close)
-        yield stack.enter_context(
-            serving(settings.health_host, settings.health_port, Service(parts, lambda: fleet.paused))
-        )
+        service = Service(parts, activity, paused)
+        yield stack.enter_context(serving(settings.health_host, settings.health_port, service))
 
 
 @contextmanager
 def serving(host: str, port: int, service: Service) -> Iterator[int]:
-    """Run the service in a thread of its own while the body runs; yields the port. Raises OSError when it is taken."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.create_server((host, port), family=family) as listener:
+    """Run the service in a thread of its own while the body runs; yields the port. Raises SettingsError when it is
+    taken, or no address of this machine."""
+    with _listening(host, port) as listener:
         loop = asyncio.new_event_loop()
         thread = threading.Thread(
             target=loop.run_until_complete, args=(service.run(listener),), name="health", daemon=True
@@ -78,12 +81,22 @@ def serving(host: str, port: int, service: Service) -> Iterator[int]:
             loop.close()
 
 
+def _listening(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        names = f"{variable('health_host')} and {variable('health_port')}"
+        raise SettingsError(f"{names} are {host!r} and {port}: {error.strerror}.") from None
+
+
 class Service:
     """The connections of one server; all of it runs in one event loop."""
 
-    def __init__(self, parts: Sequence[Part], paused: Callable[[], bool]) -> None:
+    def __init__(self, parts: Sequence[Part], activity: str, paused: Callable[[], bool]) -> None:
         self.stopped = asyncio.Event()
         self._parts = parts
+        self._activity = activity
         self._paused = paused
         self._reading: dict[asyncio.Task[None], None] = {}  # in the order in which they came
         self._tasks: set[asyncio.Task[None]] = set()
@@ -158,7 +171,7 @@ class Service:
         finally:
             self._answering -= 1
         faults = {part.name: code for part, code in zip(self._parts, codes, strict=True) if code != REACHED}
-        faults |= {"fleet": "paused"} if self._paused() else {}
+        faults |= {self._activity: "paused"} if self._paused() else {}
         return (503 if faults else 200), {"status": "not ready" if faults else "ready", "faults": faults}
 
 

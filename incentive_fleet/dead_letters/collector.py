@@ -27,7 +27,7 @@ from incentive_fleet.errors import BrokerUnavailable, FleetError, TransientError
 from incentive_fleet.failpoints import failpoint
 from incentive_fleet.ledger.session import Session
 from incentive_fleet.ledger.splitting import Probe, Trial
-from incentive_fleet.pausing import Pause
+from incentive_fleet.pausing import Pause, Pauses
 from incentive_fleet.settings import Settings
 from incentive_fleet.stopping import SLICE_S, DrainCut, Stop, join
 
@@ -43,21 +43,26 @@ def run_collector(
     stop: Stop,
     until_idle_s: float | None,
     counts: Counter[str] | None = None,
+    pauses: Pauses | None = None,
 ) -> Counter[str]:
     """Collect from each broker in a thread of its own until `stop`, or until nothing came for so many seconds.
 
     Idempotent: a crash anywhere repeats and never loses. Returns how many copies were new, returned, again or same;
-    `counts` is added to while it runs. A part that is away is waited for, with `until_idle_s` too. Raises SettingsError at
-    once, DrainCut when a part lets no thread go after `stop`, and what is neither transient nor foreseen.
+    `counts` is added to while it runs, and `pauses` tells who waits. A part that is away is waited for,
+    with `until_idle_s` too. Raises SettingsError at once, DrainCut when a part lets no thread go after `stop`, and what is
+    neither transient nor foreseen.
     """
     total: Counter[str] = Counter() if counts is None else counts
+    pauses = Pauses() if pauses is None else pauses
     queues = [parts_of(broker).open_dead_letters(settings, stop) for broker in brokers]
     failures: list[BaseException] = []
     return_large_blocks()
 
     def run(broker: Broker, of: DeadLetterQueues) -> None:
+        about = {"consumer": f"collector-{broker.source}"}
+        pause = pauses.add(Pause("consuming", settings.pause_max_s, stop, about))
         try:
-            _collect(broker, of, settings, stop, until_idle_s, total)
+            _collect(broker, of, settings, pause, until_idle_s, total)
         except BaseException as error:
             log.critical("collector failed", exc_info=error, extra={"source": broker.source})
             failures.append(error)
@@ -113,16 +118,15 @@ def _collect(
     broker: Broker,
     queues: DeadLetterQueues,
     settings: Settings,
-    stop: Stop,
+    pause: Pause,
     until_idle_s: float | None,
     counts: Counter[str],
 ) -> None:
     session = Session(settings.need_database_url(), application_name=f"incentives dlq collect {broker.source}")
     keeper = _Keeper(session, broker)
-    pause = Pause("consuming", settings.pause_max_s, stop, {"consumer": f"collector-{broker.source}"})
     last_seen = time.monotonic()
     try:
-        while not stop.is_set():
+        while not pause.stop.is_set():
             try:
                 arrivals = queues.receive(BATCH, settings.wait_s)
                 idle = not arrivals and until_idle_s is not None and time.monotonic() - last_seen >= until_idle_s

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from incentive_fleet.brokers.contract import Publisher
 from incentive_fleet.errors import BrokerUnavailable, FleetError, Refused, StatementTimedOut, TransientError
 from incentive_fleet.ledger.connection import connect
-from incentive_fleet.pausing import Pause
+from incentive_fleet.pausing import Pause, Pauses
 from incentive_fleet.producers.relay import Connection, RejectedOutcome, any_left, relay_round, unpublished, wanted
 from incentive_fleet.stopping import DrainCut, Stop, join
 
@@ -74,6 +74,7 @@ class _Run:
     pace: RelayPace
     stop: Stop
     counts: Counter[str]
+    pauses: Pauses
 
 
 def run_relay(
@@ -83,20 +84,22 @@ def run_relay(
     stop: Stop,
     pace: RelayPace = PACE,
     counts: Counter[str] | None = None,
+    pauses: Pauses | None = None,
 ) -> RelaySummary:
     """Publish outcomes to each destination until `stop` is set, or until nothing was left for `pace.until_idle_s` seconds.
 
     Publishers of destinations that the ledger neither marks nor has marked outcomes for are left alone. Outcomes that a
     broker refused do not keep a run from being idle; the summary tells them. A part that is away is waited for, with
-    `until_idle_s` too. `counts` is told meanwhile how many each destination took. Raises SettingsError when a
-    destination is missing at the start, DatabaseUnavailable or DatabaseUnfit when the summary of a run that was not
-    stopped cannot be read at the end, and DrainCut when a part lets no thread go after `stop`. The caller closes the publishers,
-    each of which must be used for nothing else meanwhile.
+    `until_idle_s` too. `counts` is told meanwhile how many each destination took, `pauses` which of them wait. Raises
+    SettingsError when a destination is missing at the start, DatabaseUnavailable or DatabaseUnfit when the summary of a run
+    that was not stopped cannot be read at the end, and DrainCut when a part lets no thread go after `stop`. The caller
+    closes the publishers, each of which must be used for nothing else meanwhile.
     """
     publishers = _needed(database_url, publishers)
     for publisher in publishers.values():
         _check(publisher)
-    run = _Run(database_url, pace, stop, Counter() if counts is None else counts)
+    counts, pauses = Counter() if counts is None else counts, Pauses() if pauses is None else pauses
+    run = _Run(database_url, pace, stop, counts, pauses)
     lanes = [_Lane(name, publisher, _pause_of(name, run)) for name, publisher in publishers.items()]
     _run_all(run, lanes)
     left = _left(run)
@@ -148,7 +151,8 @@ def _left(run: _Run) -> dict[str, int] | None:
 
 
 def _pause_of(destination: str, run: _Run) -> Pause:
-    return Pause(f"relay to {destination}", run.pace.pause_max_s, run.stop, {"destination": destination})
+    pause = Pause(f"relay to {destination}", run.pace.pause_max_s, run.stop, {"destination": destination})
+    return run.pauses.add(pause)
 
 
 def _needed(database_url: str, publishers: Mapping[str, Publisher]) -> Mapping[str, Publisher]:

@@ -65,25 +65,25 @@ class FaultyProxy:
     async def _shut(self) -> None:
         self._set(0.0, True, True)
         self._server.close()
+        await asyncio.sleep(0.01)  # whoever was accepted a moment ago begins, and is turned away
         others = asyncio.all_tasks() - {asyncio.current_task()}
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._cut:
-            return writer.transport.abort()
+        ends = {writer}
         try:
-            beyond = await self._connect()
-        except OSError:  # the server is down: the caller sees what it would see without us
-            return writer.transport.abort()
-        both = {writer, beyond[1]}
-        self._writers |= both
-        try:
-            await asyncio.gather(self._pump(reader, beyond[1]), self._pump(beyond[0], writer))
+            if self._cut:
+                return
+            with suppress(OSError):  # the server is down: the caller sees what it would see without us
+                beyond = await self._connect()
+                ends.add(beyond[1])
+                self._writers |= ends
+                await asyncio.gather(self._pump(reader, beyond[1]), self._pump(beyond[0], writer))
         finally:
-            self._writers -= both
-            for end in both:
+            self._writers -= ends
+            for end in ends:
                 end.transport.abort()
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

@@ -171,6 +171,22 @@ def test_every_task_has_a_role_of_its_own_and_drains_before_it_is_killed() -> No
             assert not refusal(*container["Command"]), name
 
 
+def test_every_service_and_nothing_else_is_asked_for_its_health() -> None:
+    """A task without HealthCheck is healthy to ECS as long as it runs, whatever the image says."""
+    tasks = of_type("services", "AWS::ECS::TaskDefinition")
+    services = {service["TaskDefinition"]["Ref"] for service in of_type("services", "AWS::ECS::Service").values()}
+    asked = {name for name, task in tasks.items() if "HealthCheck" in task["ContainerDefinitions"][0]}
+    assert asked == services == {"ConsumeTask", "RelayTask", "CollectTask"}
+    for name in asked:
+        [container] = tasks[name]["ContainerDefinitions"]
+        assert container["HealthCheck"]["Command"] == [
+            "CMD",
+            "/opt/incentives/bin/python",
+            "/opt/incentives/health.py",
+        ], name
+        assert {"Name": "INCENTIVES_HEALTH_PORT", "Value": "8080"} in container["Environment"], name
+
+
 def test_the_schedule_expires_as_of_its_own_time() -> None:
     expire = of_type("services", "AWS::Scheduler::Schedule")["ExpireSchedule"]
     [override] = json.loads(expire["Target"]["Input"])["containerOverrides"]

@@ -76,6 +76,8 @@ def test_the_whole_passes_docker_compose_and_is_hardened() -> None:
         # Only the migration knows the owner's password, and only what needs the database knows the application's.
         assert ("INCENTIVES_ADMIN_DATABASE_URL" in service["environment"]) == (name == "migrate"), name
         assert not refusal(*service["command"]), name
+    asked = {name for name, service in services.items() if "INCENTIVES_HEALTH_PORT" in service.get("environment", {})}
+    assert asked == {"consume", "relay", "collect"}, "the image's health check asks what serves, and nothing else"
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +141,6 @@ def test_every_role_runs_from_the_built_tree(
         "INCENTIVES_DATABASE_URL": world["INCENTIVES_DATABASE_URL"],
         "INCENTIVES_RABBITMQ_URL": rabbitmq.url,
         "INCENTIVES_PREFIX": prefix,
-        "INCENTIVES_HEALTH_PORT": str(free_port()),
     }
     sockets = Path(world["sockets"])
 
@@ -166,8 +167,9 @@ def test_every_role_runs_from_the_built_tree(
         "relay": ["relay"],
         "collect": ["dlq", "collect", "--from", "rabbitmq"],
     }
+    served = {name: settings | {"INCENTIVES_HEALTH_PORT": str(free_port())} for name in roles}
     running = {
-        name: Container(image.command(words, settings, sockets), tmp_path / name) for name, words in roles.items()
+        name: Container(image.command(words, served[name], sockets), tmp_path / name) for name, words in roles.items()
     }
     try:
         expected = len(list(sample_shop.events(SHOP)))
@@ -182,16 +184,17 @@ def test_every_role_runs_from_the_built_tree(
             left = "outbox_unpublished WHERE destination = 'rabbitmq'"
             eventually(lambda: (count("facts"), count("outbox"), count(left)) == (expected, expected, 0), 60)
         health = [*image.config["Healthcheck"]["Test"][1:]]
-        asked = Image(image.tree, {**image.config, "Entrypoint": health}).command([], settings, sockets)
-        eventually(lambda: _answers(asked), 30)
+        checking = Image(image.tree, {**image.config, "Entrypoint": health})
         for name, container in running.items():
+            asked = checking.command([], served[name], sockets)
+            eventually(lambda asked=asked: _answers(asked), 30)  # type: ignore[misc]
             assert "/opt/incentives/bin/incentives " in container.program(), name
             status = container.status()
             assert status["Uid"].split() == ["10001"] * 4, name
             assert int(status["CapEff"], 16) == 0, name
             assert container.stop(30) == 0, (name, container.log.read_text())
-        with pytest.raises(AssertionError, match="does not answer"):
-            run(asked)
+            with pytest.raises(AssertionError, match="does not answer"):
+                run(asked)
     finally:
         for container in running.values():
             container.end()

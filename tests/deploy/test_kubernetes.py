@@ -140,12 +140,26 @@ def test_every_role_runs_a_command_that_exists_and_drains_in_time(built: dict[st
         assert not refusal(*words), name
     consume = of_kind(built[overlay], "Deployment")["consume"]["spec"]["template"]["spec"]["containers"][0]
     assert consume["args"] == ["consume", "--from", overlay, "--no-collect"]
-    assert consume["livenessProbe"]["httpGet"]["path"] == consume["startupProbe"]["httpGet"]["path"] == "/healthz"
-    assert consume["readinessProbe"]["httpGet"]["path"] == "/readyz"
-    environment = {one["name"]: one["value"] for one in consume["env"]}
-    [port] = consume["ports"]
-    assert environment["INCENTIVES_HEALTH_PORT"] == str(port["containerPort"])
-    assert environment["INCENTIVES_HEALTH_HOST"] == "0.0.0.0", "the kubelet asks from outside"
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_what_serves_is_probed_where_it_listens(built: dict[str, list[Any]], overlay: str) -> None:
+    serving = of_kind(built[overlay], "Deployment")
+    assert set(serving) == {"consume", "relay", "collect"}
+    for name, deployment in serving.items():
+        [container] = deployment["spec"]["template"]["spec"]["containers"]
+        assert container["livenessProbe"]["httpGet"] == container["startupProbe"]["httpGet"], name
+        assert container["livenessProbe"]["httpGet"] == {"path": "/healthz", "port": "health"}, name
+        assert container["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "health"}, name
+        environment = {one["name"]: one["value"] for one in container["env"]}
+        [port] = container["ports"]
+        assert port["name"] == "health", name
+        assert environment["INCENTIVES_HEALTH_PORT"] == str(port["containerPort"]), name
+        assert environment["INCENTIVES_HEALTH_HOST"] == "0.0.0.0", "the kubelet asks from outside"
+    let_in = of_kind(built[overlay], "NetworkPolicy")["probes"]["spec"]["podSelector"]["matchExpressions"]
+    [chosen] = let_in
+    assert (chosen["key"], chosen["operator"]) == ("app.kubernetes.io/component", "In")
+    assert set(chosen["values"]) == set(serving)
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)

@@ -8,6 +8,7 @@ import os
 import select
 import signal
 import socket
+import sys
 import threading
 import time
 import uuid
@@ -30,6 +31,7 @@ from incentive_fleet.settings import Settings
 from tests.brokers_and_workers import Brokers, settings_of, start
 from tests.chaos.faults import CONSUME, Fleet
 from tests.chaos.faulty_proxy import FaultyProxy
+from tests.command import incentives
 from tests.contract.brokers_under_test import eventually
 from tests.parts import fresh_database
 from tests.shop import open_shop
@@ -111,9 +113,61 @@ def test_readiness_follows_the_parts_and_health_does_not(
         brokers.close()
 
 
+@pytest.mark.parametrize("activity", ["relay", "collector"])
+def test_relay_and_collector_tell_the_same_of_themselves(
+    own_postgres: Postgres, url: str, rabbitmq: Any, tmp_path: Path, activity: str
+) -> None:
+    """The relay looks for outcomes all the time, so it pauses for the database; the collector once it has a letter to keep,
+    and for the broker."""
+    wire = FaultyProxy(("127.0.0.1", rabbitmq.record.ports["amqp"]))
+    direct = settings_of(f"t{uuid.uuid4().hex[:8]}", rabbitmq_url=rabbitmq.url, aws_region=None)
+    brokers = Brokers(direct)
+    brokers.apply()
+    through = f"amqp://guest:guest@127.0.0.1:{wire.port}/%2F"
+    settings = direct.model_copy(update={"database_url": url, "health_port": free_port(), "rabbitmq_url": through})
+    words = ["relay"] if activity == "relay" else ["dlq", "collect", "--from", "rabbitmq"]
+    command = [sys.executable, "-m", "incentive_fleet.cli.main", *words]
+    process = start(command, settings, tmp_path / "log", AWS_REGION="", AWS_DEFAULT_REGION="")
+    health = Health(settings.health_port or 0)
+    try:
+        eventually(lambda: health.faults() == set(), PATIENCE_S)
+        own_postgres.kill()
+        if activity == "collector":
+            assert eventually(health.faults, PATIENCE_S) == {"database"}
+            brokers.bury("rabbitmq", [b"no event"])
+        eventually(lambda: health.faults() == {"database", activity}, PATIENCE_S)
+        own_postgres.start()
+        eventually(lambda: health.faults() == set(), PATIENCE_S)
+        wire.close()
+        eventually(lambda: health.faults() == {"rabbitmq"} | ({activity} - {"relay"}), PATIENCE_S)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE_S) == 0
+        assert health.faults() is None
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+        brokers.close()
+
+
+@pytest.mark.parametrize("words", [["consume", "--from", "rabbitmq"], ["relay"], ["dlq", "collect"]])
+def test_a_port_that_is_taken_is_named_before_anything_begins(url: str, words: list[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        environment = {
+            "INCENTIVES_DATABASE_URL": url,
+            "INCENTIVES_RABBITMQ_URL": "amqp://guest:guest@127.0.0.1:1/%2F",
+            "INCENTIVES_HEALTH_PORT": str(port),
+        }
+        ran = incentives(*words, env=environment)
+    assert ran.code == 2
+    named = f"INCENTIVES_HEALTH_HOST and INCENTIVES_HEALTH_PORT are '127.0.0.1' and {port}: Address already in use"
+    assert named in ran.err
+
+
 @contextmanager
 def served(*parts: Part) -> Iterator[Health]:
-    with serving("127.0.0.1", 0, Service(parts, lambda: False)) as port:
+    with serving("127.0.0.1", 0, Service(parts, "fleet", lambda: False)) as port:
         yield Health(port)
 
 

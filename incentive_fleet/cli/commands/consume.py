@@ -69,7 +69,8 @@ def consume(source: str, processes: int, until_idle: float | None, collect: bool
     if collect:
         collector = collecting(brokers, values, stop, drain_s=None if until_idle is None else COLLECT_S)
     try:
-        with serve_health(values, brokers, fleet), collector, showing("consuming", lambda: _line(fleet, started)):
+        health = serve_health(values, brokers, "fleet", lambda: fleet.paused)
+        with health, collector, showing("consuming", lambda: _line(fleet, started)):
             healthy = fleet.run()
     except DrainCut as error:
         log.error("%s", error)

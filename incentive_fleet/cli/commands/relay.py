@@ -32,8 +32,10 @@ if TYPE_CHECKING:
 def relay(until_idle: float | None, output: str) -> None:
     """Publish outcomes from the outbox to every configured broker, at least once. SIGTERM ends it between two batches."""
     from incentive_fleet.brokers.registry import configured, none_configured, open_outcomes
+    from incentive_fleet.consumers.health import serve_health
     from incentive_fleet.ledger.logins import say_if_owner
     from incentive_fleet.logs import log_json
+    from incentive_fleet.pausing import Pauses
     from incentive_fleet.producers.relay_loop import RelayPace, run_relay
 
     values = settings()
@@ -45,7 +47,9 @@ def relay(until_idle: float | None, output: str) -> None:
     stop = interrupts.serve(values.drain_s)
     say_if_owner(values.need_database_url())
     counts: Counter[str] = Counter()
+    pauses = Pauses()
     with ExitStack() as stack, showing("publishing", lambda: _line(counts)):
+        stack.enter_context(serve_health(values, brokers, "relay", lambda: pauses.paused))
         publishers: dict[str, Publisher] = {
             broker.destination: stack.enter_context(closing(open_outcomes(values, broker, stop))) for broker in brokers
         }
@@ -55,6 +59,7 @@ def relay(until_idle: float | None, output: str) -> None:
             stop=stop,
             pace=RelayPace(values.batch_size, until_idle, values.pause_max_s),
             counts=counts,
+            pauses=pauses,
         )
     emit(summary, output, lambda: say(f"Published {_line(summary.published)}; left: {_left(summary)}."))
     if any(summary.refused.values()):
