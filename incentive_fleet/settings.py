@@ -12,6 +12,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from incentive_fleet.addresses import AWS, MANAGEMENT, POSTGRES, RABBITMQ, check_address
+from incentive_fleet.allowed_sources import read_allowed_sources
 from incentive_fleet.errors import SettingsError
 
 PREFIX = "INCENTIVES_"
@@ -23,6 +24,7 @@ ADDRESSES = {
     "aws_endpoint_url": AWS,
 }
 ENDPOINTS_OF_BOTO3 = ("AWS_ENDPOINT_URL_SQS", "AWS_ENDPOINT_URL_SNS")  # it reads them by itself
+_OURS = "Value error, "  # what pydantic puts before the words of a check of ours
 NOT_OURS = {"aws_region": "AWS_REGION", "aws_endpoint_url": "AWS_ENDPOINT_URL"}  # settings with a name of AWS's own
 MIB = 1024 * 1024
 EVENT_BYTES_MOST = 16 * MIB  # what the codec reads at the most; the largest order, every character escaped, has 14 MiB
@@ -55,6 +57,7 @@ class Settings(BaseModel):
     # Bytes that a consumer holds unsettled, counted as decoded (brokers/budget.py); dead letters and files in hand likewise.
     held_bytes_max: int = Field(64 * MIB, ge=MIB, le=65_536 * MIB)
     event_bytes_max: int = Field(EVENT_BYTES_MOST, ge=1_024, le=EVENT_BYTES_MOST)  # larger bodies are dead letters
+    allowed_sources: str | None = None  # CloudEvent sources by queue (allowed_sources.py); unset: all are
     sqs_pollers: int = Field(4, ge=1, le=32)  # receiving threads a process
     sqs_visibility_s: int = Field(30, ge=1, le=43_200)
     kms_key_id: str | None = Field(None, pattern=r"^[A-Za-z0-9:/_-]{1,256}$")  # id, ARN or alias; queues and topics
@@ -76,6 +79,13 @@ class Settings(BaseModel):
         if key is not None and key.rpartition(":")[2].startswith(AWS_MANAGED_KEYS):
             raise ValueError("AWS's own key lets no topic deliver to a queue; name a key of yours")
         return key
+
+    @field_validator("allowed_sources")
+    @classmethod
+    def _readable(cls, sources: str | None) -> str | None:
+        if sources is not None:
+            read_allowed_sources(sources)
+        return sources
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
@@ -100,7 +110,9 @@ class Settings(BaseModel):
             return cls.model_validate(values)
         except ValidationError as error:
             first = error.errors()[0]
-            raise SettingsError(f"{variable(str(first['loc'][0]))} is {first['input']!r}: {first['msg']}.") from None
+            raise SettingsError(
+                f"{variable(str(first['loc'][0]))} is {first['input']!r}: {first['msg'].removeprefix(_OURS)}."
+            ) from None
 
     def need_database_url(self) -> str:
         """The application's database; raises SettingsError when unset."""

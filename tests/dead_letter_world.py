@@ -124,12 +124,12 @@ class LetterDatabase:
 
     def rehearse(self, *letters: Letter) -> list[RehearsedEffect]:
         with closing(Session(self.url)) as session:
-            return rehearse(session, letters)
+            return rehearse(session, letters, None)
 
     def edit(self, letter: Letter, *sets: str) -> Letter:
         body = editing.assign(letter.current_body, [editing.parse_assignment(text) for text in sets])
         with self.connect() as connection:
-            return changes.save_edit(connection, letter, body, by())
+            return changes.save_edit(connection, letter, body, by(), None)
 
     def discard(self, *ids: int, reason: str = "nobody needs it") -> list[Done]:
         with self.connect() as connection:

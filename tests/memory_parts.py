@@ -12,7 +12,7 @@ from incentive_fleet.brokers.contract import Broker
 from incentive_fleet.brokers.memory import DeadMessage, MemoryBroker, MemoryTransport
 from incentive_fleet.brokers.message_headers import OURS, REPLAY
 from incentive_fleet.brokers.messages import Arrival, Message, Outgoing, Rejection
-from incentive_fleet.brokers.topology import SOURCES, Change, Drift, DriftReport
+from incentive_fleet.brokers.topology import SOURCES, Change, Drift, DriftReport, QueueNames
 from incentive_fleet.errors import BrokerUnavailable
 from incentive_fleet.settings import Settings
 from incentive_fleet.stopping import Stop
@@ -170,8 +170,8 @@ class MemoryParts:
     def check_policies(self, settings: Settings) -> DriftReport:
         return DriftReport((), ())
 
-    def queue_names(self, settings: Settings) -> list[str]:
-        return [name for queue in TYPE_OF for name in (queue, f"{queue}-dead")]
+    def queues(self, settings: Settings) -> list[QueueNames]:
+        return [QueueNames(type_, queue, f"{queue}-dead") for queue, type_ in TYPE_OF.items()]
 
     def probe(self, settings: Settings, within_s: float) -> None:
         if self.broker.away:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 from incentive_fleet.brokers.messages import Arrival, Delivery, Disposition, Message, Outgoing, Rejection
 
 if TYPE_CHECKING:
-    from incentive_fleet.brokers.topology import Change, DriftReport
+    from incentive_fleet.brokers.topology import Change, DriftReport, QueueNames
     from incentive_fleet.settings import Settings
     from incentive_fleet.stopping import Stop
 
@@ -187,8 +187,8 @@ class Topology(Protocol):
         """What an operator's policies can take from our queues though each is as declared. Raises BrokerUnavailable."""
         ...
 
-    def queue_names(self, settings: Settings) -> list[str]:
-        """Source and dead-letter queues, for whoever types one. Asks nobody."""
+    def queues(self, settings: Settings) -> Sequence[QueueNames]:
+        """What its queues are called, an event type each. Asks nobody."""
         ...
 
 

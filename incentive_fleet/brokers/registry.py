@@ -18,6 +18,7 @@ from incentive_fleet.errors import SettingsError
 
 if TYPE_CHECKING:
     from incentive_fleet.brokers.contract import Publisher
+    from incentive_fleet.brokers.topology import QueueNames
     from incentive_fleet.settings import Settings
     from incentive_fleet.stopping import Stop
 
@@ -81,7 +82,16 @@ def open_outcomes(settings: Settings, broker: Broker, stop: Stop | None = None) 
 
 def queue_names(settings: Settings) -> frozenset[str]:
     """The source and dead-letter queues of every broker, configured or not."""
-    return frozenset(name for parts in BROKERS.values() for name in parts.queue_names(settings))
+    return frozenset(name for queue in _queues(settings) for name in (queue.source, queue.dead_letters))
+
+
+def queue_types(settings: Settings) -> dict[str, str]:
+    """By the name of every broker's source queues the type of event that belongs there."""
+    return {queue.source: queue.type for queue in _queues(settings)}
+
+
+def _queues(settings: Settings) -> list[QueueNames]:
+    return [queue for parts in BROKERS.values() for queue in parts.queues(settings)]
 
 
 def probes_of(settings: Settings, brokers: Iterable[Broker], within_s: float) -> dict[str, Callable[[], None]]:

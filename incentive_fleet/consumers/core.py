@@ -19,8 +19,9 @@ from functools import partial
 from typing import assert_never
 
 from incentive_fleet.brokers.messages import Ack, DeadLetter, Delivery, Disposition, Failure, Retry
+from incentive_fleet.consumers.admission import Admission, admitted
 from incentive_fleet.errors import Malformed
-from incentive_fleet.events.codec import Event, decode
+from incentive_fleet.events.codec import Event
 from incentive_fleet.events.document import BODY_BYTES_MAX, refuse_large
 from incentive_fleet.events.foreign import binary_mode
 from incentive_fleet.events.reasons import Reason
@@ -58,6 +59,7 @@ class Core:
     clock: Callable[[], datetime]
     skip_locked: bool = False
     event_bytes_max: int = BODY_BYTES_MAX  # a larger body is not even decoded
+    admission: Admission | None = None  # which sources each queue takes; None: all
     counts: Counter[str] = field(default_factory=Counter)
     deferred: list[tuple[Delivery, Event]] = field(default_factory=list)
     _unread: list[Delivery] = field(
@@ -112,13 +114,13 @@ class Core:
     def _decode(
         self, deliveries: Iterable[Delivery], carries_failures: bool
     ) -> tuple[list[tuple[Delivery, Event]], list[tuple[Delivery, Exception]]]:
-        """What can be read, and what a bug keeps from being read; what is malformed is decided at once."""
+        """What can be read, and what a bug keeps from being read; what is malformed or not admitted is decided at once."""
         readable: list[tuple[Delivery, Event]] = []
         unreadable: list[tuple[Delivery, Exception]] = []
         for delivery in deliveries:
             try:
                 refuse_large(len(delivery.body), self.event_bytes_max)
-                readable.append((delivery, decode(delivery.body)))
+                readable.append((delivery, admitted(delivery.body, delivery.queue, self.admission)))
             except Malformed as error:
                 self._decide(delivery, DeadLetter(error.reason, _detail(error, delivery)), carries_failures)
             except Exception as error:

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 
 from incentive_fleet.brokers.contract import Broker, Transport
 from incentive_fleet.brokers.registry import by_source, parts_of
+from incentive_fleet.consumers.admission import admission_of
 from incentive_fleet.consumers.consumer import Consumer
 from incentive_fleet.consumers.core import Core
 from incentive_fleet.consumers.garbage import look_seldom, return_large_blocks
@@ -49,6 +50,7 @@ def open_consumer(broker: Broker, settings: Settings, stop: Stop, care: Care | N
         clock=lambda: datetime.now(UTC),
         skip_locked=True,
         event_bytes_max=settings.event_bytes_max,
+        admission=admission_of(settings),
     )
     return Consumer(
         name=f"{broker.source}-{os.getpid()}",

@@ -9,9 +9,9 @@ from typing import Any, Final
 from incentive_fleet.brokers import message_headers
 from incentive_fleet.brokers.message_headers import REPLAY
 from incentive_fleet.brokers.messages import Arrival
+from incentive_fleet.consumers.admission import Admission, admitted
 from incentive_fleet.dead_letters.letter import group_of, storable
 from incentive_fleet.errors import Malformed
-from incentive_fleet.events.codec import decode
 
 UNEXPLAINED: Final = "unexplained"  # neither our consumer nor the broker said why: somebody put it there
 
@@ -26,7 +26,7 @@ class Explanation:
     failure: dict[str, Any] | None
 
 
-def explain(arrival: Arrival) -> Explanation:
+def explain(arrival: Arrival, admission: Admission | None) -> Explanation:
     """Who gave it up and why. The consumer's own headers win: a broker never removes them."""
     known = message_headers.failure_in(arrival.headers)
     failure = None
@@ -36,24 +36,24 @@ def explain(arrival: Arrival) -> Explanation:
     reason = arrival.headers.get(message_headers.REASON, "")
     detail = arrival.headers.get(message_headers.DETAIL, "")
     if not reason:
-        reason, detail = _by_broker(arrival)
+        reason, detail = _by_broker(arrival, admission)
     reason, detail = storable(reason), storable(detail)
     return Explanation(reason, detail, group_of(reason, detail, failure), failure)
 
 
-def _by_broker(arrival: Arrival) -> tuple[str, str]:
+def _by_broker(arrival: Arrival, admission: Admission | None) -> tuple[str, str]:
     moved = arrival.moved_by_broker
     if moved is not None:
         return moved.reason, moved.detail
     if arrival.crowded:
-        return _read_again(arrival)
+        return _read_again(arrival, admission)
     return UNEXPLAINED, f"found in {arrival.dead_letter_queue} without a reason from a consumer or the broker"
 
 
-def _read_again(arrival: Arrival) -> tuple[str, str]:
+def _read_again(arrival: Arrival, admission: Admission | None) -> tuple[str, str]:
     """A body that fills a message leaves no room for our reason beside it; most reasons lie in the body."""
     try:
-        decode(arrival.body)
+        admitted(arrival.body, arrival.source_queue, admission)
     except Malformed as error:
         return error.reason, error.detail
     return (

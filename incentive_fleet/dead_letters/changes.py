@@ -10,10 +10,10 @@ from typing import Any, Final
 from psycopg import Connection
 from psycopg.rows import class_row
 
+from incentive_fleet.consumers.admission import Admission, admitted
 from incentive_fleet.dead_letters.audit import Attribution, add_entry, state_of
 from incentive_fleet.dead_letters.letter import DISCARDED, OPEN, REPLAYED, WITHOUT_BODIES, Letter, search_fields_of
 from incentive_fleet.errors import Refused
-from incentive_fleet.events.codec import decode
 from incentive_fleet.ledger.connection import mapped_errors
 
 CHUNK: Final = 500  # letters changed in one transaction
@@ -84,16 +84,18 @@ def _done(number: int, letter: Letter | None, allowed: dict[str, str], status: s
     return Done(number, letter.status, f"it is {letter.status}, so it cannot be {act}")
 
 
-def save_edit(connection: Connection[Any], letter: Letter, body: bytes, by: Attribution) -> Letter:
+def save_edit(
+    connection: Connection[Any], letter: Letter, body: bytes, by: Attribution, admission: Admission | None
+) -> Letter:
     """Have replays send `body` instead; the original stays. `letter` is what the editor saw. Returns the letter now.
 
-    The original's own bytes undo every edit. Raises Malformed when `body` is no valid event and is not the original,
+    The original's own bytes undo every edit. Raises Malformed when `body` is no event that its queue takes and is not the original,
     Refused (not-open, changed-meanwhile) and TransientError; nothing is saved then.
     """
     edited = None if body == letter.body else body
     digest = sha256(body).digest()
     if edited is not None:
-        decode(edited)
+        admitted(edited, letter.source_queue, admission)
     with mapped_errors(blameless=True), connection.transaction():
         now = next(iter(_lock(connection, [letter.id])), None)
         if now is None or now.status != OPEN:

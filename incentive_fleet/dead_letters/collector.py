@@ -21,6 +21,7 @@ from incentive_fleet.brokers.contract import Broker, DeadLetterQueues
 from incentive_fleet.brokers.message_headers import REASON
 from incentive_fleet.brokers.messages import Arrival
 from incentive_fleet.brokers.registry import parts_of
+from incentive_fleet.consumers.admission import Admission, admission_of
 from incentive_fleet.consumers.garbage import return_large_blocks
 from incentive_fleet.dead_letters.keeping import Seen, keep, probe_keeping
 from incentive_fleet.errors import BrokerUnavailable, FleetError, TransientError
@@ -123,7 +124,7 @@ def _collect(
     counts: Counter[str],
 ) -> None:
     session = Session(settings.need_database_url(), application_name=f"incentives dlq collect {broker.source}")
-    keeper = _Keeper(session, broker)
+    keeper = _Keeper(session, broker, admission_of(settings))
     last_seen = time.monotonic()
     try:
         while not pause.stop.is_set():
@@ -154,6 +155,7 @@ class _Keeper:
 
     session: Session
     broker: Broker
+    admission: Admission | None = None
     probe: Probe = field(init=False)
 
     def __post_init__(self) -> None:
@@ -167,7 +169,8 @@ class _Keeper:
         """
 
         def keep_some(some: Sequence[Arrival]) -> None:
-            kept.extend(zip(some, keep(self.session.connection, some, datetime.now(UTC)), strict=True))
+            seen = keep(self.session.connection, some, datetime.now(UTC), self.admission)
+            kept.extend(zip(some, seen, strict=True))
 
         trial: Trial[Arrival] = Trial(self.probe, partial(self._keep_bare, kept))
         trial.split(arrivals, keep_some)

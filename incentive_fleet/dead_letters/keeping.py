@@ -22,6 +22,7 @@ from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
 from incentive_fleet.brokers.messages import Arrival
+from incentive_fleet.consumers.admission import Admission
 from incentive_fleet.dead_letters.arrivals import explain, replay_mark
 from incentive_fleet.dead_letters.audit import COLLECTOR, Attribution, add_entry, state_of
 from incentive_fleet.dead_letters.letter import (
@@ -80,15 +81,19 @@ class Seen(Enum):
     SAME = "same"  # a copy that was kept already
 
 
-def keep(connection: Connection[Any], arrivals: Sequence[Arrival], now: datetime) -> list[Seen]:
+def keep(
+    connection: Connection[Any], arrivals: Sequence[Arrival], now: datetime, admission: Admission | None = None
+) -> list[Seen]:
     """Keep copies in one transaction, in the order given. Idempotent; once it returned they may leave the broker.
+
+    `admission` explains copies that had no room for their reason.
 
     Raises DatabaseUnavailable or DatabaseContention: nothing is kept then, and the same call again is right.
     """
     # In the order of arrival, so that ids tell it. Two collectors that hold the same bodies in opposite orders may
     # deadlock; Postgres ends one of them, and its caller tries again.
     with mapped_errors(), connection.transaction():
-        return [_keep_one(connection, arrival, now) for arrival in arrivals]
+        return [_keep_one(connection, arrival, now, admission) for arrival in arrivals]
 
 
 def probe_keeping(session: Session, transport: str) -> None:
@@ -104,8 +109,8 @@ def probe_keeping(session: Session, transport: str) -> None:
         session.connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
 
 
-def _keep_one(connection: Connection[Any], arrival: Arrival, now: datetime) -> Seen:
-    values = _values(arrival, now)
+def _keep_one(connection: Connection[Any], arrival: Arrival, now: datetime, admission: Admission | None) -> Seen:
+    values = _values(arrival, now, admission)
     with connection.cursor(row_factory=class_row(Letter)) as cursor:
         letter = cursor.execute(FIND, values).fetchone()
         if letter is None:
@@ -127,8 +132,8 @@ def _keep_one(connection: Connection[Any], arrival: Arrival, now: datetime) -> S
     return meaning
 
 
-def _values(arrival: Arrival, now: datetime) -> dict[str, object]:
-    explanation = explain(arrival)
+def _values(arrival: Arrival, now: datetime, admission: Admission | None) -> dict[str, object]:
+    explanation = explain(arrival, admission)
     return {
         "transport": arrival.transport,
         "source_queue": arrival.source_queue,

@@ -7,11 +7,12 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any, Final, assert_never
 
+from incentive_fleet.consumers.admission import Admission, admitted
 from incentive_fleet.consumers.core import CONFLICT, UNEXPECTED, conflict_detail
 from incentive_fleet.dead_letters.conflicts import differences
 from incentive_fleet.dead_letters.letter import Letter
 from incentive_fleet.errors import Malformed, Refused
-from incentive_fleet.events.codec import Event, decode
+from incentive_fleet.events.codec import Event
 from incentive_fleet.events.facts import PLACING
 from incentive_fleet.incentives.booking import Posting
 from incentive_fleet.ledger.batch import EVENTS_MAX, Verdict, apply_events
@@ -34,7 +35,7 @@ class RehearsedEffect:
     difference: list[str] = field(default_factory=list)  # of a conflict: a diff from what was applied to this event
 
 
-def rehearse(session: Session, letters: Sequence[Letter]) -> list[RehearsedEffect]:
+def rehearse(session: Session, letters: Sequence[Letter], admission: Admission | None) -> list[RehearsedEffect]:
     """The effects of replaying the letters in the order given, one after the other: each meets what those before it did.
 
     Raises Refused (too-many) over 5,000 letters, DatabaseUnavailable, DatabaseContention, and DatabaseUnfit when a made-up
@@ -46,7 +47,7 @@ def rehearse(session: Session, letters: Sequence[Letter]) -> list[RehearsedEffec
     decoded: list[tuple[Letter, Event]] = []
     for letter in letters:
         try:
-            decoded.append((letter, decode(letter.current_body)))
+            decoded.append((letter, admitted(letter.current_body, letter.source_queue, admission)))
         except Malformed as error:
             effects[letter.id] = _refused(letter, error.reason, error.detail)
     _apply_all(session, decoded, effects)

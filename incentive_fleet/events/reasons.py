@@ -40,6 +40,7 @@ class Reason(StrEnum):
     REPEATED_LINE = "repeated-line"
     GROSS_TOO_LARGE = "gross-too-large"
     SUBJECT_MISMATCH = "subject-mismatch"
+    SOURCE_NOT_ALLOWED = "source-not-allowed"
 
 
 MEANINGS: dict[Reason, str] = {
@@ -71,4 +72,5 @@ MEANINGS: dict[Reason, str] = {
     Reason.REPEATED_LINE: "Two lines of an order have the same `line_id`.",
     Reason.GROSS_TOO_LARGE: "The order's gross exceeds 10^15 minor units.",
     Reason.SUBJECT_MISMATCH: "`subject` is not the order id of the data.",
+    Reason.SOURCE_NOT_ALLOWED: "`INCENTIVES_ALLOWED_SOURCES` does not allow the `source` on this queue, or on that of its type.",
 }

@@ -283,9 +283,9 @@ def test_a_rehearsal_blames_no_letter_for_the_system(session: Session) -> None:
         letters = get_letters(connection, [1, 2, 3])
     run(session.url, raising("XX000", "outbox"))
     with pytest.raises(DatabaseUnfit, match="a made-up order fails as well"):
-        rehearse(session, letters)
+        rehearse(session, letters, None)
     run(session.url, dropped("outbox") + "; " + raising("XX000", "outbox", which="NEW.order_id = 'o-2'"))
-    assert [effect.good for effect in rehearse(session, letters)] == [True, True, False]
+    assert [effect.good for effect in rehearse(session, letters, None)] == [True, True, False]
 
 
 def test_a_grant_that_no_wallet_can_hold_is_refused_alone(session: Session) -> None:

@@ -9,8 +9,10 @@ from urllib.parse import urlsplit
 from incentive_fleet import names
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from incentive_fleet.brokers.contract import DeadLetterQueues, Publisher, Sender, Transport
-    from incentive_fleet.brokers.topology import Change, DriftReport
+    from incentive_fleet.brokers.topology import Change, DriftReport, QueueNames
     from incentive_fleet.settings import Settings
     from incentive_fleet.stopping import Stop
 
@@ -80,11 +82,11 @@ def check_policies(settings: Settings) -> DriftReport:
     return DriftReport((), ())
 
 
-def queue_names(settings: Settings) -> list[str]:
+def queues(settings: Settings) -> Sequence[QueueNames]:
     """Of SQS."""
     from incentive_fleet.brokers.aws.plan import sqs_queues
 
-    return [name for group in sqs_queues(settings) for name in (group.source, group.dead_letters)]
+    return sqs_queues(settings)
 
 
 def probe(settings: Settings, within_s: float) -> None:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 from incentive_fleet import names
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from incentive_fleet.brokers.contract import DeadLetterQueues, Publisher, Sender, Transport
-    from incentive_fleet.brokers.topology import Change, DriftReport
+    from incentive_fleet.brokers.topology import Change, DriftReport, QueueNames
     from incentive_fleet.settings import Settings
     from incentive_fleet.stopping import Stop
 
@@ -81,11 +83,11 @@ def check_policies(settings: Settings) -> DriftReport:
     return topology.check_policies(settings)
 
 
-def queue_names(settings: Settings) -> list[str]:
-    """Without the retry queues, in which no letter lies."""
+def queues(settings: Settings) -> Sequence[QueueNames]:
+    """With their retry queues."""
     from incentive_fleet.brokers.rabbitmq.plan import rabbitmq_queues
 
-    return [name for group in rabbitmq_queues(settings) for name in (group.source, group.dead_letters)]
+    return rabbitmq_queues(settings)
 
 
 def probe(settings: Settings, within_s: float) -> None:

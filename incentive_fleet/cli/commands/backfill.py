@@ -24,6 +24,7 @@ from incentive_fleet.errors import SchemaUnfit, TransientError
 def backfill_command(file: Path, rejects: Path | None, strict: bool, output: str) -> None:
     """Apply the events of FILE.jsonl[.gz] in its order, through the same core, without a broker. Safe to repeat."""
     from incentive_fleet.brokers.budget import Budget
+    from incentive_fleet.consumers.admission import admission_of
     from incentive_fleet.consumers.backfill import backfill
     from incentive_fleet.consumers.core import Core
     from incentive_fleet.text_files import UNREADABLE
@@ -35,7 +36,11 @@ def backfill_command(file: Path, rejects: Path | None, strict: bool, output: str
     started = time.perf_counter()
     with open_session(values, "backfill") as session, working("Backfilling", size) as progress:
         core = Core(
-            session, values.retry_delays_s, clock=lambda: datetime.now(UTC), event_bytes_max=values.event_bytes_max
+            session,
+            values.retry_delays_s,
+            clock=lambda: datetime.now(UTC),
+            event_bytes_max=values.event_bytes_max,
+            admission=admission_of(values),
         )
         budget = Budget(values.held_bytes_max, values.event_bytes_max)
 

@@ -106,6 +106,7 @@ def list_command(group: bool, limit: int, output: str, **given: Any) -> None:
 def show(number: int, effect: bool, output: str) -> None:
     """One dead letter: body, error, history; with --effect what a replay would do."""
     from incentive_fleet.cli import dead_letters as dead_letter_text
+    from incentive_fleet.consumers.admission import admission_of
     from incentive_fleet.dead_letters import audit, documents, rehearsal, store
 
     now, values = datetime.now(UTC), settings()
@@ -116,7 +117,7 @@ def show(number: int, effect: bool, output: str) -> None:
     rehearsed = None
     if effect:
         with open_session(values, "dlq show") as session:
-            rehearsed = rehearsal.rehearse(session, [letter])[0]
+            rehearsed = rehearsal.rehearse(session, [letter], admission_of(values))[0]
     document = documents.letter_document(
         letter, now, history=history, later=later, effect=None if rehearsed is None else rehearsal.document(rehearsed)
     )

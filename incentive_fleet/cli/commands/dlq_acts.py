@@ -26,6 +26,7 @@ from incentive_fleet.cli.printing import ask, emit, say, tell
 from incentive_fleet.cli.work import working
 
 if TYPE_CHECKING:
+    from incentive_fleet.consumers.admission import Admission
     from incentive_fleet.dead_letters.audit import Attribution
     from incentive_fleet.dead_letters.changes import Done
     from incentive_fleet.dead_letters.letter import Letter
@@ -50,11 +51,14 @@ def edit(
 ) -> None:
     """Correct what a replay sends: by --set and --unset, or in $EDITOR. Only a valid event is saved; the original stays."""
     from incentive_fleet.cli import dead_letters as dead_letter_text
+    from incentive_fleet.consumers.admission import admission_of
     from incentive_fleet.dead_letters import changes, editing, store
 
     if original and (sets or unsets):
         raise click.UsageError("--original undoes every edit; it goes with neither --set nor --unset")
-    with open_reader(settings(), "dlq edit") as connection:
+    values = settings()
+    admission = admission_of(values)
+    with open_reader(values, "dlq edit") as connection:
         letter = store.get_letter(connection, number)
         if original:
             body = letter.body
@@ -62,9 +66,9 @@ def edit(
             wanted = [*map(editing.parse_assignment, sets), *map(editing.parse_removal, unsets)]
             body = editing.assign(letter.current_body, wanted)
         else:
-            body = _edited_by_hand(letter)
-        _refuse_invalid(letter, body)
-        after = changes.save_edit(connection, letter, body, by)
+            body = _edited_by_hand(letter, admission)
+        _refuse_invalid(letter, body, admission)
+        after = changes.save_edit(connection, letter, body, by, admission)
     lines = editing.difference(letter.current_body, after.current_body, f"dead letter {number}")
     changed = after.current_body != letter.current_body
     document = {"id": number, "changed": changed, "edited": after.edited_body is not None, "diff": lines}
@@ -74,11 +78,11 @@ def edit(
         emit(document, output, lambda: say("Nothing changed."))
 
 
-def _edited_by_hand(letter: Letter) -> bytes:
+def _edited_by_hand(letter: Letter, admission: Admission | None) -> bytes:
     """What the operator's editor saved; asks again while it is no valid event and somebody is there to answer."""
+    from incentive_fleet.consumers.admission import admitted
     from incentive_fleet.dead_letters.editing import editable
     from incentive_fleet.errors import Malformed
-    from incentive_fleet.events.codec import decode
 
     before = text = editable(letter.current_body)
     while True:
@@ -87,7 +91,7 @@ def _edited_by_hand(letter: Letter) -> bytes:
             return letter.current_body
         text = saved
         try:
-            decode(text.encode())
+            admitted(text.encode(), letter.source_queue, admission)
         except Malformed as error:
             tell(f"{error.reason}: {error.detail}")
             if sys.stdin.isatty() and ask("Edit it again?", default=True):
@@ -108,14 +112,14 @@ def _saved_by_editor(text: str) -> str | None:
         raise Refused("no-editor", f"VISUAL or EDITOR is no command: {error}") from None
 
 
-def _refuse_invalid(letter: Letter, body: bytes) -> None:
+def _refuse_invalid(letter: Letter, body: bytes, admission: Admission | None) -> None:
+    from incentive_fleet.consumers.admission import admitted
     from incentive_fleet.errors import Malformed
-    from incentive_fleet.events.codec import decode
 
     if body in (letter.body, letter.current_body):
         return
     try:
-        decode(body)
+        admitted(body, letter.source_queue, admission)
     except Malformed as error:
         fail(f"This would be given up again, so nothing was saved: {error.reason}: {error.detail}")
 
@@ -150,13 +154,14 @@ def replay(selection: Selection, dry_run: bool, force: bool, rate: float | None,
 
 def _dry_run(selected: list[int], output: str) -> None:
     from incentive_fleet.cli import dead_letters as dead_letter_text
+    from incentive_fleet.consumers.admission import admission_of
     from incentive_fleet.dead_letters import rehearsal, store
 
     values = settings()
     with open_reader(values, "dlq replay") as connection:
         letters = store.get_letters(connection, selected)
     with open_session(values, "dlq replay") as session:
-        effects = rehearsal.rehearse(session, letters)
+        effects = rehearsal.rehearse(session, letters, admission_of(values))
     total = sum(len(effect.transfers) for effect in effects)
     document = {"effects": [rehearsal.document(effect) for effect in effects], "transfers": total}
     emit(document, output, lambda: dead_letter_text.print_effects(effects))
