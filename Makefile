@@ -18,9 +18,11 @@ demo: .venv/.ready-demo ## incentives over real brokers into a real ledger, in u
 
 # Not these: each has a target of its own.
 QUICK := not chaos and not foreign and not deploy
+# In the order of tests/conftest.py, the longest files first.
+A_FILE_A_PROCESS := --dist loadfile --no-loadscope-reorder
 
 test: system-test .venv/.ready-test .venv-localstack/.ready .venv-deploy/.ready lint ## style, types and the whole suite on real servers
-	@.venv/bin/python -m pytest -m '$(QUICK)' -n 2 --dist loadfile
+	@.venv/bin/python -m pytest -m '$(QUICK)' -n 2 $(A_FILE_A_PROCESS)
 
 FOREIGN := bookworm/pgbouncer trixie/pgbouncer
 
@@ -43,7 +45,7 @@ deploy-check: .venv/.ready-test .venv-localstack/.ready .venv-deploy/.ready ## w
 rabbitmq4: system-test .venv/.ready-test .venv-localstack/.ready ## the tests of RabbitMQ on 4.x, unpacked beside the system's
 	@deploy/install/on_rabbitmq4.sh
 
-unit: .venv/.ready-test ## the tests that need no server, in under a minute
+unit: .venv/.ready-test ## the tests that need no server, in under half a minute
 	@.venv/bin/python -m pytest tests/unit -m 'not chaos' -n 2 -q
 
 coverage: system-test .venv/.ready-test .venv-localstack/.ready ## which lines the suite runs, of this process and of its workers

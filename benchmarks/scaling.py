@@ -13,6 +13,7 @@ import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from itertools import product
 from pathlib import Path
 
@@ -79,6 +80,7 @@ CANDIDATES = [
 ]
 
 
+@cache
 def load(second: float) -> float:
     """Events a second: a quiet night, a burst out of nowhere at nine (a mailing), an evening that rises to ten times."""
     hour = second / 3_600

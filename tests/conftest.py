@@ -32,6 +32,13 @@ def pytest_configure() -> None:
     os.environ.pop("PYTHONUNBUFFERED", None)  # it would hide what goes wrong with output that is still buffered
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files of few tests first: theirs take longest, and the last file of a process must not be a long one."""
+    tests_in = Counter(item.path for item in items)
+    items.sort(key=lambda item: tests_in[item.path])
+
+
 @pytest.fixture(scope="session")
 def parts_folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="incentives-tests-") as folder:

@@ -10,6 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 
 from incentive_fleet.events.codec import Event, decode, encode_event
@@ -121,7 +122,9 @@ def terms(kind: str, id: str, **keys: Any) -> str:
     return "\n[[campaign]]\n" + "\n".join(rows) + "\n"
 
 
+@cache
 def campaigns(*tables: str) -> CampaignSet:
+    """The terms of these tables; read once, for nothing changes them."""
     return CampaignSet.of(campaign for campaign, _ in parse_campaigns("".join(tables)))
 
 

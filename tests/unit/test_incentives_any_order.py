@@ -20,38 +20,47 @@ TERMS = (
 LINE_IDS = ("a", "b", "c", "d")
 
 
-@st.composite
-def orders(draw: st.DrawFn, order: str = "o1") -> list[EventData]:
-    """The facts of one order: a placing, maybe a delivery, up to four refunds, some of them larger than the order."""
-    names = LINE_IDS[: draw(st.integers(1, 4))]
-    lines = [
-        line(name, draw(st.integers(1, 5)), draw(st.integers(0, 2_000)), draw(st.sampled_from([None, "x", "y"])))
-        for name in names
-    ]
-    coupons = draw(st.lists(st.sampled_from(["K1", "K2", "NO"]), unique=True))
-    facts: list[EventData] = [placed(order, *lines, coupons=coupons, credit=draw(st.integers(0, 3_000)))]
-    if draw(st.booleans()):
-        missing = draw(st.dictionaries(st.sampled_from(names), st.integers(1, 3), max_size=2))
-        promised = draw(st.none() | st.just(day(0.5)))
-        facts.append(delivered(order, at=day(draw(st.integers(1, 3))), promised=promised, missing=missing))
-    for number in range(draw(st.integers(0, 4))):
-        whole = draw(st.integers(0, 5)) == 0
-        currency = draw(st.sampled_from(["EUR"] * 9 + ["USD"]))
-        pieces = [] if whole else draw(st.lists(_pieces(names), min_size=1, max_size=3))
-        at = day(draw(st.integers(0, 4)))
-        facts.append(refunded(f"r{number}", *pieces, order=order, currency=currency, at=at))
-    return facts
+# Strategies are made once: making one costs more than drawing from it.
+UNITS, PRICES, CATEGORIES = st.integers(1, 5), st.integers(0, 2_000), st.sampled_from([None, "x", "y"])
+COUPONS = st.lists(st.sampled_from(["K1", "K2", "NO"]), unique=True)
+PROMISES = st.none() | st.just(day(0.5))
+CURRENCIES = st.sampled_from(["EUR"] * 9 + ["USD"])
+REASONS = st.sampled_from(["returned", "returned", "undelivered", "goodwill"])
+NAMES = [LINE_IDS[:count] for count in (1, 2, 3, 4)]
+NAME = {names: st.sampled_from(names) for names in (*NAMES, *((*names, "unknown") for names in NAMES))}
+MISSING = {names: st.dictionaries(NAME[names], st.integers(1, 3), max_size=2) for names in NAMES}
 
 
 @st.composite
 def _pieces(draw: st.DrawFn, names: tuple[str, ...]) -> dict[str, Any]:
-    reason = draw(st.sampled_from(["returned", "returned", "undelivered", "goodwill"]))
-    name = draw(st.sampled_from((*names, "unknown") if draw(st.integers(0, 9)) == 0 else names))
+    reason = draw(REASONS)
+    name = draw(NAME[*names, "unknown"] if draw(st.integers(0, 9)) == 0 else NAME[names])
     if draw(st.booleans()):
         piece: dict[str, Any] = back(name, quantity=draw(st.integers(1, 4)), reason=reason)
         return piece
     by_amount: dict[str, Any] = back(name, amount=draw(st.integers(1, 4_000)), reason=reason)
     return by_amount
+
+
+PIECES = {names: st.lists(_pieces(names), min_size=1, max_size=3) for names in NAMES}
+
+
+@st.composite
+def orders(draw: st.DrawFn, order: str = "o1") -> list[EventData]:
+    """The facts of one order: a placing, maybe a delivery, up to four refunds, some of them larger than the order."""
+    names = LINE_IDS[: draw(st.integers(1, 4))]
+    lines = [line(name, draw(UNITS), draw(PRICES), draw(CATEGORIES)) for name in names]
+    facts: list[EventData] = [placed(order, *lines, coupons=draw(COUPONS), credit=draw(st.integers(0, 3_000)))]
+    if draw(st.booleans()):
+        missing = draw(MISSING[names])
+        facts.append(delivered(order, at=day(draw(st.integers(1, 3))), promised=draw(PROMISES), missing=missing))
+    for number in range(draw(st.integers(0, 4))):
+        whole = draw(st.integers(0, 5)) == 0
+        currency = draw(CURRENCIES)
+        pieces = [] if whole else draw(PIECES[names])
+        at = day(draw(st.integers(0, 4)))
+        facts.append(refunded(f"r{number}", *pieces, order=order, currency=currency, at=at))
+    return facts
 
 
 @st.composite
