@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, cast
@@ -12,7 +13,7 @@ from incentive_fleet.brokers.contract import Broker
 from incentive_fleet.brokers.memory import DeadMessage, MemoryBroker, MemoryTransport
 from incentive_fleet.brokers.message_headers import OURS, REPLAY
 from incentive_fleet.brokers.messages import Arrival, Message, Outgoing, Rejection
-from incentive_fleet.brokers.topology import SOURCES, Change, Drift, DriftReport, QueueNames
+from incentive_fleet.brokers.topology import SOURCES, Change, Drift, DriftReport, QueueDepth, QueueNames
 from incentive_fleet.errors import BrokerUnavailable
 from incentive_fleet.settings import Settings
 from incentive_fleet.stopping import Stop
@@ -132,6 +133,23 @@ class MemorySender:
 
 
 @dataclass
+class MemoryDepths:
+    broker: MemoryBroker
+
+    def read(self) -> list[QueueDepth]:
+        _need(self.broker)
+        depths = [
+            QueueDepth(f"{queue}-dead", "dead-letter", len(letters), 0, 0)
+            for queue, letters in self.broker.dead_letters.items()
+        ]
+        ready = Counter(message.queue for _, message in self.broker._ready)
+        return [*depths, *(QueueDepth(queue, "source", ready[queue], None, None) for queue in TYPE_OF)]
+
+    def close(self) -> None:
+        pass
+
+
+@dataclass
 class MemoryParts:
     """Where the others' modules open connections, this hands out ends of one broker."""
 
@@ -157,6 +175,9 @@ class MemoryParts:
 
     def open_sender(self, settings: Settings) -> MemorySender:
         return MemorySender(self.broker)
+
+    def open_depths(self, settings: Settings, stop: Stop) -> MemoryDepths:
+        return MemoryDepths(self.broker)
 
     def apply_topology(self, settings: Settings) -> list[Change]:
         changes = [] if self.declared else [Change(MEMORY.name, queue, "created") for queue in TYPE_OF]

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what `make` needs on a fresh Debian or Ubuntu, into the project's folder wherever possible.
 #
-#   bootstrap.sh system demo|test       Python; for the tests also RabbitMQ and hledger, without starting any service
+#   bootstrap.sh system demo|test       Python; for the tests also RabbitMQ, hledger, Prometheus and
+#                                       its Alertmanager, without starting any service
 #   bootstrap.sh system deploy          the above and what builds the image without Docker: buildah and debootstrap
 #   bootstrap.sh packages LOCK STAMP    .venv with the packages of a lock and this package, editable
 #   bootstrap.sh localstack STAMP       .venv-localstack with the SNS and SQS runtime that the tests judge against
@@ -51,6 +52,8 @@ missing_packages() {
   [ "$purpose" != demo ] || return 0
   has_rabbitmq || echo rabbitmq-server
   command -v hledger >/dev/null || echo hledger
+  command -v promtool >/dev/null || echo prometheus
+  command -v amtool >/dev/null || echo prometheus-alertmanager
   [ "$purpose" = deploy ] || return 0
   command -v buildah >/dev/null || echo buildah
   command -v debootstrap >/dev/null || echo debootstrap

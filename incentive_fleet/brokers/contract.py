@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 from incentive_fleet.brokers.messages import Arrival, Delivery, Disposition, Message, Outgoing, Rejection
 
 if TYPE_CHECKING:
-    from incentive_fleet.brokers.topology import Change, DriftReport, QueueNames
+    from incentive_fleet.brokers.topology import Change, DriftReport, QueueDepth, QueueNames
     from incentive_fleet.settings import Settings
     from incentive_fleet.stopping import Stop
 
@@ -76,6 +76,11 @@ class Transport(Protocol):
     """
 
     guarantees: Guarantees
+
+    @property
+    def held_bytes(self) -> int:
+        """What is held now, counted as decoded (budget.py). Any thread may ask."""
+        ...
 
     def receive(self, max_deliveries: int, wait_s: float) -> list[Delivery]:
         """Up to so many, as soon as there are any: it never waits for company. Empty after `wait_s` without one.
@@ -169,6 +174,18 @@ class Sender(Protocol):
         ...
 
 
+class QueueDepths(Protocol):
+    """How much lies in a broker's queues. It connects when first read, and keeps the connection."""
+
+    def read(self) -> list[QueueDepth]:
+        """Every source, retry and dead-letter queue. Raises BrokerUnavailable."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the connection. Raises nothing."""
+        ...
+
+
 class Topology(Protocol):
     """What exists on a broker. It keeps nothing from call to call, and any thread may call it."""
 
@@ -215,6 +232,8 @@ class BrokerParts(Topology, Protocol):
     def open_dead_letters(self, settings: Settings, stop: Stop) -> DeadLetterQueues: ...
 
     def open_sender(self, settings: Settings) -> Sender: ...
+
+    def open_depths(self, settings: Settings, stop: Stop) -> QueueDepths: ...
 
     def probe(self, settings: Settings, within_s: float) -> None:
         """Whether the broker takes a connection now. Raises OSError (TimeoutError), or SettingsError, within about so long."""

@@ -90,6 +90,7 @@ class Delivery:
     receipt: object  # the adapter's own handle; nobody else looks inside
     headers: Mapping[str, str] = field(default_factory=dict)
     failure: Failure | None = None  # unexpected errors so far, where the transport itself carries them (RabbitMQ)
+    sent_at: float | None = None  # seconds since 1970, where the broker or the publisher says when it was published
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,17 @@ class QueueNames:
 
 
 @dataclass(frozen=True, slots=True)
+class QueueDepth:
+    """How many messages a queue holds, as far as the broker tells; None where it does not."""
+
+    queue: str
+    role: Literal["source", "dead-letter", "retry"]
+    ready: int
+    in_flight: int | None  # with a consumer that has not settled them
+    delayed: int | None  # hidden until their time has come
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """What `apply` did to one thing, or could not do."""
 

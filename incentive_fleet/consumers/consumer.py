@@ -6,17 +6,23 @@ It never decides a disposition (core.py does) and never talks to a broker itself
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from incentive_fleet.brokers.contract import Transport
-from incentive_fleet.brokers.messages import Delivery, Disposition, Release
+from incentive_fleet.brokers.messages import Ack, Delivery, Disposition, Release, Retry
 from incentive_fleet.consumers.core import Core
+from incentive_fleet.consumers.latency import tell_empty, tell_received
 from incentive_fleet.consumers.suspects import Care
 from incentive_fleet.errors import BrokerUnavailable, TransientError
 from incentive_fleet.failpoints import failpoint
+from incentive_fleet.measuring import Tally
 from incentive_fleet.pausing import Pause
 from incentive_fleet.stopping import Stop
+
+DELIVERIES: Final = "incentives_deliveries_total"  # counted once the broker has taken what is to become of them
 
 
 @dataclass(slots=True)
@@ -34,7 +40,12 @@ class Consumer:
     pause: Pause = field(init=False)
 
     def __post_init__(self) -> None:
-        self.pause = Pause("consuming", self.pause_max_s, self.stop, {"consumer": self.name})
+        self.pause = Pause("consuming", self.pause_max_s, self.stop, {"consumer": self.name}, self.tally)
+
+    @property
+    def tally(self) -> Tally:
+        """What this thread counts."""
+        return self.core.tally
 
     def run(self, until_idle_s: float | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         """Consume until `stop` is set or, with `until_idle_s`, until nothing came and nothing was left for so long.
@@ -59,15 +70,19 @@ class Consumer:
 
     def _receive(self) -> list[Delivery] | None:
         """A batch, empty when nothing came, None when the broker is away."""
-        deferred = len(self.core.deferred)
+        deferred, began = len(self.core.deferred), time.perf_counter()
         try:
             deliveries = self.transport.receive(max(self.batch_size - deferred, 1), 0 if deferred else self.wait_s)
         except BrokerUnavailable as error:
             self.pause.wait(error)
             return None
         if deliveries:
+            self.tally.phase("receive", began)
+            tell_received(self.tally, deliveries, time.time())
             failpoint("after-receive")
         else:
+            if not deferred:
+                tell_empty(self.tally)
             self.pause.over()
         return deliveries
 
@@ -104,11 +119,27 @@ class Consumer:
     def _settle(self, dispositions: Sequence[tuple[Delivery, Disposition]]) -> None:
         if not dispositions:
             return
+        began = time.perf_counter()
         try:
-            self.transport.settle(dispositions, on_taken=self.core.on_taken)
+            self.transport.settle(dispositions, on_taken=self._on_taken)
         except BrokerUnavailable as error:
             # What was committed is committed; the messages come again and are duplicates then.
             self.pause.wait(error)
+            return
+        took_s = self.tally.phase("settle", began) - began
+        done = Counter(
+            (delivery.transport, delivery.queue, "ack" if isinstance(disposition, Ack) else "release")
+            for delivery, disposition in dispositions
+            if isinstance(disposition, Ack | Release)
+        )
+        for labels, deliveries in done.items():
+            self.tally.add(DELIVERIES, *labels, by=deliveries)
+        self.tally.observe("incentives_commit_to_ack_seconds", value=took_s, times=done.total())
+
+    def _on_taken(self, delivery: Delivery, disposition: Disposition) -> None:
+        what = "retry" if isinstance(disposition, Retry) else "dead-letter"
+        self.tally.add(DELIVERIES, delivery.transport, delivery.queue, what)
+        self.core.on_taken(delivery, disposition)
 
     def _idle_since(self, last_seen: float, until_idle_s: float, clock: Callable[[], float]) -> bool:
         if clock() - last_seen < until_idle_s:

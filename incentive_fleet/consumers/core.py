@@ -16,10 +16,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
+from time import perf_counter, time
 from typing import assert_never
 
 from incentive_fleet.brokers.messages import Ack, DeadLetter, Delivery, Disposition, Failure, Retry
 from incentive_fleet.consumers.admission import Admission, admitted
+from incentive_fleet.consumers.latency import tell_latency
 from incentive_fleet.errors import Malformed
 from incentive_fleet.events.codec import Event
 from incentive_fleet.events.document import BODY_BYTES_MAX, refuse_large
@@ -27,11 +29,12 @@ from incentive_fleet.events.foreign import binary_mode
 from incentive_fleet.events.reasons import Reason
 from incentive_fleet.failpoints import failpoint
 from incentive_fleet.ledger.attempts import FailedMessage, forget_attempts, record_attempt
-from incentive_fleet.ledger.batch import Verdict, apply_events
+from incentive_fleet.ledger.batch import BatchResult, Verdict, apply_events
 from incentive_fleet.ledger.probe import probe
 from incentive_fleet.ledger.session import Session
 from incentive_fleet.ledger.splitting import Probe, Trial
 from incentive_fleet.logs import traceback_of
+from incentive_fleet.measuring import BATCH_EVENTS, Tally
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +74,12 @@ class Core:
     _oldest_deferred: int = 0  # how many times in a row it was the same
 
     def __post_init__(self) -> None:
-        self._probe = Probe(partial(probe, self.session))
+        self._probe = Probe(partial(probe, self.session), tally=self.tally)
+
+    @property
+    def tally(self) -> Tally:
+        """What this thread counts."""
+        return self.session.tally
 
     def process(self, deliveries: Sequence[Delivery], *, carries_failures: bool) -> list[tuple[Delivery, Disposition]]:
         """Apply a batch, exactly once in effect, and say what becomes of each delivery that is not deferred.
@@ -80,8 +88,9 @@ class Core:
         is away, contended or unfit, and counts that against no message: the core keeps what it was given, so call it again
         without it. `take_decided` and `undecided` hand it out to whoever will not.
         """
-        before = self.deferred
+        before, began = self.deferred, perf_counter()
         readable, unreadable = self._decode([*self._unread, *deliveries], carries_failures)
+        self.tally.phase("decode", began)
         batch = [*before, *readable]
         self.deferred, self._unread = batch, [delivery for delivery, _ in unreadable]
         later: list[tuple[Delivery, Event]] = []
@@ -132,12 +141,21 @@ class Core:
     ) -> None:
         skip_locked = self.skip_locked and self._oldest_deferred < DEFERRED_MAX
         result = apply_events(self.session, [event for _, event in batch], skip_locked=skip_locked)
+        committed_at = self._tell_batch(result)
         for (delivery, event), verdict in zip(batch, result.verdicts, strict=True):
             if verdict is Verdict.DEFERRED:
                 later.append((delivery, event))
                 continue
             self.counts[verdict.value] += 1
+            tell_latency(self.tally, delivery, event, committed_at)
             self._decide(delivery, _disposition(event, verdict), carries_failures)
+
+    def _tell_batch(self, result: BatchResult) -> float:
+        """Count a batch that is committed; returns the time, in seconds since 1970."""
+        self.tally.observe(BATCH_EVENTS, value=len(result.verdicts))
+        for verdict, events in Counter(result.verdicts).items():
+            self.tally.add("incentives_events_total", verdict.value, by=events)
+        return time()
 
     def _decide(self, delivery: Delivery, disposition: Disposition, carries_failures: bool) -> None:
         self._decided.append((delivery, disposition))
@@ -212,6 +230,7 @@ class Core:
         """Count what the broker has taken: a dead letter or retry that it did not take does not exist."""
         if isinstance(disposition, DeadLetter):
             self.counts[f"dead-letter:{disposition.reason}"] += 1
+            self.tally.add("incentives_dead_letters_total", disposition.reason)
         elif isinstance(disposition, Retry):
             self.counts["retry"] += 1
 

@@ -1,5 +1,5 @@
-"""Health over HTTP, for whoever restarts or routes: /healthz (alive) and /readyz (parts reachable, not paused). Of every
-command that runs until it is told to stop.
+"""Health over HTTP, for whoever restarts or routes: /healthz (alive) and /readyz (parts reachable, not paused); and /metrics,
+which is telemetry's. Of every command that runs until it is told to stop.
 
 One thread serves everybody. Whoever connects has five seconds and 8 KiB for a request; of those that have not finished
 theirs, the oldest is dropped for the thirty-third, so that half a request never keeps a whole one waiting. What it says are
@@ -12,7 +12,7 @@ import asyncio
 import json
 import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Final
 
@@ -29,6 +29,9 @@ ANSWERING_MAX: Final = 32  # requests that wait for the parts; all of them wait 
 ANSWER_TIMEOUT_S: Final = PROBE_TIMEOUT_S + 1.0  # connecting and asking may take two bounds; the next one finds it done
 
 Document = dict[str, object]
+Page = Callable[[], Awaitable[tuple[str, bytes]]]  # content type and body
+PATHS: Final = ["/healthz", "/readyz", "/metrics"]
+JSON: Final = "application/json"
 PHRASES: Final = {
     200: "OK",
     400: "Bad Request",
@@ -43,7 +46,11 @@ PHRASES: Final = {
 
 @contextmanager
 def serve_health(
-    settings: Settings, brokers: Sequence[Broker], activity: str, paused: Callable[[], bool]
+    settings: Settings,
+    brokers: Sequence[Broker],
+    activity: str,
+    paused: Callable[[], bool],
+    metrics: Page | None = None,
 ) -> Iterator[int | None]:
     """Serve while the body runs, at INCENTIVES_HEALTH_HOST and _PORT; not at all when the port is unset.
 
@@ -59,7 +66,7 @@ def serve_health(
         for probe in probes.values():
             if isinstance(probe, Database):
                 stack.callback(probe.close)
-        service = Service(parts, activity, paused)
+        service = Service(parts, activity, paused, metrics)
         yield stack.enter_context(serving(settings.health_host, settings.health_port, service))
 
 
@@ -93,11 +100,14 @@ def _listening(host: str, port: int) -> socket.socket:
 class Service:
     """The connections of one server; all of it runs in one event loop."""
 
-    def __init__(self, parts: Sequence[Part], activity: str, paused: Callable[[], bool]) -> None:
+    def __init__(
+        self, parts: Sequence[Part], activity: str, paused: Callable[[], bool], metrics: Page | None = None
+    ) -> None:
         self.stopped = asyncio.Event()
         self._parts = parts
         self._activity = activity
         self._paused = paused
+        self._metrics = metrics
         self._reading: dict[asyncio.Task[None], None] = {}  # in the order in which they came
         self._tasks: set[asyncio.Task[None]] = set()
         self._answering = 0
@@ -130,14 +140,25 @@ class Service:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            status, document = await self._request(reader)
-            writer.write(_answer(status, document))
+            writer.write(await self._answered(reader))
             async with asyncio.timeout(REQUEST_TIMEOUT_S):
                 await writer.drain()
         except (OSError, asyncio.IncompleteReadError):  # it went away, or does not read
             pass
 
-    async def _request(self, reader: asyncio.StreamReader) -> tuple[int, Document]:
+    async def _answered(self, reader: asyncio.StreamReader) -> bytes:
+        answer = await self._request(reader)
+        if answer is None and self._metrics is not None and self._answering < ANSWERING_MAX:
+            self._answering += 1
+            try:
+                return _answer(200, *await self._metrics())
+            finally:
+                self._answering -= 1
+        status, document = answer or (503, {"status": "too many ask at once"})
+        return _answer(status, JSON, json.dumps(document).encode())
+
+    async def _request(self, reader: asyncio.StreamReader) -> tuple[int, Document] | None:
+        """The answer; None when it is the page of metrics."""
         try:
             async with asyncio.timeout(REQUEST_TIMEOUT_S):
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -156,11 +177,11 @@ class Service:
         path = words[1].split(b"?", 1)[0]
         if path == b"/healthz":
             return 200, {"status": "alive"}
-        return (
-            await self._ready()
-            if path == b"/readyz"
-            else (404, {"status": "not found", "paths": ["/healthz", "/readyz"]})
-        )
+        if path == b"/readyz":
+            return await self._ready()
+        if path == b"/metrics" and self._metrics is not None:
+            return None
+        return 404, {"status": "not found", "paths": PATHS}
 
     async def _ready(self) -> tuple[int, Document]:
         if self._answering >= ANSWERING_MAX:
@@ -190,10 +211,9 @@ async def _code(part: Part) -> str:
         return TIMED_OUT
 
 
-def _answer(status: int, document: Document) -> bytes:
-    body = json.dumps(document).encode()
+def _answer(status: int, content_type: str, body: bytes) -> bytes:
     head = (
-        f"HTTP/1.1 {status} {PHRASES[status]}\r\nContent-Type: application/json\r\n"
+        f"HTTP/1.1 {status} {PHRASES[status]}\r\nContent-Type: {content_type}\r\n"
         f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
     )
     return head.encode() + body

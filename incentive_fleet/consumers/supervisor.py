@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from incentive_fleet.brokers.contract import Broker
 from incentive_fleet.consumers.suspects import Suspects
 from incentive_fleet.consumers.worker import CAREFUL, DRAINED
+from incentive_fleet.measuring import Tally, from_document, sum_of
 from incentive_fleet.settings import Settings
 from incentive_fleet.stopping import Stop
 
@@ -43,6 +44,9 @@ class Worker:
     paused: bool = False
     counts: Counter[str] = field(default_factory=Counter)  # of the process that runs now
     earlier: Counter[str] = field(default_factory=Counter)  # of its predecessors
+    tally: Tally = field(default_factory=Tally)  # likewise
+    earlier_tally: Tally = field(default_factory=Tally)
+    starts: int = 0
     careful: bool = False  # whether the process that runs now is
     in_hand: str = ""  # what a careful one touches now: digests, one as a rule
     reader: threading.Thread | None = None
@@ -73,6 +77,15 @@ class Fleet:
         total: Counter[str] = Counter()
         for worker in self.workers:
             total.update(worker.total())
+        return total
+
+    def tally(self) -> Tally:
+        """What all workers count, the dead ones' last reports included, and how many there are."""
+        workers = list(self.workers)
+        total = sum_of(tally for worker in workers for tally in (worker.tally, worker.earlier_tally))
+        total.level("incentives_workers_wanted", now=self.processes)
+        total.level("incentives_workers_alive", now=sum(worker.process is not None for worker in workers))
+        total.add("incentives_worker_restarts_total", by=sum(max(0, worker.starts - 1) for worker in workers))
         return total
 
     @property
@@ -169,6 +182,7 @@ class Fleet:
         # A process group of its own: Ctrl-C in a terminal, and whoever signals a whole group, is for the supervisor alone.
         worker.process = subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, process_group=0)
         worker.started_at = now
+        worker.starts += 1
         worker.reader = threading.Thread(
             target=_read_reports, args=(worker, worker.process, self.suspects), daemon=True
         )
@@ -178,7 +192,8 @@ class Fleet:
         if worker.reader is not None:
             worker.reader.join(timeout=5)
         worker.earlier.update(worker.counts)
-        worker.counts, worker.paused, worker.process = Counter(), False, None
+        worker.earlier_tally.merge(worker.tally, levels=False)
+        worker.counts, worker.tally, worker.paused, worker.process = Counter(), Tally(), False, None
 
     def _signal(self, number: int) -> None:
         for worker in self.workers:
@@ -201,3 +216,4 @@ def _read_reports(worker: Worker, process: subprocess.Popen[bytes], suspects: Su
                 worker.in_hand = str(report["in_hand"])
             else:
                 worker.counts, worker.paused = Counter(report["counts"]), bool(report["paused"])
+                worker.tally = from_document(report["tally"])

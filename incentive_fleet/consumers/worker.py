@@ -25,6 +25,7 @@ from incentive_fleet.consumers.garbage import look_seldom, return_large_blocks
 from incentive_fleet.consumers.suspects import Care
 from incentive_fleet.ledger.session import Session
 from incentive_fleet.logs import log_json
+from incentive_fleet.measuring import sum_of
 from incentive_fleet.settings import Settings
 from incentive_fleet.stopping import Stop
 
@@ -99,7 +100,14 @@ def run_worker(
 
 
 def _report(consumers: list[Consumer], stop: Stop) -> None:
-    _say({"counts": _sum(consumers), "paused": any(consumer.pause.paused for consumer in consumers)}, stop)
+    for consumer in consumers:
+        consumer.tally.level("incentives_held_bytes", now=consumer.transport.held_bytes)
+    report = {
+        "counts": _sum(consumers),
+        "paused": any(consumer.pause.paused for consumer in consumers),
+        "tally": sum_of(consumer.tally for consumer in consumers).document(),
+    }
+    _say(report, stop)
 
 
 def _say(report: Mapping[str, object], stop: Stop) -> None:

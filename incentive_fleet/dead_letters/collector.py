@@ -61,7 +61,7 @@ def run_collector(
 
     def run(broker: Broker, of: DeadLetterQueues) -> None:
         about = {"consumer": f"collector-{broker.source}"}
-        pause = pauses.add(Pause("consuming", settings.pause_max_s, stop, about))
+        pause = pauses.add(Pause("collecting", settings.pause_max_s, stop, about))
         try:
             _collect(broker, of, settings, pause, until_idle_s, total)
         except BaseException as error:
@@ -86,9 +86,9 @@ def run_collector(
 
 @contextmanager
 def collecting(
-    brokers: Sequence[Broker], settings: Settings, stop: Stop, *, drain_s: float | None
+    brokers: Sequence[Broker], settings: Settings, stop: Stop, *, drain_s: float | None, pauses: Pauses | None = None
 ) -> Iterator[Counter[str]]:
-    """Collect in the background for as long as the block runs; gives the counts, which grow meanwhile.
+    """Collect in the background for as long as the block runs; gives the counts, which grow meanwhile, as `pauses` does.
 
     At the end, or once `stop` is set, what is under way is finished. With `drain_s` the queues are emptied first: until
     nothing came for so many seconds, or `stop`. An error of the collector is raised at the end of the block.
@@ -98,7 +98,7 @@ def collecting(
 
     def run() -> None:
         try:
-            run_collector(brokers, settings, ending, None, counts)
+            run_collector(brokers, settings, ending, None, counts, pauses)
         except BaseException as error:
             failures.append(error)
 
@@ -112,7 +112,7 @@ def collecting(
     if failures:
         raise failures[0]
     if drain_s is not None and not stop.is_set():
-        run_collector(brokers, settings, stop, drain_s, counts)
+        run_collector(brokers, settings, stop, drain_s, counts, pauses)
 
 
 def _collect(
@@ -123,7 +123,8 @@ def _collect(
     until_idle_s: float | None,
     counts: Counter[str],
 ) -> None:
-    session = Session(settings.need_database_url(), application_name=f"incentives dlq collect {broker.source}")
+    name = f"incentives dlq collect {broker.source}"
+    session = Session(settings.need_database_url(), application_name=name, tally=pause.tally)
     keeper = _Keeper(session, broker, admission_of(settings))
     last_seen = time.monotonic()
     try:
@@ -159,7 +160,7 @@ class _Keeper:
     probe: Probe = field(init=False)
 
     def __post_init__(self) -> None:
-        self.probe = Probe(partial(probe_keeping, self.session, self.broker.source))
+        self.probe = Probe(partial(probe_keeping, self.session, self.broker.source), tally=self.session.tally)
 
     def keep(self, arrivals: list[Arrival], kept: list[tuple[Arrival, Seen]]) -> None:
         """Add to `kept` what is committed: all, those that meet a bug of ours without their headers, or, if even that
@@ -224,6 +225,8 @@ def _store(
             fault = error
         failpoint("collector-after-commit")
         counts.update(seen.value for _, seen in kept)
+        for seen, copies in Counter(seen for _, seen in kept).items():
+            pause.tally.add("incentives_collected_total", seen.value, by=copies)
         try:
             if kept:
                 queues.remove([arrival for arrival, _ in kept])

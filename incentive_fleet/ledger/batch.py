@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from enum import Enum
+from time import perf_counter
 from typing import Any, assert_never
 
 import psycopg
@@ -19,6 +20,7 @@ from incentive_fleet.events.models import DeliveryCompleted, OrderPlaced, OrderR
 from incentive_fleet.failpoints import failpoint
 from incentive_fleet.incentives.booking import Posting
 from incentive_fleet.incentives.campaigns import CampaignSet
+from incentive_fleet.incentives.decision import Decision
 from incentive_fleet.incentives.placing import normal_codes
 from incentive_fleet.ledger.connection import mapped_errors, retry_contention
 from incentive_fleet.ledger.effect import take_effect
@@ -33,8 +35,10 @@ from incentive_fleet.ledger.locking import (
 from incentive_fleet.ledger.session import Session
 from incentive_fleet.ledger.working_set import Order, WalletKey, WorkingSet
 from incentive_fleet.ledger.writing import batch_changes, write
+from incentive_fleet.measuring import Tally
 
 EVENTS_MAX = 5_000  # of one batch; the settings' bound
+NO_CAMPAIGN = "none"  # of a refusal: no campaign has that code
 FEW = 64  # events that are written in one round trip; beyond, what COPY saves outweighs its waiting (benchmarks/PROFILE.md)
 
 
@@ -79,22 +83,26 @@ def apply_events(
     if not 1 <= len(events) <= EVENTS_MAX:
         raise ValueError(f"a batch has 1 to {EVENTS_MAX} events, not {len(events)}")
     with mapped_errors():
-        return retry_contention()(_attempt, session, events, rehearse, skip_locked)
+        return retry_contention(session.tally)(_attempt, session, events, rehearse, skip_locked)
 
 
 def _attempt(session: Session, events: Sequence[Event], rehearse: bool, skip_locked: bool) -> BatchResult:
     connection = session.connection
     try:
         verdicts, working = _lock_and_decide(session, connection, events, skip_locked)
-        few = len(events) <= FEW
-        with connection.pipeline() if few else nullcontext():
+        few, began = len(events) <= FEW, perf_counter()
+        with connection.pipeline() if few else nullcontext():  # whose statements are answered with the last one
             write(connection, batch_changes(working), by_copy=not few)
             failpoint("before-commit")
+            began = session.tally.phase("write", began)
             connection.execute("ROLLBACK" if rehearse else "COMMIT")
+        session.tally.phase("commit", began)
         failpoint("after-commit")
     except BaseException:
         _roll_back(session, connection)
         raise
+    if not rehearse:
+        _tell(session.tally, working.writes.decisions.values())
     return BatchResult(verdicts, working.writes.postings)
 
 
@@ -126,6 +134,7 @@ def _lock_and_decide(
     begin: Sequence[str] = BEGIN_BATCH,
     campaigns: CampaignSet | None = None,
 ) -> tuple[list[Verdict], WorkingSet]:
+    began = perf_counter()
     session.terms, stored, orders = lock_orders(connection, session.terms, events, begin)
     campaigns = campaigns or session.terms.campaigns
     identities = classify(events, stored)
@@ -140,7 +149,19 @@ def _lock_and_decide(
         if len(deferred) * 2 > len(needs.of_orders):
             connection.execute("ROLLBACK")
             return _lock_and_decide(session, connection, events, skip_locked=False)
-    return decide(events, identities, working, campaigns, deferred), working
+    began = session.tally.phase("lock", began)
+    verdicts = decide(events, identities, working, campaigns, deferred)
+    session.tally.phase("decide", began)
+    return verdicts, working
+
+
+def _tell(tally: Tally, decisions: Iterable[Decision]) -> None:
+    """Count what placings that are committed brought, by campaign."""
+    for decision in decisions:
+        for coupon in decision.coupons:
+            tally.add("incentives_redemptions_total", coupon.campaign_id)
+        for refusal in decision.refusals:
+            tally.add("incentives_refusals_total", refusal.campaign_id or NO_CAMPAIGN, refusal.reason.value)
 
 
 def decide(

@@ -23,6 +23,7 @@ from incentive_fleet.ledger.address import Parameters, parameters_of, settings_i
 from incentive_fleet.ledger.pooler import LedgerConnection, is_pooled, take_for_each_transaction, take_for_session
 from incentive_fleet.ledger.preconditions import check_encoding, check_reach
 from incentive_fleet.ledger.revision import require_fit
+from incentive_fleet.measuring import Tally
 
 APPLICATION_ROLE = "incentives_app"
 CONNECT_TIMEOUT_S = 10
@@ -56,6 +57,14 @@ AWAY_STATES = ("08", "25006", "25P03", "53", "57", "58")
 # It answers, and refuses what every event needs: a plan that a change of the schema spoiled (0A000), transaction state, a
 # prepared statement that a pooler lost, login, database, schema, and what is missing, forbidden or of another type (class 42).
 UNFIT_STATES = ("0A", "25", "26", "28", "3D", "3F", "42")
+# What another transaction was in the way with, as metrics call it.
+IN_THE_WAY: Mapping[type[BaseException], str] = MappingProxyType(
+    {
+        pg.DeadlockDetected: "deadlock",
+        pg.SerializationFailure: "serialization-failure",
+        pg.UniqueViolation: "identity-taken",
+    }
+)
 CONTENTION_ATTEMPTS_MAX = 8
 CONTENTION_WAIT_MAX_S = 1.0
 
@@ -189,16 +198,23 @@ def _ours(error: psycopg.Error) -> type[TransientError | StatementTimedOut] | No
     return DatabaseUnfit if state.startswith(UNFIT_STATES) else None
 
 
-def retry_contention() -> tenacity.Retrying:
+def retry_contention(tally: Tally | None = None) -> tenacity.Retrying:
     """Retries, bounded and with jitter, of a whole transaction that lost against another one.
 
     A unique violation is one of those: an identity that another transaction took meanwhile is met by the next attempt's
-    reads. One that persists is a bug, and leaves as it is.
+    reads. One that persists is a bug, and leaves as it is. `tally` is told each time.
     """
+
+    def tell(state: tenacity.RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        if tally is not None and error is not None:
+            tally.add("incentives_transaction_retries_total", IN_THE_WAY[type(error)])
+
     return tenacity.Retrying(
-        retry=tenacity.retry_if_exception_type((pg.DeadlockDetected, pg.SerializationFailure, pg.UniqueViolation)),
+        retry=tenacity.retry_if_exception_type(tuple(IN_THE_WAY)),
         stop=tenacity.stop_after_attempt(CONTENTION_ATTEMPTS_MAX),
         wait=tenacity.wait_random_exponential(multiplier=0.01, max=CONTENTION_WAIT_MAX_S),
+        before_sleep=tell,
         reraise=True,
     )
 

@@ -13,6 +13,7 @@ from pydantic_core import from_json
 
 from incentive_fleet.ledger.connection import connect
 from incentive_fleet.ledger.terms import Terms
+from incentive_fleet.measuring import Tally
 
 # A batch looks hundreds of keys up by index. Plans are cached for the session, so they must not depend on how small the
 # tables were when it started: a sequential scan that was right for an empty ledger is a catastrophe an hour later.
@@ -34,6 +35,7 @@ class Session:
     url: str
     application_name: str = "incentives"
     terms: Terms = field(default_factory=Terms)
+    tally: Tally = field(default_factory=Tally)  # of the thread
     _connection: psycopg.Connection[Any] | None = None
 
     @property

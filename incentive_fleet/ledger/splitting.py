@@ -18,6 +18,7 @@ import psycopg
 
 from incentive_fleet.errors import DatabaseUnfit, FleetError, StatementTimedOut, TransientError
 from incentive_fleet.logs import Traces
+from incentive_fleet.measuring import Tally
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ class Probe:
     attempt: Callable[[], None]  # returns when all is well
     traces: Traces = field(default_factory=Traces)
     clock: Callable[[], float] = time.monotonic
+    tally: Tally = field(default_factory=Tally)  # of the thread
     _passed_at: float = float("-inf")
     _was_slow: bool = False
 
@@ -101,6 +103,7 @@ class Trial(Generic[T]):
             self.suspect(batch[0], failure)
             return
         self.probe.ask_again(failure)
+        self.probe.tally.add("incentives_batch_splits_total")
         half = len(batch) // 2
         self.split(batch[:half], apply)
         self.split(batch[half:], apply)

@@ -208,6 +208,7 @@ def _round(run: _Run, lane: _Lane, connection: Connection) -> bool:
     done = relay_round(connection, lane.destination, lane.publisher, run.pace.batch_size, lane.set_aside)
     lane.published += done.published
     run.counts[lane.destination] = lane.published
+    lane.pause.tally.add("incentives_relay_published_total", lane.destination, by=done.published)
     if done.rejected:
         _set_aside(lane, done.rejected, run.pace.set_aside_max)
     if done.published or done.rejected:

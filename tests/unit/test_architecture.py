@@ -19,6 +19,7 @@ EVERYBODY = {
     "names",
     "failpoints",
     "logs",
+    "measuring",
     "literal",
     "text_files",
     "pausing",
@@ -32,6 +33,7 @@ MAY_IMPORT = {
     "consumers": {"events", "incentives", "ledger", "brokers"},
     "producers": {"events", "brokers"},
     "dead_letters": {"events", "incentives", "ledger", "brokers", "consumers"},
+    "telemetry": {"brokers", "ledger", "consumers", "dead_letters"},
 }
 RELAY = {"relay.py", "relay_loop.py"}  # the one part of producers that reads the ledger
 

@@ -13,6 +13,7 @@ from incentive_fleet.consumers.core import Core
 from incentive_fleet.errors import Malformed
 from incentive_fleet.events.codec import decode
 from incentive_fleet.events.reasons import Reason
+from incentive_fleet.ledger.session import Session
 from tests.event_bodies import ALL, ORDER, encoded, wrapped
 
 CONFIRMATION = {
@@ -112,7 +113,7 @@ def test_headers_say_nothing_of_a_body_that_is_a_cloud_event() -> None:
 
 def judged(body: bytes, headers: dict[str, str]) -> object:
     """What the core says of a message that no database is needed for."""
-    core = Core(session=None, retry_delays_s=(), clock=lambda: datetime(2026, 3, 1, tzinfo=UTC))  # type: ignore[arg-type]
+    core = Core(Session("postgresql:///nowhere"), (), clock=lambda: datetime(2026, 3, 1, tzinfo=UTC))
     delivery = Delivery(body, "incentives.order-placed", "memory", "m-1", 1, None, headers)
     ((_, outcome),) = core.process([delivery], carries_failures=True)
     return outcome

@@ -12,8 +12,8 @@ from incentive_fleet.brokers.rabbitmq import address
 from incentive_fleet.brokers.rabbitmq.address import AMQP, MANAGEMENT, Node, read
 from incentive_fleet.brokers.rabbitmq.client import HEARTBEAT_S, NODE_S, parameters
 from incentive_fleet.brokers.rabbitmq.management import Management
+from incentive_fleet.brokers.rabbitmq.notes import DELIVERIES_MOST, delivered_before
 from incentive_fleet.brokers.rabbitmq.publisher import RabbitMQPublisher
-from incentive_fleet.brokers.rabbitmq.transport import DELIVERIES_MOST, delivered_before
 from incentive_fleet.errors import SettingsError
 from incentive_fleet.settings import Settings
 from tests.amqp import long

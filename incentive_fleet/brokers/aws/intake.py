@@ -143,6 +143,11 @@ class Intake:
         return known
 
     @property
+    def held_bytes(self) -> int:
+        """Bytes held, as decoded; any thread may ask."""
+        return self._budget.held
+
+    @property
     def holds_any(self) -> bool:
         """Whether anything is in the buffer, with the caller, or about to be received."""
         with self._changed:
@@ -209,7 +214,7 @@ class Intake:
                 MaxNumberOfMessages=most,
                 WaitTimeSeconds=wait_s,
                 VisibilityTimeout=self._visibility_s,
-                MessageSystemAttributeNames=["ApproximateReceiveCount"],
+                MessageSystemAttributeNames=["ApproximateReceiveCount", "SentTimestamp"],
                 MessageAttributeNames=["All"],
             )
         now = time.monotonic()

@@ -11,7 +11,7 @@ from incentive_fleet import names
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from incentive_fleet.brokers.contract import DeadLetterQueues, Publisher, Sender, Transport
+    from incentive_fleet.brokers.contract import DeadLetterQueues, Publisher, QueueDepths, Sender, Transport
     from incentive_fleet.brokers.topology import Change, DriftReport, QueueNames
     from incentive_fleet.settings import Settings
     from incentive_fleet.stopping import Stop
@@ -59,6 +59,13 @@ def open_sender(settings: Settings) -> Sender:
     from incentive_fleet.brokers.aws.dead_letters import SqsSender
 
     return SqsSender(settings)
+
+
+def open_depths(settings: Settings, stop: Stop) -> QueueDepths:
+    """By the attributes of SQS' queues."""
+    from incentive_fleet.brokers.aws.depths import SqsDepths
+
+    return SqsDepths(settings)
 
 
 def apply_topology(settings: Settings) -> list[Change]:

@@ -59,6 +59,12 @@ class SqsTransport:
         self._batches: Batches | None = None
         self.skipped = 0  # settlements of what was no longer held
 
+    @property
+    def held_bytes(self) -> int:
+        """See contract.py."""
+        intake = self._intake
+        return intake.held_bytes if intake is not None else 0
+
     def receive(self, max_deliveries: int, wait_s: float) -> list[Delivery]:
         """See contract.py."""
         intake, _ = self._connected()
@@ -205,12 +211,14 @@ def _held(delivery: Delivery) -> Held:
 def _delivery(held: Held) -> Delivery:
     message = held.message
     attributes = message.get("MessageAttributes", {})
+    system = message.get("Attributes", {})
     return Delivery(
         body=held.body,
         queue=held.queue,
         transport=AWS.source,
         message_id=message["MessageId"],
-        receive_count=int(message.get("Attributes", {}).get("ApproximateReceiveCount", 1)),
+        receive_count=int(system.get("ApproximateReceiveCount", 1)),
         receipt=held,
         headers={name: value["StringValue"] for name, value in attributes.items() if "StringValue" in value},
+        sent_at=int(system["SentTimestamp"]) / 1_000 if "SentTimestamp" in system else None,
     )

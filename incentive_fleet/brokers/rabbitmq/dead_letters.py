@@ -20,6 +20,7 @@ from incentive_fleet.brokers.rabbitmq.client import open_link, parameters
 from incentive_fleet.brokers.rabbitmq.copies import KEPT, OF_THE_BROKER, senders, with_type, without_ours
 from incentive_fleet.brokers.rabbitmq.earlier_envelopes import encoded_by
 from incentive_fleet.brokers.rabbitmq.link import Incoming, Link
+from incentive_fleet.brokers.rabbitmq.notes import delivered_before
 from incentive_fleet.brokers.rabbitmq.plan import rabbitmq_queues
 from incentive_fleet.brokers.rabbitmq.properties import (
     TEXT_SIZE,
@@ -33,7 +34,6 @@ from incentive_fleet.brokers.rabbitmq.properties import (
     table,
 )
 from incentive_fleet.brokers.rabbitmq.sending import Copy, send
-from incentive_fleet.brokers.rabbitmq.transport import delivered_before
 from incentive_fleet.errors import BrokerUnavailable
 from incentive_fleet.settings import Settings
 from incentive_fleet.stopping import Stop
@@ -110,7 +110,7 @@ class RabbitMQDeadLetters:
     def empty(self) -> bool:
         """Nothing ready and nothing delivered here; what others hold unacknowledged is not seen."""
         link = self._connected()
-        return not link.undelivered and not link.ready(tuple(self._sources))
+        return not link.undelivered and not any(link.ready(tuple(self._sources)))
 
     def close(self) -> None:
         """See contract.py."""

@@ -58,7 +58,7 @@ class Link:
         self._changed = threading.Condition()
         self._waiting = False
         # Once shut, the answers of consumers that were to follow wait unread as well; the link is open enough.
-        self._throttle = None if budget is None else Throttle(budget, lambda: self._connection.tap, self._on_ready)
+        self.throttle = None if budget is None else Throttle(budget, lambda: self._connection.tap, self._on_ready)
         self._open = False
         self._ended: str | None = None  # why, once it is over
         self._blamed = False  # whether it is over for something that was sent on it
@@ -123,8 +123,8 @@ class Link:
 
     def let_go(self, sizes: Iterable[int]) -> None:
         """The owner holds bodies of so many bytes no more; settled or not, they count for nothing from here on."""
-        if self._throttle is not None and self._ended is None and self._throttle.let_go(sizes):
-            self._submit(self._throttle.read_on)
+        if self.throttle is not None and self._ended is None and self.throttle.let_go(sizes):
+            self._submit(self.throttle.read_on)
 
     def acknowledge(self, up_to: int, others: Sequence[int], give_back: Sequence[int]) -> None:
         """Acknowledge every tag up to `up_to` (0: none) and the `others`, requeue the last. Returns before it is sent."""
@@ -151,11 +151,11 @@ class Link:
         """How large a frame may be on this link, as it was agreed on when it opened; 0 when without limit."""
         return int(self._connection.params.frame_max)
 
-    def ready(self, queues: Sequence[str]) -> int:
-        """How many messages the queues hold ready in all. Raises BrokerUnavailable, also for a queue that is missing."""
+    def ready(self, queues: Sequence[str]) -> list[int]:
+        """How many messages each queue holds ready. Raises BrokerUnavailable, also for a queue that is missing."""
         counts: list[int] = []
         self._ask(partial(self._on_count, queues, counts), OPEN_S, "count of a queue")
-        return sum(counts)
+        return counts
 
     def _ask(self, act: Callable[[], None], within_s: float, what: str) -> None:
         self._answered.clear()
@@ -230,8 +230,8 @@ class Link:
             self._changed.notify_all()
 
     def _on_delivery(self, tag: int, queue: str, properties: bytes, body: bytes) -> None:
-        if self._throttle is not None:
-            self._throttle.arrived(len(body))
+        if self.throttle is not None:
+            self.throttle.arrived(len(body))
         self._incoming.append((tag, queue, properties, body))
         if self._waiting:
             with self._changed:

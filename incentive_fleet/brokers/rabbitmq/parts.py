@@ -10,7 +10,7 @@ from incentive_fleet import names
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from incentive_fleet.brokers.contract import DeadLetterQueues, Publisher, Sender, Transport
+    from incentive_fleet.brokers.contract import DeadLetterQueues, Publisher, QueueDepths, Sender, Transport
     from incentive_fleet.brokers.topology import Change, DriftReport, QueueNames
     from incentive_fleet.settings import Settings
     from incentive_fleet.stopping import Stop
@@ -60,6 +60,13 @@ def open_sender(settings: Settings) -> Sender:
     from incentive_fleet.brokers.rabbitmq.dead_letters import RabbitMQSender
 
     return RabbitMQSender(settings)
+
+
+def open_depths(settings: Settings, stop: Stop) -> QueueDepths:
+    """By the management API where it is set, else by AMQP, which tells what is ready alone."""
+    from incentive_fleet.brokers.rabbitmq.depths import RabbitMQDepths
+
+    return RabbitMQDepths(settings, stop)
 
 
 def apply_topology(settings: Settings) -> list[Change]:

@@ -169,7 +169,8 @@ class RabbitMQPublisher:
             raise self._unconfirmed(f"took nothing for {STALL_S:g} s") from error
 
     def _put(self, message: Message) -> None:
-        properties = {"message_id": message.id} if message.id else {}
+        properties: dict[str, object] = {"timestamp": int(time.time())}  # AMQP has no fraction of a second
+        properties |= {"message_id": message.id} if message.id else {}
         self._producer.publish(
             message.body,
             exchange=self._exchange,

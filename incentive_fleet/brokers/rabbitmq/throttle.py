@@ -22,6 +22,11 @@ class Throttle:
         self._shut = False
         self._told = False
 
+    @property
+    def held(self) -> int:
+        """Bytes held, as decoded; any thread may ask."""
+        return self._budget.held
+
     def arrived(self, size: int) -> None:
         """A body of so many bytes was delivered."""
         self._budget.take(size)

@@ -26,8 +26,9 @@ from incentive_fleet.brokers.rabbitmq.client import open_link, parameters
 from incentive_fleet.brokers.rabbitmq.copies import senders
 from incentive_fleet.brokers.rabbitmq.link import Incoming, Link
 from incentive_fleet.brokers.rabbitmq.management import Management
+from incentive_fleet.brokers.rabbitmq.notes import delivered_before, sent_at
 from incentive_fleet.brokers.rabbitmq.plan import dead_letter_exchange, rabbitmq_queues
-from incentive_fleet.brokers.rabbitmq.properties import cut, shown, shown_name, shown_property, whole_number
+from incentive_fleet.brokers.rabbitmq.properties import cut, shown, shown_name, shown_property
 from incentive_fleet.brokers.rabbitmq.sending import Copy, send
 from incentive_fleet.errors import BrokerUnavailable
 from incentive_fleet.failpoints import failpoint
@@ -36,9 +37,6 @@ from incentive_fleet.stopping import Stop
 
 # Between a delay queue and the source queue a message is counted in neither: for milliseconds, longer on a busy broker.
 RETURN_S: Final = 2.0
-# Set by quorum queues from the second delivery on. Since RabbitMQ 4.3 a requeueing nack raises the second alone.
-DELIVERIES_SO_FAR: Final = (b"x-delivery-count", b"x-acquired-count")
-DELIVERIES_MOST: Final = 2**31 - 1  # no message lives to see so many; what says more was written by a sender
 BACKOFF_FIRST_S: Final = 0.1
 BACKOFF_MOST_S: Final = 5.0  # the consumers' core pauses longer where need be
 
@@ -74,6 +72,12 @@ class RabbitMQTransport:
         self._failures = 0
         self._not_before = 0.0
         self.skipped = 0  # settlements of what a link that is over had delivered
+
+    @property
+    def held_bytes(self) -> int:
+        """See contract.py."""
+        link = self._consuming
+        return link.throttle.held if link is not None and link.throttle is not None and link.alive else 0
 
     def receive(self, max_deliveries: int, wait_s: float) -> list[Delivery]:
         """See contract.py."""
@@ -140,6 +144,7 @@ class RabbitMQTransport:
             _Receipt(link, tag, properties),
             headers,
             message_headers.failure_in(headers) if headers else None,
+            sent_at(parts),
         )
 
     def settle(self, dispositions: Sequence[tuple[Delivery, Disposition]], on_taken: OnTaken = nobody_asks) -> None:
@@ -244,7 +249,7 @@ class RabbitMQTransport:
         queues = [
             name for names in self._queues.values() for name in (names.source, *(queue for _, queue in names.retries))
         ]
-        if self._publisher().ready(queues):
+        if any(self._publisher().ready(queues)):
             return False
         if self._settings.rabbitmq_management_url is None:
             return True
@@ -257,19 +262,6 @@ class RabbitMQTransport:
         links, self._consuming, self._publishing = (self._consuming, self._publishing), None, None
         for link in filter(None, links):
             link.close()
-
-
-def delivered_before(headers: Mapping[bytes, bytes]) -> int:
-    """How often the broker says that it delivered the message before. A sender may put anything under those names, and on
-    the first delivery the broker leaves it as it is."""
-    if not headers:
-        return 0
-    return max(_count(headers.get(name)) for name in DELIVERIES_SO_FAR)
-
-
-def _count(value: bytes | None) -> int:
-    number = whole_number(value)
-    return number if number is not None and 0 <= number <= DELIVERIES_MOST else 0
 
 
 def _of_dead_letter(delivery: Delivery, disposition: DeadLetter, room: int) -> Mapping[str, str]:

@@ -45,12 +45,14 @@ COLLECT_S = 1.0  # the dead-letter queues are empty when nothing came from them 
 @format_option
 def consume(source: str, processes: int, until_idle: float | None, collect: bool, output: str) -> None:
     """Run the fleet. SIGTERM and SIGINT drain it within INCENTIVES_DRAIN_S seconds; workers that die are restarted."""
-    from incentive_fleet.consumers.health import serve_health
     from incentive_fleet.consumers.supervisor import Fleet
     from incentive_fleet.dead_letters.collector import collecting
     from incentive_fleet.ledger.logins import say_if_owner
     from incentive_fleet.logs import log_json
+    from incentive_fleet.measuring import sum_of
+    from incentive_fleet.pausing import Pauses
     from incentive_fleet.stopping import DrainCut
+    from incentive_fleet.telemetry.watching import EVERYTHING, Watched, watching
 
     values = settings()
     brokers = list(registry.BROKERS) if source == "all" else [registry.by_source(source)]
@@ -62,15 +64,16 @@ def consume(source: str, processes: int, until_idle: float | None, collect: bool
     # Beside the start, for an API that is away must not hold up consuming.
     threading.Thread(target=_tell_policies, args=(values, brokers), name="policies", daemon=True).start()
     say_if_owner(values.need_database_url())
-    fleet = Fleet(brokers, processes, values, until_idle, told=stop)
+    fleet, pauses = Fleet(brokers, processes, values, until_idle, told=stop), Pauses()
     interrupts.on_cut(fleet.kill)
     started = time.perf_counter()
     collector: AbstractContextManager[object] = nullcontext()
     if collect:
-        collector = collecting(brokers, values, stop, drain_s=None if until_idle is None else COLLECT_S)
+        drain_s = None if until_idle is None else COLLECT_S
+        collector = collecting(brokers, values, stop, drain_s=drain_s, pauses=pauses)
     try:
-        health = serve_health(values, brokers, "fleet", lambda: fleet.paused)
-        with health, collector, showing("consuming", lambda: _line(fleet, started)):
+        seen = Watched("fleet", lambda: fleet.paused, lambda: sum_of([fleet.tally(), pauses.tally()]), EVERYTHING)
+        with watching(values, brokers, stop, seen), collector, showing("consuming", lambda: _line(fleet, started)):
             healthy = fleet.run()
     except DrainCut as error:
         log.error("%s", error)

@@ -51,10 +51,10 @@ def dlq() -> None:
 @format_option
 def collect(source: str, until_idle: float | None, output: str) -> None:
     """Bring dead letters from the brokers into the database, until told to stop. 'all' means all that are configured."""
-    from incentive_fleet.consumers.health import serve_health
     from incentive_fleet.dead_letters.collector import run_collector
     from incentive_fleet.logs import log_json
     from incentive_fleet.pausing import Pauses
+    from incentive_fleet.telemetry.watching import OF_COLLECTOR, Watched, watching
 
     values = settings()
     brokers = registry.configured(values) if source == "all" else [registry.by_source(source)]
@@ -64,8 +64,8 @@ def collect(source: str, until_idle: float | None, output: str) -> None:
     log_json()
     counts: Counter[str] = Counter({"new": 0, "returned": 0, "again": 0, "same": 0})
     pauses, stop = Pauses(), interrupts.serve(values.drain_s)
-    health = serve_health(values, brokers, "collector", lambda: pauses.paused)
-    with health, showing("collecting", lambda: _line(counts)):
+    seen = Watched("collector", lambda: pauses.paused, pauses.tally, OF_COLLECTOR)
+    with watching(values, brokers, stop, seen), showing("collecting", lambda: _line(counts)):
         run_collector(brokers, values, stop, until_idle, counts, pauses)
     emit({"collected": counts}, output, lambda: say(_line(counts)))
 

@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 def relay(until_idle: float | None, output: str) -> None:
     """Publish outcomes from the outbox to every configured broker, at least once. SIGTERM ends it between two batches."""
     from incentive_fleet.brokers.registry import configured, none_configured, open_outcomes
-    from incentive_fleet.consumers.health import serve_health
     from incentive_fleet.ledger.logins import say_if_owner
     from incentive_fleet.logs import log_json
     from incentive_fleet.pausing import Pauses
     from incentive_fleet.producers.relay_loop import RelayPace, run_relay
+    from incentive_fleet.telemetry.watching import OF_RELAY, Watched, watching
 
     values = settings()
     database_url = values.need_database_url()
@@ -49,7 +49,8 @@ def relay(until_idle: float | None, output: str) -> None:
     counts: Counter[str] = Counter()
     pauses = Pauses()
     with ExitStack() as stack, showing("publishing", lambda: _line(counts)):
-        stack.enter_context(serve_health(values, brokers, "relay", lambda: pauses.paused))
+        seen = Watched("relay", lambda: pauses.paused, pauses.tally, OF_RELAY, depths=False)
+        stack.enter_context(watching(values, brokers, stop, seen))
         publishers: dict[str, Publisher] = {
             broker.destination: stack.enter_context(closing(open_outcomes(values, broker, stop))) for broker in brokers
         }

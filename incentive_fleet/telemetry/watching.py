@@ -1,0 +1,46 @@
+"""What a command that runs until it is told to stop tells of itself meanwhile: health and metrics over HTTP.
+
+It starts and ends with the command, and nothing that it does keeps the command from its work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from incentive_fleet.brokers.contract import Broker
+from incentive_fleet.consumers.health import serve_health
+from incentive_fleet.measuring import Tally
+from incentive_fleet.settings import Settings
+from incentive_fleet.stopping import Stop
+from incentive_fleet.telemetry.exposition import BACKLOG, LETTERS, MONEY, SERVER, exposing
+
+EVERYTHING: Final = (BACKLOG, LETTERS, SERVER, MONEY)
+OF_RELAY: Final = (BACKLOG, SERVER)
+OF_COLLECTOR: Final = (LETTERS, SERVER)
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """One process as seen from outside."""
+
+    activity: str  # the name under which /readyz tells that it is paused
+    paused: Callable[[], bool]
+    tally: Callable[[], Tally]  # what it has counted until now
+    parts: tuple[str, ...]  # of the ledger, whose gauges it tells
+    depths: bool = True  # whether it tells how much lies in the brokers' queues
+
+
+@contextmanager
+def watching(settings: Settings, brokers: Sequence[Broker], stop: Stop, process: Watched) -> Iterator[None]:
+    """Serve while the body runs, where INCENTIVES_HEALTH_PORT is set. Raises SettingsError when the port is taken."""
+    if settings.health_port is None:
+        yield
+        return
+    with (
+        exposing(settings, brokers if process.depths else (), stop, process.tally, process.parts) as exposition,
+        serve_health(settings, brokers, process.activity, process.paused, exposition.page),
+    ):
+        yield
