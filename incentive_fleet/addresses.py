@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from ipaddress import ip_address
 from urllib.parse import unquote_to_bytes
 
 from incentive_fleet.errors import SettingsError
@@ -60,6 +61,14 @@ def resolvable(host: str) -> bool:
     except UnicodeError:
         return False
     return True
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this one for certain: an address of the loopback, or localhost. Another name is not resolved."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host.rstrip(".").lower() == "localhost"
 
 
 def described(address: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, cast
 
@@ -15,6 +15,7 @@ from incentive_fleet.brokers.message_headers import OURS, REPLAY
 from incentive_fleet.brokers.messages import Arrival, Message, Outgoing, Rejection
 from incentive_fleet.brokers.topology import SOURCES, Change, Drift, DriftReport, QueueDepth, QueueNames
 from incentive_fleet.errors import BrokerUnavailable
+from incentive_fleet.findings import OK, RISK, Finding, Question
 from incentive_fleet.settings import Settings
 from incentive_fleet.stopping import Stop
 
@@ -22,6 +23,7 @@ from incentive_fleet.stopping import Stop
 MEMORY: Final = Broker(
     name="memory", title="Memory", source="memory", destination="memory", setting="prefix", addresses=()
 )
+DECLARED: Final = Question("memory-declared", "queues", "What is sent is lost.", "Declare them.")
 TYPE_OF: Final = {queue: type_ for type_, queue in SOURCES}
 Receipt = tuple[str, DeadMessage]
 
@@ -193,6 +195,13 @@ class MemoryParts:
 
     def queues(self, settings: Settings) -> list[QueueNames]:
         return [QueueNames(type_, queue, f"{queue}-dead") for queue, type_ in TYPE_OF.items()]
+
+    def checks(self) -> tuple[Question, ...]:
+        return (DECLARED,)
+
+    def examine(self, settings: Settings) -> Iterator[Finding]:
+        _need(self.broker)
+        yield DECLARED.found(OK if self.declared else RISK, self.declared)
 
     def probe(self, settings: Settings, within_s: float) -> None:
         if self.broker.away:

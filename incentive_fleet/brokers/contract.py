@@ -11,7 +11,7 @@ it; one process may hold several. Times are in seconds. `close` may be called tw
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -19,6 +19,7 @@ from incentive_fleet.brokers.messages import Arrival, Delivery, Disposition, Mes
 
 if TYPE_CHECKING:
     from incentive_fleet.brokers.topology import Change, DriftReport, QueueDepth, QueueNames
+    from incentive_fleet.findings import Finding, Question
     from incentive_fleet.settings import Settings
     from incentive_fleet.stopping import Stop
 
@@ -234,6 +235,17 @@ class BrokerParts(Topology, Protocol):
     def open_sender(self, settings: Settings) -> Sender: ...
 
     def open_depths(self, settings: Settings, stop: Stop) -> QueueDepths: ...
+
+    def checks(self) -> tuple[Question, ...]:
+        """Every code that `examine` may find, each beginning with the broker's name and a hyphen."""
+        ...
+
+    def examine(self, settings: Settings) -> Iterator[Finding]:
+        """What the broker and our queues are set to, and what that risks, each as soon as it is known. It changes nothing.
+
+        Raises BrokerUnavailable when it cannot be reached; what was found before counts.
+        """
+        ...
 
     def probe(self, settings: Settings, within_s: float) -> None:
         """Whether the broker takes a connection now. Raises OSError (TimeoutError), or SettingsError, within about so long."""

@@ -25,6 +25,7 @@ SENTENCES: Final = {
     "dlq replay": "What was claimed and not sent is taken up by the next replay; run it again: each letter is applied once.",
     "dlq restore": "All that were asked for are open again, or none; restoring again is safe and says which.",
     "dlq show": READ_ONLY,
+    "doctor": READ_ONLY,
     "down": "Some parts may still run; run it again.",
     "expire": "Whole wallets are swept, the others are not; run it again with the same --as-of for the rest.",
     "grant": "The grant is handed out or it is not, never half; the same --key again is safe and says which.",

@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "db": ("db", "db", "The database's schema."),
     "demo": ("demo", "demo", "See all of it work on embedded parts, in under a minute."),
     "dlq": ("dlq", "dlq", "Dead letters: list, rehearse, edit, replay, discard."),
+    "doctor": ("doctor", "doctor", "What database and brokers are set to, and what each setting risks."),
     "down": ("parts", "down_command", "Stop the parts that `up` started."),
     "expire": ("expire", "expire_command", "Move expired credit to breakage."),
     "grant": ("grants", "grant", "Hand out credit, or take it back."),

@@ -91,6 +91,11 @@ def connect(
         return connection
 
 
+def effective_settings(parameters: Parameters) -> Mapping[str, str]:
+    """What each connection of `connect` is set to by us and by the address; all else is the server's, or the login's."""
+    return {**USUAL, **settings_in(parameters.get("options") or ""), **NEEDED}
+
+
 def open_connection(parameters: Parameters, application_name: str) -> LedgerConnection:
     """Open a connection as the login itself, with nothing taken yet.
 

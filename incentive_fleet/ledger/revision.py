@@ -29,7 +29,7 @@ def require_fit(connection: Connection[Any]) -> None:
 
     Raises SchemaUnfit, in a sentence that says what to run; a retry helps once that was done.
     """
-    revision = _read(connection)
+    revision = read_revision(connection)
     if revision is None:
         raise SchemaUnfit(f"The database {connection.info.dbname} has no ledger yet: {UPGRADE} first.")
     if OURS.fullmatch(revision) and revision < OLDEST:
@@ -43,7 +43,7 @@ def require_upgradable(connection: Connection[Any]) -> None:
 
     Raises SchemaUnfit, in a sentence that says what to do.
     """
-    revision = _read(connection)
+    revision = read_revision(connection)
     if revision is not None:
         refuse_stranger(connection, revision)
 
@@ -59,7 +59,7 @@ def refuse_stranger(connection: Connection[Any], revision: str) -> None:
         raise SchemaUnfit(f"{where}, newer than this release knows ({NEWEST}): run the release that upgraded it.")
 
 
-def _read(connection: Connection[Any]) -> str | None:
+def read_revision(connection: Connection[Any]) -> str | None:
     """The revision, None for a database without any. Raises SchemaUnfit where it and the tables contradict each other."""
     found = connection.execute(FIND).fetchone()
     assert found is not None

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import http.client
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import boto3
 import pika
@@ -27,6 +23,7 @@ from incentive_fleet.brokers.topology import Drift
 from incentive_fleet.errors import BrokerUnavailable, SettingsError
 from incentive_fleet.settings import Settings
 from tests.brokers_and_workers import said, start
+from tests.operators import policy
 
 CONSUME_ONCE = [sys.executable, "-m", "incentive_fleet.cli.main", "consume", "--from", "rabbitmq", "--until-idle", "1"]
 
@@ -139,8 +136,8 @@ def test_every_queue_and_topic_refuses_plain_transport(on_aws: Settings, sqs: An
         arn = sns.create_topic(Name=name)["TopicArn"]
         policies.append((arn, sns.get_topic_attributes(TopicArn=arn)["Attributes"]["Policy"]))
     assert len(policies) == 8
-    for arn, policy in policies:
-        [deny] = [one for one in json.loads(policy)["Statement"] if one["Effect"] == "Deny"]
+    for arn, document in policies:
+        [deny] = [one for one in json.loads(document)["Statement"] if one["Effect"] == "Deny"]
         assert (deny["Resource"], deny["Principal"]) == (arn, "*")
         assert deny["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
         assert deny["Action"] == ("sqs:*" if ":sqs:" in arn else "sns:Publish")
@@ -320,28 +317,6 @@ def test_a_queue_of_an_earlier_release_is_used_as_it_is(on_rabbitmq: Settings, c
     assert created == {exchange.name for exchange in plan.exchanges}
     assert declare.apply(on_rabbitmq) == []
     assert declare.check(on_rabbitmq).drift == ()
-
-
-@contextmanager
-def policy(settings: Settings, kind: str, definition: dict[str, object], **more: object) -> Iterator[None]:
-    """A policy of the broker's operator for everything of this prefix, for as long as the body runs."""
-    assert settings.rabbitmq_management_url is not None
-    url = urlsplit(settings.rabbitmq_management_url)
-    path = f"/api/{kind}/%2F/{settings.prefix}"
-    body = {"pattern": f"^{settings.prefix}\\.", "definition": definition, "apply-to": "queues", **more}
-    login = {"Authorization": f"Basic {base64.b64encode(b'guest:guest').decode()}"}
-
-    def ask(method: str, document: object = None) -> None:
-        connection = http.client.HTTPConnection(url.hostname or "", url.port, timeout=10)
-        with closing(connection):
-            connection.request(method, path, json.dumps(document), login | {"Content-Type": "application/json"})
-            assert connection.getresponse().status in {201, 204}
-
-    ask("PUT", body)
-    try:
-        yield
-    finally:
-        ask("DELETE")
 
 
 def test_what_a_policy_takes_is_drift_at_once_and_gone_with_it(on_rabbitmq: Settings) -> None:

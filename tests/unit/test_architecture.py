@@ -14,6 +14,8 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 EVERYBODY = {
     "addresses",
     "allowed_sources",
+    "findings",
+    "support",
     "errors",
     "settings",
     "names",
@@ -32,6 +34,7 @@ MAY_IMPORT = {
     "brokers": {"events"},
     "consumers": {"events", "incentives", "ledger", "brokers"},
     "producers": {"events", "brokers"},
+    "doctor": {"ledger", "brokers"},
     "dead_letters": {"events", "incentives", "ledger", "brokers", "consumers"},
     "telemetry": {"brokers", "ledger", "consumers", "dead_letters"},
 }

@@ -9,10 +9,11 @@ from urllib.parse import urlsplit
 from incentive_fleet import names
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from incentive_fleet.brokers.contract import DeadLetterQueues, Publisher, QueueDepths, Sender, Transport
     from incentive_fleet.brokers.topology import Change, DriftReport, QueueNames
+    from incentive_fleet.findings import Finding, Question
     from incentive_fleet.settings import Settings
     from incentive_fleet.stopping import Stop
 
@@ -94,6 +95,20 @@ def queues(settings: Settings) -> Sequence[QueueNames]:
     from incentive_fleet.brokers.aws.plan import sqs_queues
 
     return sqs_queues(settings)
+
+
+def checks() -> tuple[Question, ...]:
+    """In doctor.py."""
+    from incentive_fleet.brokers.aws import doctor
+
+    return doctor.checks()
+
+
+def examine(settings: Settings) -> Iterator[Finding]:
+    """In doctor.py."""
+    from incentive_fleet.brokers.aws import doctor
+
+    return doctor.examine(settings)
 
 
 def probe(settings: Settings, within_s: float) -> None:

@@ -11,6 +11,8 @@ import json
 import urllib.error
 import urllib.parse
 import urllib.request
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -46,21 +48,23 @@ class Management:
         self._vhost = urllib.parse.quote(amqp.virtual_host, safe="")
 
     def _read(self, path: str) -> list[Record]:
+        records: list[Record] = self._ask(path)[0]
+        return records
+
+    def _ask(self, path: str) -> tuple[Any, str]:
+        """What the path gives, and the time by the node's clock as its HTTP server writes it."""
         failed: list[str] = []
         for base in self._bases:
             request = urllib.request.Request(f"{base}/{path}", headers={"Authorization": self._authorization})
             try:
                 with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
-                    records: list[Record] = json.load(response)
+                    return json.load(response), str(response.headers.get("Date", ""))
             except urllib.error.HTTPError as error:
                 if error.code in REFUSED:
                     raise NotAllowed(f"RabbitMQ management API at {base}: {error!r}") from error
                 failed.append(f"RabbitMQ management API at {base}: {error!r}")
-                continue
             except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
                 failed.append(f"RabbitMQ management API at {base}: {error!r}")
-                continue
-            return records
         raise BrokerUnavailable("; ".join(failed))
 
     def exchanges(self) -> dict[str, Record]:
@@ -70,6 +74,23 @@ class Management:
     def queues(self) -> dict[str, Record]:
         """Every queue by name; raises BrokerUnavailable."""
         return {str(record["name"]): record for record in self._read(f"queues/{self._vhost}")}
+
+    def nodes(self) -> list[Record]:
+        """Every node of the cluster; raises BrokerUnavailable, and NotAllowed for a login without the tag monitoring."""
+        return self._read("nodes")
+
+    def login(self) -> Record:
+        """Whom the API takes us for, with the tags; raises BrokerUnavailable."""
+        record: Record = self._ask("whoami")[0]
+        return record
+
+    def clock(self) -> datetime:
+        """The time of the node that answers, whole seconds; raises BrokerUnavailable when it does not say."""
+        said = self._ask("whoami")[1]
+        try:
+            return parsedate_to_datetime(said)
+        except ValueError:
+            raise BrokerUnavailable("RabbitMQ management API: it does not say the time") from None
 
     def policies(self) -> Policies:
         """Every policy of the virtual host; raises BrokerUnavailable, and NotAllowed for a login without the tag."""

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 from incentive_fleet import names
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from incentive_fleet.brokers.contract import DeadLetterQueues, Publisher, QueueDepths, Sender, Transport
     from incentive_fleet.brokers.topology import Change, DriftReport, QueueNames
+    from incentive_fleet.findings import Finding, Question
     from incentive_fleet.settings import Settings
     from incentive_fleet.stopping import Stop
 
@@ -95,6 +96,20 @@ def queues(settings: Settings) -> Sequence[QueueNames]:
     from incentive_fleet.brokers.rabbitmq.plan import rabbitmq_queues
 
     return rabbitmq_queues(settings)
+
+
+def checks() -> tuple[Question, ...]:
+    """In doctor.py."""
+    from incentive_fleet.brokers.rabbitmq import doctor
+
+    return doctor.checks()
+
+
+def examine(settings: Settings) -> Iterator[Finding]:
+    """In doctor.py."""
+    from incentive_fleet.brokers.rabbitmq import doctor
+
+    return doctor.examine(settings)
 
 
 def probe(settings: Settings, within_s: float) -> None:

@@ -114,6 +114,15 @@ def _declare_queue(name: str, arguments: dict[str, Argument], channel: BlockingC
 
 def check(settings: Settings) -> DriftReport:
     """What is missing or differs, and what could not be seen. Changes nothing; raises BrokerUnavailable."""
+    declared = check_declared(settings)
+    if settings.rabbitmq_management_url is None:
+        return declared
+    effective = check_policies(settings)
+    return DriftReport((*declared.drift, *effective.drift), (*declared.unseen, *effective.unseen))
+
+
+def check_declared(settings: Settings) -> DriftReport:
+    """As `check`, but for policies."""
     plan = rabbitmq_plan(settings)
     if settings.rabbitmq_management_url is None:
         with connection(settings) as opened:
@@ -123,9 +132,7 @@ def check(settings: Settings) -> DriftReport:
                 if _attempt(opened, look, NOT_FOUND) is not None
             ]
         return DriftReport(tuple(drift), (UNSEEN,))
-    management = Management(settings)
-    effective = _policies(plan, management)
-    return DriftReport((*_compare(plan, management), *effective.drift), effective.unseen)
+    return DriftReport(tuple(_compare(plan, Management(settings))), ())
 
 
 def check_policies(settings: Settings) -> DriftReport:
