@@ -21,14 +21,18 @@ class Found:
     class info:
         dbname = "shop"
 
-    def __init__(self, revisions: list[str] | None, has_ledger: bool) -> None:
-        self.revisions, self.has_ledger, self.last = revisions, has_ledger, ""
+    def __init__(self, revisions: list[str] | None, has_ledger: bool, declared: str | None) -> None:
+        self.revisions, self.has_ledger, self.declared, self.last = revisions, has_ledger, declared, ""
 
     def execute(self, statement: str) -> Found:
         self.last = statement
         return self
 
-    def fetchone(self) -> tuple[bool, bool]:
+    def fetchone(self) -> tuple[bool | str | None, ...]:
+        if self.last == revision.DECLARES:
+            return (self.declared is not None,)
+        if self.last == revision.DECLARED:
+            return (self.declared,)
         assert self.last == revision.FIND
         return self.revisions is not None, self.has_ledger
 
@@ -68,7 +72,7 @@ TABLE: list[tuple[list[str] | None, bool, str, str]] = [
 def test_what_does_not_fit_is_one_sentence_that_says_what_to_do(
     revisions: list[str] | None, has_ledger: bool, everywhere: str, upgrading: str
 ) -> None:
-    found: Any = Found(revisions, has_ledger)
+    found: Any = Found(revisions, has_ledger, declared=None)
     for check, sentence in ((revision.require_fit, everywhere), (revision.require_upgradable, upgrading)):
         if not sentence:
             check(found)
@@ -77,3 +81,25 @@ def test_what_does_not_fit_is_one_sentence_that_says_what_to_do(
             check(found)
         assert "shop" in str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("declared", "fits"), [(None, False), (AHEAD, False), (revision.NEWEST, True), (revision.OLDEST, True)]
+)
+def test_a_newer_revision_is_worked_with_where_its_migration_says_so(declared: str | None, fits: bool) -> None:
+    found: Any = Found([AHEAD], True, declared)
+    if fits:
+        revision.require_fit(found)
+        assert revision.require_upgradable(found) == AHEAD, "`db upgrade` of the older release has nothing to do"
+        return
+    for check in (revision.require_fit, revision.require_upgradable):
+        with pytest.raises(SchemaUnfit, match=f"{AHEAD}, newer than this release knows"):
+            check(found)
+
+
+def test_what_is_declared_is_a_revision_that_came_before() -> None:
+    """By every migration of this release that declares one; the latest of all is what `db upgrade` writes down."""
+    for script in ScriptDirectory(str(MIGRATIONS)).walk_revisions():
+        declared = getattr(script.module, "goes_on_with", script.revision)
+        assert revision.OURS.fullmatch(declared)
+        assert declared <= script.revision

@@ -19,8 +19,10 @@ def db() -> None:
 def upgrade(output: str) -> None:
     """Apply pending migrations, as INCENTIVES_ADMIN_DATABASE_URL if that is set. Safe to repeat."""
     from incentive_fleet.ledger.migrate import upgrade as migrate
+    from incentive_fleet.ledger.revision import NEWEST
 
     values = settings()
     with working("Migrating"):
         revision = migrate(*values.need_owner_urls())
-    emit({"revision": revision}, output, lambda: say(f"The schema is at revision {revision}."))
+    newer = f", newer than this release ({NEWEST}), which goes on with it" if revision > NEWEST else ""
+    emit({"revision": revision}, output, lambda: say(f"The schema is at revision {revision}{newer}."))
