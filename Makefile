@@ -6,7 +6,7 @@ SOURCES_OF_VERSIONS := pyproject.toml $(LOCKS)/build.lock $(BOOTSTRAP)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install demo test foreign-parts rabbitmq4 deploy-check lint lock system-demo system-test chaos fuzz bench clean
+.PHONY: help install demo test foreign-parts rabbitmq4 deploy-check ha lint lock system-demo system-test chaos fuzz bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,7 +17,7 @@ demo: .venv/.ready-demo ## incentives over real brokers into a real ledger, in u
 	@.venv/bin/incentives demo
 
 # Not these: each has a target of its own.
-QUICK := not chaos and not foreign and not deploy
+QUICK := not chaos and not foreign and not deploy and not ha
 # In the order of tests/conftest.py, the longest files first.
 A_FILE_A_PROCESS := --dist loadfile --no-loadscope-reorder
 
@@ -36,11 +36,15 @@ foreign-parts: .venv/.ready-test ## the tests with parts of other Debian release
 
 # What this machine cannot have is skipped, and named in the line before pytest's last.
 deploy-check: .venv/.ready-test .venv-localstack/.ready .venv-deploy/.ready ## what deploy/ holds, built, deployed and audited
-	@$(BOOTSTRAP) system deploy || echo "make deploy-check: going on without them."
+	@for parts in deploy ha; do $(BOOTSTRAP) system $$parts || echo "make deploy-check: going on without them."; done
 	@mkdir -p build/deploy
 	@deploy/install/foreign.sh trixie build/docker-compose docker-compose || [ $$? = 3 ]
 	@deploy/docker/base.sh build/deploy/base.tar || [ $$? = 3 ]
 	@.venv/bin/python -m pytest -m deploy --timeout=360
+
+ha: .venv/.ready-test ## twenty faults against Patroni and three RabbitMQ nodes under load, ten minutes
+	@$(BOOTSTRAP) system ha
+	@.venv/bin/python -m pytest -m ha
 
 rabbitmq4: system-test .venv/.ready-test .venv-localstack/.ready ## the tests of RabbitMQ on 4.x, unpacked beside the system's
 	@deploy/install/on_rabbitmq4.sh

@@ -59,7 +59,8 @@ def environment_of(settings: Settings, **more: str) -> dict[str, str]:
         if value is not None
     }
     endpoint = {"AWS_ENDPOINT_URL": settings.aws_endpoint_url} if settings.aws_endpoint_url else {}
-    return {**os.environ, **CREDENTIALS, **values, **endpoint, **more}
+    without_aws = {} if settings.aws_region else {"AWS_REGION": "", "AWS_DEFAULT_REGION": ""}
+    return {**os.environ, **CREDENTIALS, **without_aws, **values, **endpoint, **more}
 
 
 def start_worker(

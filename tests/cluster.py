@@ -7,6 +7,7 @@ import http.client
 import json
 import signal
 import time
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,11 +43,17 @@ class Node:
 
 
 class Cluster:
-    """Started and stopped as a whole; single nodes can be killed and started again, with their data and ports."""
+    """Started and stopped as a whole; single nodes can be killed and started again, with their data and ports.
 
-    def __init__(self, folder: Path) -> None:
+    `settings` are further lines of rabbitmq.conf. With `mappers`, each node asks the port mapper at the port of its name,
+    and none is started here.
+    """
+
+    def __init__(self, folder: Path, settings: str = "", mappers: Mapping[str, int] | None = None) -> None:
         folder.mkdir(parents=True)
         self._folder = folder
+        self._settings = SETTINGS + settings
+        self._mappers = mappers
         self._epmd = Record()
         self.nodes = {name: Node(name, folder / name) for name in NAMES}
 
@@ -68,7 +75,7 @@ class Cluster:
         """Bring every node up that is not, and wait until all see each other."""
         broker = broker_release.installed()
         assert broker is not None, broker_release.missing()
-        if "epmd" not in self._epmd.processes:
+        if self._mappers is None and "epmd" not in self._epmd.processes:
             self._start_epmd(broker)
         for node in self.nodes.values():
             if node.process is None:
@@ -136,7 +143,8 @@ class Cluster:
             f"cluster_formation.classic_config.nodes.{number} = {name}@localhost\n"
             for number, name in enumerate(NAMES, 1)
         )
-        (node.folder / "rabbitmq.conf").write_text(SETTINGS.format(**node.record.ports) + peers, encoding="utf-8")
+        configuration = self._settings.format(**node.record.ports) + peers
+        (node.folder / "rabbitmq.conf").write_text(configuration, encoding="utf-8")
         (node.folder / "enabled_plugins").write_text("[rabbitmq_management].\n", encoding="utf-8")
         (node.folder / "environment").write_text("", encoding="utf-8")
         node.record.processes["server"] = spawn(
@@ -152,7 +160,7 @@ class Cluster:
             "LANG": "C.UTF-8",
             "HOME": str(self._folder / "home"),
             "detached": "1",
-            "ERL_EPMD_PORT": str(self._epmd.ports["epmd"]),
+            "ERL_EPMD_PORT": str(self._mappers[node.name] if self._mappers else self._epmd.ports["epmd"]),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
             "ERL_CRASH_DUMP_BYTES": "0",
             "RABBITMQ_NODENAME": f"{node.name}@localhost",

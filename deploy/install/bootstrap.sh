@@ -4,6 +4,7 @@
 #   bootstrap.sh system demo|test       Python; for the tests also RabbitMQ, hledger, Prometheus and
 #                                       its Alertmanager, without starting any service
 #   bootstrap.sh system deploy          the above and what builds the image without Docker: buildah and debootstrap
+#   bootstrap.sh system ha              those of the tests and what a Postgres that fails over needs: Patroni and etcd
 #   bootstrap.sh packages LOCK STAMP    .venv with the packages of a lock and this package, editable
 #   bootstrap.sh localstack STAMP       .venv-localstack with the SNS and SQS runtime that the tests judge against
 #   bootstrap.sh deploy STAMP           .venv-deploy with what judges deploy/: templates, manifests, Dockerfile
@@ -54,9 +55,24 @@ missing_packages() {
   command -v hledger >/dev/null || echo hledger
   command -v promtool >/dev/null || echo prometheus
   command -v amtool >/dev/null || echo prometheus-alertmanager
-  [ "$purpose" = deploy ] || return 0
-  command -v buildah >/dev/null || echo buildah
-  command -v debootstrap >/dev/null || echo debootstrap
+  case "$purpose" in
+    deploy)
+      command -v buildah >/dev/null || echo buildah
+      command -v debootstrap >/dev/null || echo debootstrap
+      ;;
+    ha)
+      # Patroni's own Python is the distribution's, and how it speaks to etcd is a package of its own.
+      command -v patroni >/dev/null && /usr/bin/python3 -c 'import etcd' 2>/dev/null || printf '%s\n' patroni python3-etcd
+      command -v etcd >/dev/null || echo etcd-server
+      has_postgres || echo postgresql
+      ;;
+  esac
+}
+
+has_postgres() {
+  local server
+  for server in /usr/lib/postgresql/*/bin/postgres; do [ ! -x "$server" ] || return 0; done
+  return 1
 }
 
 has_rabbitmq() {
@@ -170,5 +186,5 @@ case "${1:-}" in
   deploy) deploy "$2" ;;
   peers) peers "$2" ;;
   system) system "$2" ;;
-  *) sed -n '2,13p' "${BASH_SOURCE[0]}"; exit 2 ;;
+  *) sed -n '2,14p' "${BASH_SOURCE[0]}"; exit 2 ;;
 esac

@@ -32,19 +32,21 @@ from tests.brokers_and_workers import start
 from tests.chaos.faulty_proxy import FaultyProxy
 
 DRAIN_S = 30  # beyond the fleet's own bound, for a machine that is busy
-CONSUME = [sys.executable, "-m", "incentive_fleet.cli.main", "consume", "--from", "all", "--processes", "2"]
+PROGRAM = (sys.executable, "-m", "incentive_fleet.cli.main")
+CONSUME = (*PROGRAM, "consume", "--from", "all", "--processes", "2")
 
 
 @dataclass(slots=True)
 class Fleet:
-    """`incentives consume` as an operator runs it, started again by whoever ends it."""
+    """`incentives consume`, or another command that serves, as an operator runs it; started again by whoever ends it."""
 
     settings: Settings
     log: Path
     process: subprocess.Popen[bytes] | None = None
+    command: tuple[str, ...] = CONSUME
 
     def start(self, *arguments: str) -> None:
-        self.process = start([*CONSUME, *arguments], self.settings, self.log)
+        self.process = start([*self.command, *arguments], self.settings, self.log)
 
     def running(self) -> subprocess.Popen[bytes]:
         assert self.process is not None

@@ -12,10 +12,14 @@ CHUNK = 65_536
 
 
 class FaultyProxy:
-    """Forwards from `port` to an address or a Unix socket, on a thread of its own, from its making to `close`."""
+    """Forwards from `port` to an address or a Unix socket, on a thread of its own, from its making to `close`.
 
-    def __init__(self, target: tuple[str, int] | str) -> None:
+    It listens on a port of its own choice, unless it is given another address of the loopback.
+    """
+
+    def __init__(self, target: tuple[str, int] | str, listen: tuple[str, int] = ("127.0.0.1", 0)) -> None:
         self._target = target
+        self._address = listen
         self._delay_s = 0.0
         self._cut = False
         self._flows = asyncio.Event()
@@ -60,7 +64,7 @@ class FaultyProxy:
 
     async def _listen(self) -> asyncio.Server:
         self._flows.set()
-        return await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        return await asyncio.start_server(self._serve, *self._address)
 
     async def _shut(self) -> None:
         self._set(0.0, True, True)

@@ -1,0 +1,81 @@
+"""High availability, shown by doing: a short run in `make deploy-check`, and twenty faults in a row behind `make ha`.
+
+Nothing may be lost, nothing may take effect twice, and once the database takes writes again the fleet is back within a bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from incentive_fleet.embedded import sample_shop
+from incentive_fleet.ledger.connection import CONNECT_TIMEOUT_OF_SEVERAL_S
+from incentive_fleet.pausing import DATABASE_MAX_S
+from tests.ha import patroni
+from tests.ha.faults import SHORT, TWENTY, Fault, Found, suffer
+from tests.ha.judgement import come_to_rest, judge, table
+from tests.ha.site import site
+from tests.shop import calm_balances, open_shop
+
+EVENTS_A_SECOND = 100.0
+SHOP = sample_shop.Shop(60_000, seed=11, customers=4_000)  # more than any run publishes
+# What is promised after a failover: one back-off, and the time that one host costs which does not answer. The margin is for
+# a busy machine, on which a batch, a connection and the watcher's own tenth of a second take longer.
+PROMISED_S = DATABASE_MAX_S + CONNECT_TIMEOUT_OF_SEVERAL_S
+MARGIN_S = 2.0
+
+
+@pytest.fixture(autouse=True)
+def _parts_are_here() -> None:
+    if lacking := patroni.missing():
+        pytest.skip(lacking)
+
+
+def undisturbed(url: str, bodies: list[bytes]) -> dict[str, int]:
+    open_shop(url, SHOP)
+    return calm_balances(url, bodies)
+
+
+def run(folder: Path, faults: Sequence[Fault], spare_url: str, say: Callable[[str], None]) -> list[Found]:
+    """Suffer each fault in turn under load, and fail with everything that it left wrong; the table is told either way."""
+    found: list[Found] = []
+    with site(folder, SHOP, EVENTS_A_SECOND) as here:
+        try:
+            here.wait_whole()
+            for fault in faults:
+                found.append(suffer(here, fault))
+            come_to_rest(here)
+        finally:
+            here.mend()
+            say(table(found, here))
+        wrong = judge(here, undisturbed(spare_url, here.load.bodies))
+    assert not wrong, "\n".join(wrong)
+    return found
+
+
+def assert_back_in_time(found: Sequence[Found]) -> None:
+    late = [
+        (one.fault.kind, one.back_after)
+        for one in found
+        if one.fault.of_database and (one.back_after or 0) > PROMISED_S + MARGIN_S
+    ]
+    assert not late, f"the database was there again, and the fleet was away for longer than promised: {late}"
+
+
+@pytest.mark.deploy
+@pytest.mark.timeout(300)
+def test_a_leader_a_node_and_a_host_that_die_and_a_cut_cost_seconds_and_nothing_else(
+    tmp_path: Path, database_url: str, say: Callable[[str], None]
+) -> None:
+    assert_back_in_time(run(tmp_path, SHORT, database_url, say))
+
+
+@pytest.mark.ha
+@pytest.mark.timeout(2_400)
+def test_twenty_faults_in_a_row_cost_seconds_and_nothing_else(
+    tmp_path: Path, database_url: str, say: Callable[[str], None]
+) -> None:
+    assert len(TWENTY) == 20
+    assert_back_in_time(run(tmp_path, TWENTY, database_url, say))
