@@ -1,4 +1,4 @@
-"""AMQP 0-9-1 as bytes: field tables and property lists with whatever a sender might put there, and a wire to send them by.
+"""AMQP 0-9-1 as bytes: field tables and property lists with whatever a sender might put there, and a connection to send them by.
 
 Made from the specification and RabbitMQ's errata, not with pika: what pika cannot write is what this is for.
 """

@@ -14,6 +14,7 @@ import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Final
 
 from incentive_fleet.brokers.contract import Broker
@@ -97,13 +98,31 @@ def _listening(host: str, port: int) -> socket.socket:
         raise SettingsError(f"{names} are {host!r} and {port}: {error.strerror}.") from None
 
 
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """In seconds: how long a request, and writing its answer, may take; and how long a part may."""
+
+    request_s: float = REQUEST_TIMEOUT_S
+    answer_s: float = ANSWER_TIMEOUT_S
+
+
+BOUNDS: Final = Bounds()
+
+
 class Service:
     """The connections of one server; all of it runs in one event loop."""
 
     def __init__(
-        self, parts: Sequence[Part], activity: str, paused: Callable[[], bool], metrics: Page | None = None
+        self,
+        parts: Sequence[Part],
+        activity: str,
+        paused: Callable[[], bool],
+        metrics: Page | None = None,
+        *,
+        bounds: Bounds = BOUNDS,
     ) -> None:
         self.stopped = asyncio.Event()
+        self._bounds = bounds
         self._parts = parts
         self._activity = activity
         self._paused = paused
@@ -141,7 +160,7 @@ class Service:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             writer.write(await self._answered(reader))
-            async with asyncio.timeout(REQUEST_TIMEOUT_S):
+            async with asyncio.timeout(self._bounds.request_s):
                 await writer.drain()
         except (OSError, asyncio.IncompleteReadError):  # it went away, or does not read
             pass
@@ -160,7 +179,7 @@ class Service:
     async def _request(self, reader: asyncio.StreamReader) -> tuple[int, Document] | None:
         """The answer; None when it is the page of metrics."""
         try:
-            async with asyncio.timeout(REQUEST_TIMEOUT_S):
+            async with asyncio.timeout(self._bounds.request_s):
                 head = await reader.readuntil(b"\r\n\r\n")
         except TimeoutError:
             return 408, {"status": "request not complete"}
@@ -188,7 +207,7 @@ class Service:
             return 503, {"status": "too many ask at once", "faults": {}}
         self._answering += 1
         try:
-            codes = await asyncio.gather(*map(_code, self._parts))
+            codes = await asyncio.gather(*(_code(part, self._bounds.answer_s) for part in self._parts))
         finally:
             self._answering -= 1
         faults = {part.name: code for part, code in zip(self._parts, codes, strict=True) if code != REACHED}
@@ -203,9 +222,9 @@ def _close(writer: asyncio.StreamWriter) -> None:
         writer.close()
 
 
-async def _code(part: Part) -> str:
+async def _code(part: Part, within_s: float) -> str:
     try:
-        async with asyncio.timeout(ANSWER_TIMEOUT_S):
+        async with asyncio.timeout(within_s):
             return await asyncio.wrap_future(part.ask())
     except TimeoutError:
         return TIMED_OUT

@@ -139,14 +139,16 @@ def _chunks(path: Path, raw: bool, size: int) -> Iterator[Chunk]:
     return portions(lines, lambda line: len(line[1].body), CHUNK_BYTES, size)
 
 
-def read_messages(path: Path, *, raw: bool = False) -> Iterator[tuple[int, Message | BadLine]]:
+def read_messages(
+    path: Path, *, raw: bool = False, line_max_bytes: int = LINE_MAX_BYTES
+) -> Iterator[tuple[int, Message | BadLine]]:
     """Each line that holds anything, with its number, decoded unless `raw`; raises Refused when the file is broken."""
     try:
         with open_text(path) as file:
-            for number, line in _lines(file):
+            for number, line in _lines(file, line_max_bytes):
                 yield (
                     number,
-                    BadLine(number, "too-long", f"over {LINE_MAX_BYTES} bytes")
+                    BadLine(number, "too-long", f"over {line_max_bytes} bytes")
                     if line is None
                     else _message(number, line, raw),
                 )
@@ -154,17 +156,17 @@ def read_messages(path: Path, *, raw: bool = False) -> Iterator[tuple[int, Messa
         raise Refused("unreadable-file", f"{path}: {error}") from error
 
 
-def _lines(file: IO[bytes]) -> Iterator[tuple[int, bytes | None]]:
+def _lines(file: IO[bytes], max_bytes: int) -> Iterator[tuple[int, bytes | None]]:
     """Number and content of each line that is not blank; None for one that is too long, read past in pieces."""
     number = 0
-    while piece := file.readline(LINE_MAX_BYTES + 1):
+    while piece := file.readline(max_bytes + 1):
         number += 1
-        if len(piece) <= LINE_MAX_BYTES or piece.endswith(b"\n"):
+        if len(piece) <= max_bytes or piece.endswith(b"\n"):
             if line := piece.strip(b" \t\r\n"):
                 yield number, line
             continue
         while piece and not piece.endswith(b"\n"):
-            piece = file.readline(LINE_MAX_BYTES)
+            piece = file.readline(max_bytes)
         yield number, None
 
 

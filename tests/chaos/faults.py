@@ -72,7 +72,7 @@ class Site:
     postgres: Postgres
     rabbitmq: RabbitMQ
     database: str
-    wires: dict[str, FaultyProxy]
+    proxies: dict[str, FaultyProxy]
     fleet: Fleet
     chance: random.Random
     due: list[tuple[float, Callable[[], None]]] = field(default_factory=list)  # when (monotonic), and what
@@ -208,14 +208,14 @@ def _management(node: RabbitMQ, method: str, path: str) -> Any:
 
 def _network(part: str, how: str) -> Callable[[Site], bool]:
     def fault(site: Site) -> bool:
-        wire = site.wires[part]
+        proxy = site.proxies[part]
         if how == "cut":
-            wire.cut()
+            proxy.cut()
         elif how == "hang":
-            wire.hang()
+            proxy.hang()
         else:
-            wire.slow(site.chance.uniform(0.005, 0.05))
-        site.later(site.chance.uniform(0.3, 3), wire.heal)
+            proxy.slow(site.chance.uniform(0.005, 0.05))
+        site.later(site.chance.uniform(0.3, 3), proxy.heal)
         return True
 
     return fault

@@ -25,7 +25,7 @@ class FaultyProxy:
         self._flows = asyncio.Event()
         self._writers: set[asyncio.StreamWriter] = set()
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="wire", daemon=True)
+        self._thread = threading.Thread(target=self._loop.run_forever, name="faulty proxy", daemon=True)
         self._thread.start()
         self._server = self._run(self._listen())
         self.port: int = self._server.sockets[0].getsockname()[1]

@@ -50,7 +50,7 @@ class Storm:
     site: Site
     brokers: Brokers
     bodies: list[bytes]  # the good messages, once each
-    url: str  # the database's address past every wire
+    url: str  # the database's address past every proxy
     faults: Counter[str] = field(default_factory=Counter)
     published: Counter[str] = field(default_factory=Counter)
     poisoned: list[tuple[Source, Poison]] = field(default_factory=list)

@@ -44,19 +44,19 @@ def publish(url: str, queue: str, hostile: Sequence[Hostile]) -> list[Hostile]:
     been taken before is then sent again, as senders do."""
     taken: list[Hostile] = []
     windows = [list(hostile[start : start + WINDOW]) for start in range(0, len(hostile), WINDOW)]
-    wire = RawConnection(url)
+    connection = RawConnection(url)
     while windows:
         window = windows.pop(0)
         try:
-            wire.publish([(queue, one.properties, one.body) for one in window])
+            connection.publish([(queue, one.properties, one.body) for one in window])
             taken += window
         except (AssertionError, OSError):
-            wire.close()
-            wire = RawConnection(url)
+            connection.close()
+            connection = RawConnection(url)
             if len(window) > 1:
                 half = len(window) // 2
                 windows[:0] = [window[:half], window[half:]]
-    wire.close()
+    connection.close()
     return taken
 
 

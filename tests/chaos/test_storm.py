@@ -42,7 +42,7 @@ DATA = ROOT.parent / "shared" / "data"
 
 @dataclass(frozen=True, slots=True)
 class StormWorld:
-    """Everything a storm needs, ready: topology, an empty ledger, wires, and a fleet that was not started yet."""
+    """Everything a storm needs, ready: topology, an empty ledger, proxies, and a fleet that was not started yet."""
 
     brokers: Brokers
     site: Site
@@ -75,7 +75,7 @@ def storm_world(
         fresh_database(own_postgres, own_template) as spare_url,
     ):
         sockets = parse_qs(urlsplit(url).query)["host"][0]
-        wires = {
+        proxies = {
             "Postgres": FaultyProxy(sockets + SOCKET_NAME),
             "RabbitMQ": FaultyProxy(("127.0.0.1", own_rabbitmq.record.ports["amqp"])),
             "SQS": FaultyProxy(("127.0.0.1", urlsplit(localstack.endpoint_url).port or 0)),
@@ -83,21 +83,21 @@ def storm_world(
         database = urlsplit(url).path[1:]
         wired = direct.model_copy(
             update={
-                "database_url": f"postgresql://postgres@127.0.0.1:{wires['Postgres'].port}/{database}",
-                "rabbitmq_url": f"amqp://guest:guest@127.0.0.1:{wires['RabbitMQ'].port}/%2F",
-                "aws_endpoint_url": f"http://127.0.0.1:{wires['SQS'].port}",
+                "database_url": f"postgresql://postgres@127.0.0.1:{proxies['Postgres'].port}/{database}",
+                "rabbitmq_url": f"amqp://guest:guest@127.0.0.1:{proxies['RabbitMQ'].port}/%2F",
+                "aws_endpoint_url": f"http://127.0.0.1:{proxies['SQS'].port}",
                 "batch_size": 50,  # so that a fault finds a batch to hit, and not all of the stream in one
                 "prefetch": 100,
             }
         )
         fleet = Fleet(wired, tmp_path / "fleet.log")
-        site = Site(own_postgres, own_rabbitmq, database, wires, fleet, random.Random(SEED + 2))
+        site = Site(own_postgres, own_rabbitmq, database, proxies, fleet, random.Random(SEED + 2))
         try:
             yield StormWorld(brokers, site, url, spare_url)
         finally:
             site.clear_away()
-            for wire in wires.values():
-                wire.close()
+            for proxy in proxies.values():
+                proxy.close()
             brokers.close()
 
 

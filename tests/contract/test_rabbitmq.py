@@ -372,12 +372,12 @@ def test_what_pika_cannot_decode_does_not_end_the_link(
         )
     times = b"T" + (1_790_000_000_000).to_bytes(8)
     pairs = [(b"sent-at", times), (b"deep", amqp.nested(2_000))]
-    wire = amqp.RawConnection(rabbitmq_under_test.direct.rabbitmq_url or "")
+    connection = amqp.RawConnection(rabbitmq_under_test.direct.rabbitmq_url or "")
     properties = amqp.properties(
         headers=amqp.table(pairs), timestamp=b"\xff" * 8, correlation_id=amqp.short(b"\xff\x00")
     )
-    wire.publish([(rabbitmq_under_test.queue(PLACED), properties, body)])
-    wire.close()
+    connection.publish([(rabbitmq_under_test.queue(PLACED), properties, body)])
+    connection.close()
     rabbitmq_under_test.send(b"behind")
     transport = rabbitmq_under_test.open()
     first, second = collect(transport, 2)

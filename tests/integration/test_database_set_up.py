@@ -66,8 +66,8 @@ def test_a_snapshot_is_one_moment_and_the_next_transaction_is_not(database_url: 
             assert connection.execute(said).fetchone() == ("read committed", "off")
 
 
-def through(*wires: FaultyProxy, database: str) -> str:
-    hosts = ",".join(f"127.0.0.1:{wire.port}" for wire in wires)
+def through(*proxies: FaultyProxy, database: str) -> str:
+    hosts = ",".join(f"127.0.0.1:{proxy.port}" for proxy in proxies)
     return f"postgresql://postgres@{hosts}/{database}?target_session_attrs=read-write"
 
 

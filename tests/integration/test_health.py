@@ -21,8 +21,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from incentive_fleet.consumers import health as health_module
-from incentive_fleet.consumers.health import ANSWERING_MAX, READING_MAX, Service, serving
+from incentive_fleet.consumers.health import ANSWERING_MAX, BOUNDS, READING_MAX, Bounds, Service, serving
 from incentive_fleet.consumers.probes import Database, Part
 from incentive_fleet.embedded import sample_shop
 from incentive_fleet.embedded.postgres import Postgres
@@ -76,7 +75,7 @@ class Health:
 def test_readiness_follows_the_parts_and_health_does_not(
     own_postgres: Postgres, url: str, rabbitmq: Any, localstack: Any, tmp_path: Path
 ) -> None:
-    wire = FaultyProxy(("127.0.0.1", rabbitmq.record.ports["amqp"]))
+    proxy = FaultyProxy(("127.0.0.1", rabbitmq.record.ports["amqp"]))
     direct = settings_of(
         f"t{uuid.uuid4().hex[:8]}", rabbitmq_url=rabbitmq.url, aws_endpoint_url=localstack.endpoint_url
     )
@@ -86,7 +85,7 @@ def test_readiness_follows_the_parts_and_health_does_not(
         update={
             "database_url": url,
             "health_port": free_port(),
-            "rabbitmq_url": f"amqp://guest:guest@127.0.0.1:{wire.port}/%2F",
+            "rabbitmq_url": f"amqp://guest:guest@127.0.0.1:{proxy.port}/%2F",
         }
     )
     fleet = Fleet(settings, tmp_path / "log")
@@ -103,7 +102,7 @@ def test_readiness_follows_the_parts_and_health_does_not(
         )  # it holds what it cannot book, and says so
         own_postgres.start()
         eventually(lambda: health.faults() == set(), PATIENCE_S)
-        wire.close()
+        proxy.close()
         eventually(lambda: health.faults() == {"rabbitmq", "fleet"}, PATIENCE_S)
         assert fleet.end(signal.SIGTERM) == 0
     finally:
@@ -119,11 +118,11 @@ def test_relay_and_collector_tell_the_same_of_themselves(
 ) -> None:
     """The relay looks for outcomes all the time, so it pauses for the database; the collector once it has a letter to keep,
     and for the broker."""
-    wire = FaultyProxy(("127.0.0.1", rabbitmq.record.ports["amqp"]))
+    proxy = FaultyProxy(("127.0.0.1", rabbitmq.record.ports["amqp"]))
     direct = settings_of(f"t{uuid.uuid4().hex[:8]}", rabbitmq_url=rabbitmq.url, aws_region=None)
     brokers = Brokers(direct)
     brokers.apply()
-    through = f"amqp://guest:guest@127.0.0.1:{wire.port}/%2F"
+    through = f"amqp://guest:guest@127.0.0.1:{proxy.port}/%2F"
     settings = direct.model_copy(update={"database_url": url, "health_port": free_port(), "rabbitmq_url": through})
     words = ["relay"] if activity == "relay" else ["dlq", "collect", "--from", "rabbitmq"]
     command = [sys.executable, "-m", "incentive_fleet.cli.main", *words]
@@ -138,7 +137,7 @@ def test_relay_and_collector_tell_the_same_of_themselves(
         eventually(lambda: health.faults() == {"database", activity}, PATIENCE_S)
         own_postgres.start()
         eventually(lambda: health.faults() == set(), PATIENCE_S)
-        wire.close()
+        proxy.close()
         eventually(lambda: health.faults() == {"rabbitmq"} | ({activity} - {"relay"}), PATIENCE_S)
         process.send_signal(signal.SIGTERM)
         assert process.wait(PATIENCE_S) == 0
@@ -166,8 +165,8 @@ def test_a_port_that_is_taken_is_named_before_anything_begins(url: str, words: l
 
 
 @contextmanager
-def served(*parts: Part) -> Iterator[Health]:
-    with serving("127.0.0.1", 0, Service(parts, "fleet", lambda: False)) as port:
+def served(*parts: Part, bounds: Bounds = BOUNDS) -> Iterator[Health]:
+    with serving("127.0.0.1", 0, Service(parts, "fleet", lambda: False, bounds=bounds)) as port:
         yield Health(port)
 
 
@@ -244,15 +243,14 @@ def test_whoever_asks_at_once_waits_for_one_answer_and_the_crowd_is_sent_away() 
         assert len(asked) == 2
 
 
-def test_a_probe_that_hangs_is_asked_once_and_told_as_timed_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health_module, "ANSWER_TIMEOUT_S", 0.2)
+def test_a_probe_that_hangs_is_asked_once_and_told_as_timed_out() -> None:
     asked, go_on = [], threading.Event()
 
     def probe() -> None:
         asked.append(1)
         go_on.wait(10)
 
-    with served(Part("sqs", probe)) as health:
+    with served(Part("sqs", probe), bounds=Bounds(answer_s=0.2)) as health:
         for _ in range(3):
             assert health.ask("/readyz")[1]["faults"] == {"sqs": "timed-out"}
         assert asked == [1]
@@ -282,9 +280,8 @@ def _open(connection: socket.socket) -> bool:
         return False
 
 
-def test_a_request_has_an_end_in_time_and_in_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health_module, "REQUEST_TIMEOUT_S", 0.5)
-    with served() as health:
+def test_a_request_has_an_end_in_time_and_in_size() -> None:
+    with served(bounds=Bounds(request_s=0.5)) as health:
         (dripping,) = half_open(health, b"G")
         started = time.monotonic()
         while _open(dripping) and not select.select([dripping], [], [], 0.05)[0]:

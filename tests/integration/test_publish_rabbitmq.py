@@ -197,7 +197,7 @@ def test_a_broker_that_is_away_is_unavailable() -> None:
 
 
 class Link:
-    """A wire to the broker that can be cut, or can swallow what is sent over it."""
+    """A proxy to the broker that can be cut, or can swallow what is sent over it."""
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)

@@ -103,7 +103,7 @@ def test_a_service_that_is_away_is_unavailable() -> None:
             publisher.publish([Message(b"1", TYPE, None)])
 
 
-class Moody:
+class FaultySns:
     """An SNS endpoint that answers as told: how often each message fails, and whose fault it is."""
 
     def __init__(self) -> None:
@@ -150,12 +150,12 @@ def _error(code: str, type_: str) -> str:
 
 
 @contextmanager
-def serving(moody: Moody) -> Iterator[str]:
+def serving(faulty_sns: FaultySns) -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
-            status, body = moody.answer(parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode()))
+            status, body = faulty_sns.answer(parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode()))
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -171,13 +171,13 @@ def serving(moody: Moody) -> Iterator[str]:
 
 
 @pytest.fixture
-def moody() -> Moody:
-    return Moody()
+def faulty_sns() -> FaultySns:
+    return FaultySns()
 
 
 @pytest.fixture
-def moody_publisher(moody: Moody) -> Iterator[SnsPublisher]:
-    with serving(moody) as url, SnsPublisher(at(url), ARN, pause_s=0.001) as publisher:
+def publisher_to_faulty(faulty_sns: FaultySns) -> Iterator[SnsPublisher]:
+    with serving(faulty_sns) as url, SnsPublisher(at(url), ARN, pause_s=0.001) as publisher:
         yield publisher
 
 
@@ -185,38 +185,42 @@ def given(*texts: str) -> list[Message]:
     return [Message(text.encode(), TYPE, None) for text in texts]
 
 
-def test_an_entry_that_the_service_failed_is_tried_again_alone(moody: Moody, moody_publisher: SnsPublisher) -> None:
-    moody.fails = {"b": 2}
-    assert moody_publisher.publish(given("a", "b", "c")) == []
-    assert moody.calls == [["a", "b", "c"], ["b"], ["b"]]
+def test_an_entry_that_the_service_failed_is_tried_again_alone(
+    faulty_sns: FaultySns, publisher_to_faulty: SnsPublisher
+) -> None:
+    faulty_sns.fails = {"b": 2}
+    assert publisher_to_faulty.publish(given("a", "b", "c")) == []
+    assert faulty_sns.calls == [["a", "b", "c"], ["b"], ["b"]]
 
 
 def test_an_entry_that_the_service_keeps_failing_is_named_after_bounded_tries(
-    moody: Moody, moody_publisher: SnsPublisher
+    faulty_sns: FaultySns, publisher_to_faulty: SnsPublisher
 ) -> None:
-    moody.fails = {"b": 100}
-    rejections = moody_publisher.publish(given("a", "b"))
+    faulty_sns.fails = {"b": 100}
+    rejections = publisher_to_faulty.publish(given("a", "b"))
     assert [(rejection.index, rejection.reason) for rejection in rejections] == [(1, "unavailable")]
-    assert len(moody.calls) == ENTRY_TRIES
+    assert len(faulty_sns.calls) == ENTRY_TRIES
 
 
-def test_an_entry_at_fault_itself_is_not_tried_again(moody: Moody, moody_publisher: SnsPublisher) -> None:
-    moody.fails, moody.sender_fault = {"a": 100}, True
-    rejections = moody_publisher.publish(given("a", "b"))
+def test_an_entry_at_fault_itself_is_not_tried_again(faulty_sns: FaultySns, publisher_to_faulty: SnsPublisher) -> None:
+    faulty_sns.fails, faulty_sns.sender_fault = {"a": 100}, True
+    rejections = publisher_to_faulty.publish(given("a", "b"))
     assert [(rejection.index, rejection.reason) for rejection in rejections] == [(0, "refused")]
     assert "Oops" in rejections[0].detail
-    assert len(moody.calls) == 1
+    assert len(faulty_sns.calls) == 1
 
 
-def test_a_call_refused_for_one_entry_is_made_again_entry_by_entry(moody: Moody, moody_publisher: SnsPublisher) -> None:
-    moody.refuses = {"b"}
-    rejections = moody_publisher.publish(given("a", "b", "c"))
+def test_a_call_refused_for_one_entry_is_made_again_entry_by_entry(
+    faulty_sns: FaultySns, publisher_to_faulty: SnsPublisher
+) -> None:
+    faulty_sns.refuses = {"b"}
+    rejections = publisher_to_faulty.publish(given("a", "b", "c"))
     assert [(rejection.index, rejection.reason) for rejection in rejections] == [(1, "refused")]
-    assert moody.calls == [["a", "b", "c"], ["a"], ["b"], ["c"]]
+    assert faulty_sns.calls == [["a", "b", "c"], ["a"], ["b"], ["c"]]
 
 
-def test_an_internal_error_is_unavailable(moody: Moody, moody_publisher: SnsPublisher) -> None:
-    moody_publisher.check()
-    moody.status = 500
+def test_an_internal_error_is_unavailable(faulty_sns: FaultySns, publisher_to_faulty: SnsPublisher) -> None:
+    publisher_to_faulty.check()
+    faulty_sns.status = 500
     with pytest.raises(BrokerUnavailable):
-        moody_publisher.publish(given("a"))
+        publisher_to_faulty.publish(given("a"))

@@ -240,17 +240,20 @@ def test_a_visibility_that_ran_out_while_the_batch_ran_is_no_error(
 def test_a_channel_that_died_while_the_batch_ran_is_no_error(
     rabbitmq: Any, brokers: Brokers, settings: Settings, url: str, calm: dict[str, int], tmp_path: Path
 ) -> None:
-    wire, log = FaultyProxy(("127.0.0.1", rabbitmq.record.ports["amqp"])), tmp_path / "log"
-    wired = settings.model_copy(update={"rabbitmq_url": f"amqp://guest:guest@127.0.0.1:{wire.port}/%2F"})
+    proxy, log = FaultyProxy(("127.0.0.1", rabbitmq.record.ports["amqp"])), tmp_path / "log"
+    behind_proxy = settings.model_copy(update={"rabbitmq_url": f"amqp://guest:guest@127.0.0.1:{proxy.port}/%2F"})
     brokers.publish("rabbitmq", EVENTS)
-    with held_up(url) as let_go, running(start_worker("rabbitmq", wired, until_idle_s=IDLE_S, log=log)) as worker:
+    with (
+        held_up(url) as let_go,
+        running(start_worker("rabbitmq", behind_proxy, until_idle_s=IDLE_S, log=log)) as worker,
+    ):
         eventually(lambda: blocked(url) == 1)
-        wire.cut()
+        proxy.cut()
         eventually(lambda: brokers.left("rabbitmq"))  # the broker has them back
-        wire.heal()
+        proxy.heal()
         let_go()
         assert worker.wait(60) == 0
-    wire.close()
+    proxy.close()
     # The loss is told once; the same messages then come again as duplicates, and nothing else happens.
     assert [line["message"] for line in log_of(log)] == ["consuming paused", "consuming resumed"]
     assert balances(url) == calm
@@ -262,14 +265,14 @@ def test_a_channel_that_died_while_the_batch_ran_is_no_error(
 def test_a_broker_that_is_away_at_the_start_is_waited_for(
     rabbitmq: Any, brokers: Brokers, settings: Settings, url: str, calm: dict[str, int], tmp_path: Path
 ) -> None:
-    wire, log = FaultyProxy(("127.0.0.1", rabbitmq.record.ports["amqp"])), tmp_path / "log"
-    wire.cut()
-    wired = settings.model_copy(update={"rabbitmq_url": f"amqp://guest:guest@127.0.0.1:{wire.port}/%2F"})
+    proxy, log = FaultyProxy(("127.0.0.1", rabbitmq.record.ports["amqp"])), tmp_path / "log"
+    proxy.cut()
+    behind_proxy = settings.model_copy(update={"rabbitmq_url": f"amqp://guest:guest@127.0.0.1:{proxy.port}/%2F"})
     brokers.publish("rabbitmq", EVENTS)
-    with running(start_worker("rabbitmq", wired, until_idle_s=IDLE_S, log=log)) as worker:
+    with running(start_worker("rabbitmq", behind_proxy, until_idle_s=IDLE_S, log=log)) as worker:
         eventually(lambda: said(log, "consuming paused"))
-        wire.heal()
+        proxy.heal()
         assert worker.wait(60) == 0
-    wire.close()
+    proxy.close()
     assert [line["message"] for line in log_of(log)] == ["consuming paused", "consuming resumed"]
     assert balances(url) == calm

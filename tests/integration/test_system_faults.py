@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 
 import psycopg
 import pytest
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from incentive_fleet.brokers.memory import MemoryBroker, MemoryTransport
 from incentive_fleet.brokers.message_headers import DETAIL, FAILURE
@@ -27,7 +27,6 @@ from incentive_fleet.consumers.core import Core
 from incentive_fleet.embedded import sample_shop
 from incentive_fleet.embedded.postgres import Postgres
 from incentive_fleet.errors import DatabaseUnfit
-from incentive_fleet.ledger import connection as ledger_connection
 from incentive_fleet.ledger.probe import probe
 from incentive_fleet.ledger.session import Session
 from incentive_fleet.logs import JsonLines
@@ -42,6 +41,7 @@ WARM = 5  # events before the fault
 NAME = "incentives faulty"
 POISON = "s-000011"  # an order of the shop that is nobody's duplicate
 END_SESSIONS = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'incentives faulty'"
+IMPATIENT = "-c statement_timeout=300"  # of 60,000 ms
 UNCHECKED = "SET session_replication_role = replica; UPDATE campaign_versions SET"
 
 
@@ -138,11 +138,17 @@ class Fleet:
     """One consumer on a broker in memory."""
 
     url: str
+    options: str = ""  # of its sessions
     broker: MemoryBroker = field(default_factory=MemoryBroker)
     stop: Stop = field(default_factory=Stop)
 
     def __post_init__(self) -> None:
-        self.core = Core(Session(self.url, NAME), (0.01, 0.01), lambda: datetime.now(UTC), skip_locked=True)
+        self.core = Core(
+            Session(make_conninfo(self.url, options=self.options), NAME),
+            (0.01, 0.01),
+            lambda: datetime.now(UTC),
+            skip_locked=True,
+        )
         self.consumer = Consumer("f", MemoryTransport(self.broker), self.core, 500, 0.05, 0.1, self.stop)
 
     def publish(self, bodies: list[bytes]) -> None:
@@ -238,12 +244,10 @@ def assert_nothing_was_blamed(fleet: Fleet, calm: dict[str, int], caplog: pytest
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_of_the_system_pauses_with_one_line_and_is_blamed_on_nobody(
-    fault: str, url: str, calm: dict[str, int], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    fault: str, url: str, calm: dict[str, int], caplog: pytest.LogCaptureFixture
 ) -> None:
-    if fault == "every statement too slow":
-        monkeypatch.setattr(ledger_connection, "USUAL", {"statement_timeout": "300"})
     strike, mend = FAULTS[fault]
-    fleet = Fleet(url)
+    fleet = Fleet(url, IMPATIENT if fault == "every statement too slow" else "")
     endure(fleet, caplog, lambda: run(url, strike), lambda: run(url, mend))
     assert_nothing_was_blamed(fleet, calm, caplog)
     assert sum(len(JsonLines().format(record)) for record in caplog.records) < 20_000
@@ -292,14 +296,10 @@ POISONS = {
 
 
 @pytest.mark.parametrize("poison", POISONS)
-def test_poison_costs_its_culprit_alone(
-    poison: str, url: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if poison == "too slow":
-        monkeypatch.setattr(ledger_connection, "USUAL", {"statement_timeout": "300"})
+def test_poison_costs_its_culprit_alone(poison: str, url: str, caplog: pytest.LogCaptureFixture) -> None:
     run(url, POISONS[poison])
     caplog.set_level(logging.INFO, "incentive_fleet")
-    fleet = Fleet(url)
+    fleet = Fleet(url, IMPATIENT if poison == "too slow" else "")
     fleet.publish(EVENTS)
     with fleet.running():
         eventually(fleet.idle, within_s=30)

@@ -19,7 +19,7 @@ STRANGER = 54_321
 
 
 @pytest.fixture
-def ground(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def own_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder that is ours alone, whoever we are; for these tests we are root."""
     monkeypatch.setattr(way, "ROOT", os.geteuid())
     with tempfile.TemporaryDirectory() as folder:
@@ -32,62 +32,62 @@ def made(folder: Path, mode: int = 0o755) -> Path:
     return folder
 
 
-def linked(ground: Path) -> Path:
-    made(ground / "real")
-    (ground / "link").symlink_to(ground / "real")
-    return ground / "link"
+def linked(own_folder: Path) -> Path:
+    made(own_folder / "real")
+    (own_folder / "link").symlink_to(own_folder / "real")
+    return own_folder / "link"
 
 
 @pytest.mark.parametrize("mode", [0o700, 0o755, 0o1755, 0o555])
-def test_a_way_that_is_roots_alone_is_used(ground: Path, mode: int) -> None:
-    folder = made(ground / "a", mode)
+def test_a_way_that_is_roots_alone_is_used(own_folder: Path, mode: int) -> None:
+    folder = made(own_folder / "a", mode)
     check_way(folder)
     check_way(folder / "not" / "yet")
     check_way(folder / ".." / "a" / "state")
 
 
-def test_a_folder_like_tmp_on_the_way_is_used(ground: Path) -> None:
+def test_a_folder_like_tmp_on_the_way_is_used(own_folder: Path) -> None:
     """What is root's there can be renamed by root alone."""
-    shared = made(ground / "shared", 0o1777)
+    shared = made(own_folder / "shared", 0o1777)
     check_way(shared / "state")  # not there yet
     check_way(made(shared / "state"))
 
 
 WAYS: dict[str, tuple[Callable[[Path], Path], str]] = {
     "a link at the end": (linked, "/link is a symbolic link"),
-    "a link on the way": (lambda ground: linked(ground) / "state", "/link is a symbolic link"),
-    "a link to nothing": (lambda ground: _dangling(ground) / "state", "/gone is a symbolic link"),
-    "a link before a step up": (lambda ground: linked(ground) / ".." / "state", "/link is a symbolic link"),
+    "a link on the way": (lambda own_folder: linked(own_folder) / "state", "/link is a symbolic link"),
+    "a link to nothing": (lambda own_folder: _dangling(own_folder) / "state", "/gone is a symbolic link"),
+    "a link before a step up": (lambda own_folder: linked(own_folder) / ".." / "state", "/link is a symbolic link"),
     "others write on the way": (
-        lambda ground: made(ground / "a", 0o777) / "b" / "state",
+        lambda own_folder: made(own_folder / "a", 0o777) / "b" / "state",
         "others may write to .*/a and",
     ),
-    "others write at the end": (lambda ground: made(ground / "a", 0o757), "others may write to .*/a and"),
+    "others write at the end": (lambda own_folder: made(own_folder / "a", 0o757), "others may write to .*/a and"),
     "like tmp, and the state folder itself": (
-        lambda ground: made(ground / "a", 0o1777),
+        lambda own_folder: made(own_folder / "a", 0o1777),
         "others may write to .*/a and",
     ),
 }
 
 
-def _dangling(ground: Path) -> Path:
-    (ground / "gone").symlink_to(ground / "nowhere")
-    return ground / "gone"
+def _dangling(own_folder: Path) -> Path:
+    (own_folder / "gone").symlink_to(own_folder / "nowhere")
+    return own_folder / "gone"
 
 
 @pytest.mark.parametrize("what", WAYS)
-def test_a_way_that_another_could_change_is_refused_in_a_sentence(ground: Path, what: str) -> None:
+def test_a_way_that_another_could_change_is_refused_in_a_sentence(own_folder: Path, what: str) -> None:
     build, said = WAYS[what]
-    folder = build(ground)
+    folder = build(own_folder)
     with pytest.raises(SettingsError, match=said) as refused:
         check_way(folder)
     assert str(folder) in str(refused.value)
     assert "\n" not in str(refused.value)
 
 
-def test_a_group_of_others_that_may_write_is_refused(ground: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_group_of_others_that_may_write_is_refused(own_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Root's own group is not, unless a list of access lets somebody in: the mode shows that as the group's."""
-    folder = made(ground / "a", 0o775)
+    folder = made(own_folder / "a", 0o775)
     if os.getegid() != 0:
         with pytest.raises(SettingsError, match="others may write"):
             check_way(folder)
@@ -104,10 +104,10 @@ def test_a_group_of_others_that_may_write_is_refused(ground: Path, monkeypatch: 
 
 @pytest.mark.parametrize("deeper", ["", "state", "b/state"])
 def test_a_folder_of_somebody_else_on_the_way_is_refused(
-    ground: Path, deeper: str, monkeypatch: pytest.MonkeyPatch
+    own_folder: Path, deeper: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its owner may rename in it whatever its mode is, in one with the sticky bit too."""
-    folder = made(ground / "a", 0o1755)
+    folder = made(own_folder / "a", 0o1755)
     if os.geteuid() == 0:
         os.chown(folder, STRANGER, -1)
     else:
@@ -116,20 +116,20 @@ def test_a_folder_of_somebody_else_on_the_way_is_refused(
         check_way(folder / deeper, user=way.ROOT)
 
 
-def test_nobody_but_root_is_asked(ground: Path) -> None:
-    check_way(linked(ground), user=way.ROOT + 1)
+def test_nobody_but_root_is_asked(own_folder: Path) -> None:
+    check_way(linked(own_folder), user=way.ROOT + 1)
 
 
-def test_a_relative_path_is_looked_at_from_the_top(ground: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(made(ground / "a", 0o777))
+def test_a_relative_path_is_looked_at_from_the_top(own_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(made(own_folder / "a", 0o777))
     with pytest.raises(SettingsError, match=r"others may write to .*/a and"):
         check_way(Path(".incentives"))
 
 
 @pytest.mark.parametrize("command", [embedded.up, embedded.down])
-def test_up_and_down_refuse_and_make_nothing(ground: Path, command: Callable[[Path], object]) -> None:
+def test_up_and_down_refuse_and_make_nothing(own_folder: Path, command: Callable[[Path], object]) -> None:
     """A state file of somebody else's names the processes that `down` ends."""
-    state = made(ground / "a", 0o777) / "state"
+    state = made(own_folder / "a", 0o777) / "state"
     if command is embedded.down:
         made(state)
     with pytest.raises(SettingsError, match="Root does not use the state folder"):
@@ -138,9 +138,9 @@ def test_up_and_down_refuse_and_make_nothing(ground: Path, command: Callable[[Pa
 
 
 def test_the_command_says_it_in_one_line(
-    ground: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    own_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    state = linked(ground) / "state"
+    state = linked(own_folder) / "state"
     monkeypatch.setattr("sys.argv", ["incentives", "up", "--state", str(state)])
     with pytest.raises(SystemExit) as ended:
         main()
@@ -148,4 +148,4 @@ def test_the_command_says_it_in_one_line(
     printed = capsys.readouterr()
     assert printed.out == ""
     assert "is a symbolic link; name one whose every parent is root's alone" in " ".join(printed.err.split())
-    assert not (ground / "real" / "state").exists()
+    assert not (own_folder / "real" / "state").exists()

@@ -23,7 +23,6 @@ from incentive_fleet.brokers.registry import configured
 from incentive_fleet.errors import Refused, SettingsError
 from incentive_fleet.events.codec import encode_event
 from incentive_fleet.events.models import Line, OrderPlaced
-from incentive_fleet.producers import event_file
 from incentive_fleet.producers.event_file import BadLine, read_messages
 from incentive_fleet.settings import Settings
 
@@ -64,11 +63,10 @@ def test_lines_are_numbered_as_an_editor_numbers_them(tmp_path: Path) -> None:
     assert last[0] == 5
 
 
-def test_a_line_beyond_the_bound_is_bad_and_the_next_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(event_file, "LINE_MAX_BYTES", len(placed("1")))
+def test_a_line_beyond_the_bound_is_bad_and_the_next_is_read(tmp_path: Path) -> None:
     file = tmp_path / "events.jsonl"
     file.write_bytes(b"x" * 5_000 + b"\n" + placed("1") + b"\n" + b"y" * 5_000)
-    lines = [line for _, line in read_messages(file)]
+    lines = [line for _, line in read_messages(file, line_max_bytes=len(placed("1")))]
     assert [type(line) for line in lines] == [BadLine, Message, BadLine]
 
 

@@ -15,7 +15,7 @@ from pika.frame import Body, Header, Heartbeat, Method, decode_frame
 from pika.spec import Basic, BasicProperties
 
 from incentive_fleet.brokers.rabbitmq import proof, stream
-from incentive_fleet.brokers.rabbitmq.stream import DeliveringConnection, OwnWayConnection
+from incentive_fleet.brokers.rabbitmq.stream import FastPathConnection, SlowPathConnection
 from tests.amqp import long, nested, short, table
 from tests.amqp import properties as properties_of
 
@@ -24,7 +24,7 @@ BODY_MAX = 100
 Message = tuple[int, str, bytes, bytes]  # tag, queue, message id, body
 
 
-class Stream(DeliveringConnection):
+class Stream(FastPathConnection):
     """The reading half of a connection, without a socket; notes in order what it hands over and what it leaves to pika."""
 
     def __init__(self) -> None:
@@ -134,7 +134,7 @@ def test_properties_that_pika_cannot_decode_arrive_as_they_are(properties: bytes
 
 def test_the_fast_path_proves_itself_on_this_pika() -> None:
     assert proof.difference() is None
-    assert proof.proven_connection() is DeliveringConnection
+    assert proof.proven_connection() is FastPathConnection
 
 
 def _without_a_buffer(patch: pytest.MonkeyPatch) -> None:
@@ -174,7 +174,7 @@ def test_a_pika_that_differs_is_used_its_own_way_and_that_is_said_once(
     monkeypatch.setitem(pika.spec.props, BasicProperties.INDEX, BasicProperties)
     differ(monkeypatch)
     with caplog.at_level("WARNING", logger=proof.__name__):
-        assert [proof.proven_connection() for _ in range(3)] == [OwnWayConnection] * 3
+        assert [proof.proven_connection() for _ in range(3)] == [SlowPathConnection] * 3
     [said] = caplog.records
     assert pika.__version__ in said.getMessage()
 

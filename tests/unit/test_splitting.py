@@ -12,7 +12,7 @@ from incentive_fleet.ledger.splitting import FRESH_S, SLOW_S, SUSPECTED_MAX_S, P
 
 
 @dataclass
-class Ground:
+class FakeSystem:
     """A system that works or not, poisons, and a clock that goes on by `step_s` an attempt."""
 
     poisons: set[int] = field(default_factory=set)
@@ -52,92 +52,92 @@ class Ground:
 
 
 def test_what_is_well_asks_no_probe() -> None:
-    ground = Ground()
-    ground.run(500)
-    assert (ground.attempts, ground.probes, ground.done) == (1, [], list(range(500)))
+    system = FakeSystem()
+    system.run(500)
+    assert (system.attempts, system.probes, system.done) == (1, [], list(range(500)))
 
 
 def test_a_system_that_is_broken_is_asked_once_and_takes_no_batch_apart() -> None:
-    ground = Ground(broken_from=1)
+    system = FakeSystem(broken_from=1)
     with pytest.raises(DatabaseUnfit, match="a made-up order fails as well: KeyError"):
-        ground.run(500)
-    assert (ground.attempts, len(ground.probes), ground.blamed) == (1, 1, [])
+        system.run(500)
+    assert (system.attempts, len(system.probes), system.blamed) == (1, 1, [])
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), StatementTimedOut("too slow")])
 def test_poisons_are_found_and_the_rest_is_done_in_its_order(error: Exception) -> None:
-    ground = Ground(poisons={0, 77, 499}, error=error)
-    ground.run(500)
-    assert ground.blamed == [0, 77, 499]
-    assert ground.done == [number for number in range(500) if number not in ground.poisons]
-    assert len(ground.probes) == 2
+    system = FakeSystem(poisons={0, 77, 499}, error=error)
+    system.run(500)
+    assert system.blamed == [0, 77, 499]
+    assert system.done == [number for number in range(500) if number not in system.poisons]
+    assert len(system.probes) == 2
 
 
 def test_a_thousand_poisons_ask_the_probe_twice() -> None:
-    ground = Ground(poisons=set(range(1_000)))
-    ground.run(1_000)
-    assert len(ground.blamed) == 1_000
-    assert len(ground.probes) == 2
+    system = FakeSystem(poisons=set(range(1_000)))
+    system.run(1_000)
+    assert len(system.blamed) == 1_000
+    assert len(system.probes) == 2
 
 
 def test_a_system_that_breaks_in_the_middle_blames_nobody() -> None:
-    ground = Ground(poisons={3}, broken_from=12)
+    system = FakeSystem(poisons={3}, broken_from=12)
     with pytest.raises(DatabaseUnfit):
-        ground.run(100)
-    assert ground.blamed == []
+        system.run(100)
+    assert system.blamed == []
 
 
 def test_a_suspicion_does_not_grow_old() -> None:
     """Where attempts take long, suspects are judged meanwhile, each by a probe that passed after it failed."""
-    ground = Ground(poisons=set(range(8)), step_s=SUSPECTED_MAX_S * 0.6)
-    ground.run(8)
-    assert ground.blamed == list(range(8))
-    assert len(ground.probes) > 3
+    system = FakeSystem(poisons=set(range(8)), step_s=SUSPECTED_MAX_S * 0.6)
+    system.run(8)
+    assert system.blamed == list(range(8))
+    assert len(system.probes) > 3
 
 
 def test_to_blame_takes_a_probe_that_is_newer_than_the_failure() -> None:
-    ground = Ground(poisons={0})
-    probe = Probe(ground.ask, clock=lambda: ground.now)
+    system = FakeSystem(poisons={0})
+    probe = Probe(system.ask, clock=lambda: system.now)
     for batch in range(3):  # a fresh pass saves the first question, and never the last
-        trial: Trial[int] = Trial(probe, ground.blame)
-        trial.split(range(2), ground.attempt)
+        trial: Trial[int] = Trial(probe, system.blame)
+        trial.split(range(2), system.attempt)
         trial.judge()
-        assert len(ground.probes) == batch + 2
-    ground.now += FRESH_S * 2
-    Trial(probe, ground.blame).split(range(2), ground.attempt)
-    assert len(ground.probes) == 5
+        assert len(system.probes) == batch + 2
+    system.now += FRESH_S * 2
+    Trial(probe, system.blame).split(range(2), system.attempt)
+    assert len(system.probes) == 5
 
 
 def test_a_probe_that_was_held_up_blames_nobody_for_what_may_be_over() -> None:
     """As a lock on a table does: the event timed out under it, and the probe waited until it was gone."""
-    ground = Ground(poisons={0}, held_up_s=SLOW_S + 25, error=StatementTimedOut("too slow"))
-    probe = Probe(ground.ask, clock=lambda: ground.now)
-    trial: Trial[int] = Trial(probe, ground.blame)
-    trial.split([0], ground.attempt)
+    system = FakeSystem(poisons={0}, held_up_s=SLOW_S + 25, error=StatementTimedOut("too slow"))
+    probe = Probe(system.ask, clock=lambda: system.now)
+    trial: Trial[int] = Trial(probe, system.blame)
+    trial.split([0], system.attempt)
     with pytest.raises(DatabaseUnfit, match="held up for 30 s: too slow"):
         trial.judge()
-    ground.poisons.clear()
-    Trial(probe, ground.blame).split([0], ground.attempt)
-    assert (ground.blamed, ground.done) == ([], [0])
+    system.poisons.clear()
+    Trial(probe, system.blame).split([0], system.attempt)
+    assert (system.blamed, system.done) == ([], [0])
 
 
 def test_a_database_that_is_always_slow_shelters_no_poison() -> None:
-    ground = Ground(poisons={0}, held_up_s=SLOW_S + 1)
-    probe = Probe(ground.ask, clock=lambda: ground.now)
+    system = FakeSystem(poisons={0}, held_up_s=SLOW_S + 1)
+    probe = Probe(system.ask, clock=lambda: system.now)
     for blamed in ([], [0], [0], [0, 0]):  # every other time it is blamed
-        trial: Trial[int] = Trial(probe, ground.blame)
-        trial.split([0], ground.attempt)
-        if ground.blamed != blamed:
+        trial: Trial[int] = Trial(probe, system.blame)
+        trial.split([0], system.attempt)
+        if system.blamed != blamed:
             trial.judge()
         else:
             with pytest.raises(DatabaseUnfit):
                 trial.judge()
-        assert ground.blamed == blamed
+        assert system.blamed == blamed
 
 
 @pytest.mark.parametrize("error", [DatabaseUnavailable("away"), Refused("x", "y")])
 def test_what_is_no_question_of_guilt_is_raised_as_it_is(error: Exception) -> None:
-    ground = Ground(poisons={1}, error=error)
+    system = FakeSystem(poisons={1}, error=error)
     with pytest.raises(type(error)):
-        ground.run(10)
-    assert (ground.probes, ground.blamed) == ([], [])
+        system.run(10)
+    assert (system.probes, system.blamed) == ([], [])

@@ -1,6 +1,6 @@
-"""Tries the short way of stream.py on a canned stream of bytes, before anything depends on it. No network.
+"""Tries the fast path of stream.py on a canned stream of bytes, before anything depends on it. No network.
 
-The short way stands on private parts of pika. A pika that is not as it was when this was written, by its version or by
+The fast path stands on private parts of pika. A pika that is not as it was when this was written, by its version or by
 somebody's patch, is found out here, and consuming goes pika's own way instead: slower, and as safe.
 """
 
@@ -17,7 +17,7 @@ from pika.adapters.select_connection import IOLoop
 from pika.channel import Channel
 from pika.spec import FRAME_BODY, FRAME_END, FRAME_HEADER, FRAME_HEARTBEAT, FRAME_METHOD
 
-from incentive_fleet.brokers.rabbitmq.stream import DeliveringConnection, OwnWayConnection, Received, read_leniently
+from incentive_fleet.brokers.rabbitmq.stream import FastPathConnection, Received, SlowPathConnection, read_leniently
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +98,7 @@ class _Nowhere:
 
 
 def difference() -> str | None:
-    """What is not as expected with the short way on the pika at hand; None when all is well. Some 20 ms."""
+    """What is not as expected with the fast path on the pika at hand; None when all is well. Some 20 ms."""
     try:
         return _difference()
     except Exception as error:  # whatever another pika may raise
@@ -121,7 +121,7 @@ def _difference() -> str | None:
     return None
 
 
-def _open(loop: IOLoop, handed: list[Handed]) -> DeliveringConnection:
+def _open(loop: IOLoop, handed: list[Handed]) -> FastPathConnection:
     def on_delivery(*delivered: Any) -> None:
         handed.append(delivered)
 
@@ -133,7 +133,7 @@ def _open(loop: IOLoop, handed: list[Handed]) -> DeliveringConnection:
         channel.add_on_return_callback(on_return)
         channel.basic_consume(QUEUE, connection.deliver, consumer_tag=QUEUE)
 
-    connection = DeliveringConnection(
+    connection = FastPathConnection(
         pika.ConnectionParameters(heartbeat=60),
         on_delivery=on_delivery,
         on_open_callback=lambda opened: opened.channel(on_open_callback=on_channel),
@@ -157,8 +157,8 @@ class _Pika:
     differs = False
 
 
-def proven_connection() -> type[OwnWayConnection]:
-    """The connection to read with: the short way where it works, else, from then on, pika's own; the log says so once."""
+def proven_connection() -> type[SlowPathConnection]:
+    """The connection to read with: the fast path where it works, else, from then on, pika's own; the log says so once."""
     with _Pika.lock:
         found = None if _Pika.differs else difference()
         if found is not None:
@@ -169,4 +169,4 @@ def proven_connection() -> type[OwnWayConnection]:
                 pika.__version__,
                 found,
             )
-        return OwnWayConnection if _Pika.differs else DeliveringConnection
+        return SlowPathConnection if _Pika.differs else FastPathConnection

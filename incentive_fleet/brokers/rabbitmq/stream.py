@@ -1,14 +1,14 @@
-"""pika's connection with a short way for deliveries: they are cut out of the byte stream, everything else is pika's.
+"""pika's connection with a fast path for deliveries: they are cut out of the byte stream, everything else is pika's.
 
 pika makes three frames, three objects of the protocol and a chain of callbacks of each message, and moves all unread bytes
 after each frame; with that, receiving a message costs as much as deciding it. A delivery whose three frames (Basic.Deliver,
 content header, one body; AMQP 0-9-1, 4.2.6) are all there is taken whole instead. What is larger than a frame, empty or
 interleaved goes pika's way and arrives by the same callback.
 
-On neither way are a message's properties decoded here: a sender may write there what pika cannot read, and an error on the
+On neither path are a message's properties decoded here: a sender may write there what pika cannot read, and an error on the
 thread that does the I/O ends the link for all messages.
 
-The short way stands on private parts of pika; proof.py tries it, and where it fails, `OwnWayConnection` is used.
+The fast path stands on private parts of pika; proof.py tries it, and where it fails, `SlowPathConnection` is used.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Lenient(Received):
         return self
 
 
-class OwnWayConnection(pika.SelectConnection):
+class SlowPathConnection(pika.SelectConnection):
     """A connection that hands deliveries to `on_delivery`, by what pika has published of itself and no more. Consumers
     must be started with `deliver` as their callback and their queue's name as their tag."""
 
@@ -99,8 +99,8 @@ def read_leniently() -> None:
     spec.props[BasicProperties.INDEX] = Lenient
 
 
-class DeliveringConnection(OwnWayConnection):
-    """The same with the short way."""
+class FastPathConnection(SlowPathConnection):
+    """The same with the fast path."""
 
     # What pika keeps and its stubs do not tell.
     _frame_buffer: bytes
@@ -115,7 +115,7 @@ class DeliveringConnection(OwnWayConnection):
         super()._proto_connection_made(transport)  # type: ignore[misc]
 
     def _on_data_available(self, data_in: bytes) -> None:
-        """pika's, with the short way in front. It must never lose its place: what is incomplete stays in the buffer."""
+        """pika's, with the fast path in front. It must never lose its place: what is incomplete stays in the buffer."""
         buffer = self._frame_buffer + data_in if self._frame_buffer else data_in
         self._frame_buffer = b""
         place, end = 0, len(buffer)
