@@ -128,7 +128,7 @@ def _open(parameters: Parameters, application_name: str) -> LedgerConnection:
 
 
 def _dial(parameters: Parameters, hosts: str, application_name: str) -> LedgerConnection:
-    return LedgerConnection.connect(
+    connection = LedgerConnection.connect(
         **{
             "connect_timeout": CONNECT_TIMEOUT_OF_SEVERAL_S if "," in hosts else CONNECT_TIMEOUT_S,
             # A host that vanished without a word is noticed within a minute, idle or in the middle of a statement;
@@ -143,6 +143,8 @@ def _dial(parameters: Parameters, hosts: str, application_name: str) -> LedgerCo
         },
         autocommit=True,
     )
+    connection.heed_replication()
+    return connection
 
 
 def _take_role(connection: LedgerConnection, settings: Mapping[str, str], asked: Mapping[str, str]) -> None:

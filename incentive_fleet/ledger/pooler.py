@@ -13,17 +13,36 @@ from typing import Any, Self
 
 import psycopg
 from psycopg import errors as pg
+from psycopg.abc import RV, PQGen
 from psycopg.pq import PipelineStatus, TransactionStatus
 
 from incentive_fleet.errors import DatabaseUnfit
+from incentive_fleet.ledger.replication import NOT_REPLICATED, NotReplicated, is_not_replicated
 
 TAKE = "SELECT set_config(name, value, %s) FROM unnest(%s::text[], %s::text[]) AS s (name, value)"
 
 
 class LedgerConnection(psycopg.Connection[Any]):
-    """psycopg's connection, and what each of its transactions takes for itself: nothing, unless it is pooled."""
+    """psycopg's connection, and two things more: what each of its transactions takes for itself (nothing, unless it is
+    pooled), and that a COMMIT which no standby has confirmed is none (replication.py)."""
 
     each_transaction: Mapping[str, str] | None = None
+    alone: bool = False  # what was committed last is on this server only
+
+    def heed_replication(self) -> None:
+        """From now on, take no COMMIT for one that was not replicated as it should be."""
+        self.add_notice_handler(self._heed)
+
+    def _heed(self, notice: pg.Diagnostic) -> None:
+        self.alone = self.alone or is_not_replicated(notice)
+
+    def wait(self, gen: PQGen[RV], *args: Any, **options: Any) -> RV:
+        """As psycopg's, through which every answer of the server comes. Raises NotReplicated, on a connection then closed."""
+        answer = super().wait(gen, *args, **options)
+        if self.alone:
+            self.close()
+            raise NotReplicated(NOT_REPLICATED)
+        return answer
 
     @contextmanager
     def transaction(

@@ -1,4 +1,4 @@
-"""The twenty faults: what is killed, and each wire that is cut or hangs. Each is on for a while, then mended. They judge nothing.
+"""The faults: what is killed, and each wire that is cut or hangs. Each is on for a while, then mended. They judge nothing.
 
 A cut resets what is open and refuses what is new; a wire that hangs keeps everything open and passes nothing on.
 """
@@ -19,6 +19,7 @@ Act = Callable[[FaultyProxy], None]
 CUT: Act = FaultyProxy.cut
 HANG: Act = FaultyProxy.hang
 FAILOVER_S = 25.0  # longer than Patroni's ttl: somebody else leads by then
+ALONE_S = 4.0  # longer than Patroni takes to let the leader go on without a standby
 CALM_S = 2.0  # between two faults
 NOTICED_S = 1.0  # a shorter time without a write is the watcher's own, or the machine's
 
@@ -78,6 +79,21 @@ def kill_member(role: Callable[[Site], str]) -> Callable[[Site], None]:
         site.due.append(partial(site.patroni.start_member, name))
 
     return hurt
+
+
+def kill_patroni_alone(site: Site) -> None:
+    """The leader's Postgres goes on as if it led, beside the one that is promoted: the case for a watchdog."""
+    name = site.patroni.leader()
+    site.patroni.kill(name, and_postgres=False)
+    site.due.append(partial(site.patroni.start_member, name))
+
+
+def kill_leader_without_standbys(site: Site) -> None:
+    """The leader has committed alone for a while when it dies: nobody else may be promoted."""
+    between_members(CUT, both_standbys=True)(site)
+    since = time.monotonic() + ALONE_S
+    site.until(lambda: site.watch.goes_on(since), "the leader did not go on alone")
+    kill_member(leader)(site)
 
 
 def kill_etcd(site: Site) -> None:
@@ -164,7 +180,7 @@ NODE_KILLED = Fault("RabbitMQ node killed that leads the orders' queue", kill_no
 HOST_KILLED = Fault("one of two consumer hosts killed", kill_hosts(1))
 LEADER_CUT = Fault("fleet - Postgres leader: cut", fleet_to_leader(CUT), of_database=True)
 SHORT = (LEADER_KILLED, *(replace(fault, lasts_s=5.0) for fault in (NODE_KILLED, HOST_KILLED, LEADER_CUT)))
-TWENTY = (
+ALL = (
     LEADER_KILLED,
     NODE_KILLED,
     HOST_KILLED,
@@ -185,4 +201,6 @@ TWENTY = (
     Fault("RabbitMQ node - RabbitMQ node: hangs", between_nodes(HANG)),
     Fault("Postgres leader - both standbys: cut", between_members(CUT, both_standbys=True), of_database=True),
     Fault("both consumer hosts killed", kill_hosts(2), 5.0),
+    Fault("Patroni of the leader killed, Postgres goes on", kill_patroni_alone, FAILOVER_S),
+    Fault("both standbys cut off, then the leader killed", kill_leader_without_standbys, FAILOVER_S),
 )

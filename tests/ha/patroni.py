@@ -140,10 +140,10 @@ class Patroni:
     def synchronous(self) -> str:
         return next(name for name, role in self.roles().items() if role == "sync_standby")
 
-    def kill(self, name: str) -> None:
-        """End a member at once, Patroni and Postgres, as a crash of its machine would."""
+    def kill(self, name: str, *, and_postgres: bool = True) -> None:
+        """End a member at once, Patroni and Postgres, as a crash of its machine would; or its Patroni alone."""
         member = self.members[name]
-        postmaster = member.postmaster()
+        postmaster = member.postmaster() if and_postgres else None
         children = _children(postmaster.pid) if postmaster else []
         for process in (member.record.processes.pop("patroni", None), postmaster, *children):
             if process is not None:
