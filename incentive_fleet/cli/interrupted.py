@@ -33,7 +33,7 @@ SENTENCES: Final = {
     "grants load": "Whole batches are granted, the rest of the file is not; load the file again: a key is granted once.",
     "ledger balances": READ_ONLY,
     "ledger export": "The journal printed so far is not complete: throw it away. Nothing was changed; run it again.",
-    "ledger verify": "Nothing was changed, and nothing is said of the ledger; run it again.",
+    "ledger verify": "No balance or transfer was changed, and nothing is said of the ledger; run it again.",
     "order": READ_ONLY,
     "publish": "What is not counted may have arrived or not; publish the file again: consumers drop what comes twice.",
     "relay": "What was not confirmed is published again, with the same ids; run it again.",

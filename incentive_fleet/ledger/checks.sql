@@ -1,8 +1,12 @@
 -- What must be true of the ledger. Each statement lists what is not; a sound ledger gives no row.
 -- verify.py runs them in one snapshot. Anybody may run one alone in psql: nothing here writes.
+--
+-- A check with a line "in part" is run by a nightly run (nightly.py) over what is new and over a thirtieth of the rest: over
+-- orders or customers with all that is theirs. The others read what is little, or current, and are run as they stand.
 
 -- check: balances
 -- Every account's balance, its slots summed, is what its transfers add up to.
+-- in part: customers, orders
 SELECT account, currency, coalesce(moved.balance, 0) AS by_transfers, coalesce(held.balance, 0) AS by_balances
 FROM (
     SELECT account, currency,
@@ -42,6 +46,7 @@ WHERE coalesce(balance, 0) <> coalesce(parcels.remaining, 0) OR coalesce(last_lo
 
 -- check: lots
 -- What a lot has left is what came into it less what went out, and nothing moves in a wallet without a lot.
+-- in part: customers
 SELECT customer_id, currency, lot_no, moved.left_over AS by_transfers, lots.remaining AS by_lot
 FROM (
     SELECT customer_id, currency, lot_no,
@@ -54,6 +59,7 @@ WHERE moved.left_over IS DISTINCT FROM lots.remaining;
 
 -- check: lot-openings
 -- A lot began with the amount and the cause of the first transfer that came into it.
+-- in part: customers
 SELECT lots.customer_id, lots.currency, lots.lot_no, lots.amount, lots.cause,
        first.amount AS arrived, first.cause AS arrived_by
 FROM lots LEFT JOIN (
@@ -65,6 +71,7 @@ WHERE lots.amount IS DISTINCT FROM first.amount OR lots.cause IS DISTINCT FROM f
 
 -- check: lot-expiries
 -- What a first lot says has expired, its reissues included, is what went from them to breakage.
+-- in part: customers
 SELECT lots.customer_id, lots.currency, lots.lot_no, lots.expired AS by_lot, coalesce(swept.amount, 0) AS by_transfers
 FROM lots LEFT JOIN (
     SELECT lot.customer_id, lot.currency, lot.root_lot_no AS lot_no, sum(moved.amount) AS amount
@@ -75,6 +82,7 @@ WHERE lots.expired <> coalesce(swept.amount, 0);
 
 -- check: lot-reissues
 -- A reissued lot comes after the lot it stands in for, of the same campaign and the same chain; others begin a chain.
+-- in part: customers
 SELECT lot.customer_id, lot.currency, lot.lot_no, lot.root_lot_no, lot.reissued_from
 FROM lots AS lot LEFT JOIN lots AS earlier
     ON earlier.customer_id = lot.customer_id AND earlier.currency = lot.currency AND earlier.lot_no = lot.reissued_from
@@ -84,6 +92,7 @@ WHERE CASE WHEN lot.reissued_from IS NULL THEN lot.root_lot_no <> lot.lot_no
 
 -- check: account-owners
 -- A transfer touches the accounts of its own customer and its own order only.
+-- in part: customers
 SELECT transfer_id, kind, debit_account, credit_account, customer_id, order_id FROM transfers
 WHERE NOT (starts_with(debit_account, 'campaign:') OR debit_account = 'order:' || coalesce(order_id, '')
            OR debit_account IN ('wallet:' || customer_id, 'pending:' || customer_id, 'debt:' || customer_id))
@@ -98,6 +107,7 @@ WHERE starts_with(charged.account, 'campaign:') AND campaigns.currency IS DISTIN
 
 -- check: causes
 -- Every transfer was caused by a stored fact of its order at that fact's time, by a recorded grant, or by an expiry run.
+-- in part: orders
 SELECT moved.transfer_id, moved.kind, moved.order_id, moved.cause
 FROM transfers AS moved
 LEFT JOIN facts ON facts.order_id = moved.order_id AND facts.fact = moved.cause AND facts.happened_at = moved.happened_at
@@ -108,6 +118,7 @@ WHERE facts.order_id IS NULL AND grants.key IS NULL AND NOT (moved.kind = 'expir
 
 -- check: grants
 -- Every grant is one transfer of its amount from its campaign into its lot, and what was taken back is what it says.
+-- in part: customers
 SELECT key, granted.amount, booked.amount AS booked, granted.reversed_minor, taken.amount AS booked_reversed
 FROM grants AS granted
 FULL JOIN (
@@ -123,6 +134,7 @@ WHERE (granted.customer_id, granted.currency, granted.amount, granted.campaign_i
 
 -- check: order-accounts
 -- What stands on an order is what its decision applied less what was reversed.
+-- in part: orders
 SELECT order_id, coalesce(decided.applied, 0) AS applied, coalesce(undone.reversed, 0) AS reversed,
        coalesce(standing.balance, 0) AS by_balance
 FROM (
@@ -143,6 +155,7 @@ WHERE coalesce(decided.applied, 0) - coalesce(undone.reversed, 0) <> coalesce(st
 
 -- check: decisions-booked
 -- Each coupon, each burned lot and each earning of a decision is one transfer of that amount, and there are no others.
+-- in part: orders
 SELECT order_id, kind, of, decided.amount AS decided, booked.amount AS booked
 FROM (
     SELECT order_id, 'coupon' AS kind, 'campaign:' || (coupon ->> 'campaign_id') AS of, (coupon ->> 'discount')::bigint AS amount
@@ -162,6 +175,7 @@ WHERE decided.amount IS DISTINCT FROM booked.amount;
 
 -- check: decisions-add-up
 -- The shares of a coupon, of credit or of an earning over the order's lines sum to its whole.
+-- in part: orders
 SELECT order_id, part.of, part.amount, part.shared
 FROM decisions, LATERAL (
     SELECT 'coupon ' || (coupon ->> 'code') AS of, (coupon ->> 'discount')::bigint AS amount,
@@ -180,6 +194,7 @@ WHERE part.amount IS DISTINCT FROM part.shared;
 
 -- check: reversals
 -- What was reversed, cancelled, vested and clawed back of each incentive is what the order's running totals ask for.
+-- in part: orders
 WITH progressed AS (
     SELECT order_id, decision, totals FROM orders JOIN decisions USING (order_id) WHERE totals IS NOT NULL
 ), undone AS (  -- most orders are delivered and keep everything: their totals name no line, and nothing is to be worked out
@@ -245,6 +260,7 @@ WHERE coalesce(counted.live, 0) <> coalesce(found.live, 0);
 
 -- check: redemptions
 -- A redemption is a coupon's transfer, and is released exactly when all of its discount was taken back.
+-- in part: orders
 SELECT campaign_id, customer_id, order_id, used.discount, booked.applied, booked.reversed,
        used.released_at IS NOT NULL AS released
 FROM redemptions AS used
@@ -259,6 +275,7 @@ WHERE used.discount IS DISTINCT FROM booked.applied
 
 -- check: facts
 -- A fact of a placed order has its outcome, a fact of an unplaced one waits, and no outcome comes without its fact.
+-- in part: orders
 SELECT order_id, fact,
        CASE WHEN facts.order_id IS NULL THEN 'no such fact'
             WHEN decisions.order_id IS NULL AND outbox.order_id IS NOT NULL THEN 'outcome without a placing'
@@ -284,6 +301,7 @@ WHERE NOT EXISTS (SELECT FROM orders WHERE orders.order_id = facts.order_id);
 
 -- check: digests
 -- A fact's content still has the digest that it came with.
+-- in part: orders
 SELECT order_id, fact, source, event_id FROM facts
 WHERE digest <> sha256(convert_to(
     CASE fact WHEN 'placing' THEN 'order-placed.v1' WHEN 'delivery' THEN 'delivery-completed.v1'
@@ -291,6 +309,7 @@ WHERE digest <> sha256(convert_to(
 
 -- check: outcomes
 -- The outcomes of an order are numbered 1, 2, 3 without a gap, one a fact.
+-- in part: orders
 SELECT order_id, count(*) AS outcomes, min(outbox.sequence) AS first, max(outbox.sequence) AS last,
        count(DISTINCT fact) AS facts, max((orders.totals ->> 'outcomes')::int) AS counted
 FROM outbox LEFT JOIN orders USING (order_id) GROUP BY order_id
@@ -304,6 +323,7 @@ WHERE NOT EXISTS (SELECT FROM outbox WHERE outbox.outbox_id = outbox_unpublished
 
 -- check: publications
 -- Every outcome that was due at a destination is marked there as unpublished, or part of a publication.
+-- in part: orders
 WITH destined AS (
     SELECT destination, gone FROM destinations, LATERAL (
         SELECT unnest(
@@ -319,12 +339,14 @@ FROM destined JOIN outbox ON outbox_id >= lower(gone) AND outbox_id < upper(gone
 
 -- check: publication-sizes
 -- A publication holds as many outcomes as it says.
-SELECT publication_id, destination, outcomes, sum(upper(ids) - lower(ids)) AS held
-FROM publications, unnest(outbox_ids) AS ids
-GROUP BY publication_id HAVING sum(upper(ids) - lower(ids)) <> outcomes;
+-- in part: orders
+SELECT publication_id, destination, outcomes, held
+FROM publications, LATERAL (SELECT sum(upper(ids) - lower(ids)) AS held FROM unnest(outbox_ids) AS ids) AS counted
+WHERE held <> outcomes;
 
 -- check: anomalies
 -- A line is listed as exceeded exactly when more of it is claimed back than it was worth, and with how much.
+-- in part: orders
 SELECT order_id, subject, asked.claimed, noted.claimed AS noted
 FROM (
     SELECT order_id, line_id AS subject, claimed
@@ -353,6 +375,7 @@ WHERE resolved_at IS NOT NULL AND NOT EXISTS (
 
 -- check: terms
 -- The version of the terms that a decision names is kept.
+-- in part: orders
 SELECT order_id, used.campaign_id, used.version
 FROM decisions, LATERAL (
     SELECT coupon ->> 'campaign_id' AS campaign_id, (coupon ->> 'version')::int AS version FROM json_array_elements(decision -> 'coupons') AS coupon

@@ -10,11 +10,13 @@ from typing import Any
 
 from psycopg import Connection
 
+from incentive_fleet.events.times import format_time
 from incentive_fleet.incentives.booking import Book, Cause, Posting
 from incentive_fleet.incentives.credit import expire
 from incentive_fleet.incentives.wallet import Wallet
 from incentive_fleet.ledger.columns import packed_rows
 from incentive_fleet.ledger.connection import mapped_errors, retry_contention
+from incentive_fleet.ledger.jobs import record_run
 from incentive_fleet.ledger.locking import READ_LOTS, WalletNeeds, add_lots, lock_terms, lock_wallets
 from incentive_fleet.ledger.probe import probe
 from incentive_fleet.ledger.session import Session
@@ -74,6 +76,20 @@ def expire_lots(
         postings.clear()
         progress(wallets)
     return ExpirySummary(wallets - len(refused), lots, moved, refused)
+
+
+def record_expiry(
+    session: Session, summary: ExpirySummary, as_of: datetime, began_at: datetime, seconds: float
+) -> None:
+    """Write a run down for whoever watches that it runs. Raises DatabaseUnavailable or DatabaseUnfit."""
+    figures = {
+        "as_of": format_time(as_of),
+        "wallets": summary.wallets,
+        "lots": summary.lots,
+        "moved": summary.moved,
+        "refused": len(summary.refused),
+    }
+    record_run(session.connection, "expire", began_at, seconds, well=not summary.refused, figures=figures)
 
 
 def _due(session: Session, due: datetime, after: WalletKey) -> list[WalletKey]:

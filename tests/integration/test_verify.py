@@ -6,12 +6,15 @@ import dataclasses
 import json
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from urllib.parse import urlsplit
 
 import pytest
 
 from incentive_fleet.embedded.postgres import Postgres
+from incentive_fleet.ledger.blocks import NOTHING
 from incentive_fleet.ledger.connection import connect
+from incentive_fleet.ledger.nightly import _verify_in_part
 from incentive_fleet.ledger.session import Session
 from incentive_fleet.ledger.verify import VerifyReport, all_checks, verify
 from tests.domain import delivered, placed, refunded
@@ -303,6 +306,19 @@ def test_a_lie_is_found_by_exactly_the_checks_that_can_tell(played_url: str, wha
     for check in report.checks:
         assert len(check.first) == min(check.faults, 3)
     json.dumps(dataclasses.asdict(report))
+    in_part = _verify_all_as_new(played_url)
+    assert _failing(in_part) == expected
+    # The part's check of balances compares sums as well, and these are rows of their own.
+    faults, of_part = (
+        {check.name: check.faults for check in one.checks if check.name != "balances"} for one in (report, in_part)
+    )
+    assert of_part == faults
+
+
+def _verify_all_as_new(url: str) -> VerifyReport:
+    """By the parts that a nightly run reads, as if all of the ledger were new: the same checks must tell the same."""
+    with closing(connect(url)) as connection:
+        return _verify_in_part(connection, NOTHING, 3, lambda done, steps: None)
 
 
 def test_a_vanished_outcome_is_named_with_its_destination(played_url: str) -> None:
@@ -323,7 +339,9 @@ def test_a_shop_that_gives_up_a_broker_owes_it_nothing(played_url: str) -> None:
 
 
 def test_every_check_has_a_lie_that_it_finds() -> None:
-    assert {name for _, expected in CORRUPTIONS.values() for name in expected} == {check.name for check in all_checks()}
+    assert {name for _, expected in CORRUPTIONS.values() for name in expected} == {
+        check.name for check in all_checks()
+    }  # blocks: test_nightly.py
 
 
 def test_the_first_faulty_rows_say_where(played_url: str) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from time import monotonic
 
 import click
 
@@ -19,14 +20,15 @@ SHOWN_MAX = 20  # refused wallets named on a terminal; JSON has them all
 @format_option
 def expire_command(as_of: datetime, grace_hours: int | None, output: str) -> None:
     """Move what is left of expired lots to breakage. Safe to repeat, also twice at once."""
-    from incentive_fleet.ledger.expiry import expire_lots
+    from incentive_fleet.ledger.expiry import expire_lots, record_expiry
 
-    values = settings()
+    values, began_at, began = settings(), datetime.now(UTC), monotonic()
     grace = timedelta(hours=values.expiry_grace_hours if grace_hours is None else grace_hours)
     with open_session(values, "expire") as session, working("Expiring") as progress:
         summary = expire_lots(
             session, as_of, grace, lambda wallets: progress(wallets, f"{wallets:,} wallets are swept")
         )
+        record_expiry(session, summary, as_of, began_at, monotonic() - began)
     moved = ", ".join(f"{amount} {currency}" for currency, amount in sorted(summary.moved.items())) or "nothing"
     emit(
         summary,

@@ -49,15 +49,27 @@ def _show_balances(found: dict[str, int]) -> None:
 
 @ledger.command()
 @click.option(
+    "--full/--incremental",
+    "full",
+    default=None,
+    help="Read all of it, or what is new, a thirtieth of the rest and the current balances; by size, if not given.",
+)
+@click.option(
     "--sample", type=click.IntRange(1, 1_000), default=10, show_default=True, help="Bad rows shown of a check."
 )
 @format_option
-def verify(sample: int, output: str) -> None:
-    """Check the whole ledger by SQL, in one snapshot; name the first bad rows; exit 1 if there are any."""
-    from incentive_fleet.ledger.verify import verify as run
+def verify(full: bool | None, sample: int, output: str) -> None:
+    """Check the ledger by SQL, in one snapshot; name the first bad rows; exit 1 if there are any.
 
+    What was found sound is sealed, and the run is written down for `status` and alerts.
+    """
+    from incentive_fleet.ledger.nightly import Mode, verify_and_record
+
+    mode: Mode = "auto" if full is None else "full" if full else "incremental"
     with open_reader(settings(), "ledger verify") as connection, working("Verifying") as progress:
-        report = run(connection, sample, lambda done, checks: progress(done, f"{done} of {checks} checks have run"))
+        report = verify_and_record(
+            connection, mode, sample, lambda done, steps: progress(done, f"{done} of {steps} steps have run")
+        )
     emit(_report(report), output, lambda: _show(report))
     if not report.sound:
         raise SystemExit(1)
@@ -68,6 +80,12 @@ def _report(report: VerifyReport) -> dict[str, object]:
         "sound": report.sound,
         "verified_at": report.verified_at,
         "transfers": report.transfers,
+        "full": report.full,
+        "turn": report.turn,
+        "readings": report.readings,
+        "point": report.point,
+        "held": report.held,
+        "recorded": report.recorded,
         "checks": report.checks,
     }
 
@@ -76,10 +94,32 @@ def _show(report: VerifyReport) -> None:
     for check in report.checks:
         mark = ("FAULT", "red") if check.faults else ("ok   ", "green")
         say(mark, f" {check.name}: {check.description}", folded=True)
+        if check.unsaid:
+            say(f"      not said: {check.unsaid}", folded=True)
         for row in check.first:
             say("      " + ", ".join(f"{name} {value}" for name, value in row.items()))
     faults = sum(check.faults for check in report.checks)
     say(f"{report.transfers:,} transfers, {len(report.checks)} checks: {faults or 'no'} faults.")
+    for sentence in _how_far(report):
+        say(sentence, folded=True)
+
+
+def _how_far(report: VerifyReport) -> list[str]:
+    """What an incremental run has read; what the point is when it is not at the end."""
+    told = []
+    if not report.full:
+        new, current, turn = report.readings
+        told.append(
+            f"Read: {new.transfers:,} new transfers ({new.seconds:.1f} s), the current balances ({current.seconds:.1f} s),"
+            f" {turn.transfers:,} older ones, whose turn it is ({turn.seconds:.1f} s). `--full` reads all."
+        )
+    if report.held:
+        told.append(
+            "A transaction that was writing did not end: what is new is verified and stays unsealed for the next run."
+        )
+    if not report.recorded:
+        told.append("This is a standby: nothing is sealed, and the run is not written down.")
+    return told
 
 
 @ledger.command()

@@ -285,6 +285,34 @@ CREATE TABLE attempts (
     PRIMARY KEY (queue, message_id)
 );
 
+-- ── What was verified ────────────────────────────────────────────────────────────────────────────────────────────────
+-- Transfers that were found sound, block by block in the order of their numbers, none left out; the last block ends at the
+-- point up to which the ledger was verified. A block's digest is of its transfers and of the digest before it, so that what
+-- changes below the point is found, and where. Written by seal_block() alone.
+CREATE TABLE transfer_blocks (
+    block_no     bigint PRIMARY KEY,
+    after_id     bigint NOT NULL,  -- its transfers: after_id < transfer_id <= last_id
+    last_id      bigint NOT NULL,
+    after_outbox bigint NOT NULL,  -- and the outcomes that are looked at with them: after_outbox < outbox_id <= last_outbox
+    last_outbox  bigint NOT NULL,
+    transfers    bigint NOT NULL,
+    sums         jsonb  NOT NULL,  -- what they moved: transfer_sums()
+    digest       bytea  NOT NULL CHECK (length(digest) = 32),
+    sealed_at    timestamptz NOT NULL DEFAULT now(),
+    CHECK (after_id <= last_id AND after_outbox <= last_outbox)
+);
+
+-- When the jobs that a schedule runs ran last, and what came of it: a row a job, for whoever watches.
+CREATE TABLE job_runs (
+    job       text PRIMARY KEY CHECK (job IN ('expire', 'verify', 'verify-full')),
+    runs      bigint NOT NULL CHECK (runs > 0),
+    began_at  timestamptz NOT NULL,
+    seconds   double precision NOT NULL CHECK (seconds >= 0),
+    well      boolean NOT NULL,     -- nothing was refused, or found
+    well_at   timestamptz,          -- when it began the last time that it went well
+    figures   jsonb NOT NULL        -- what it did, by name
+);
+
 -- ── Triggers ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -298,6 +326,9 @@ CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON facts
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON decisions
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON campaign_versions
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+-- TRUNCATE is left to the owner: who mended the ledger by hand begins a new chain with it.
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON transfer_blocks
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 
 -- Balances follow transfers in the same statement, once a statement. Wallets and orders are updated in place: the caller
@@ -460,6 +491,69 @@ END $$;
 CREATE TRIGGER keep_resolution AFTER UPDATE OF resolved_at ON anomalies FOR EACH ROW
     WHEN (NEW.resolved_at IS NOT NULL) EXECUTE FUNCTION keep_resolution();
 
+-- What a run of transfers moved, by account and currency, positive on the account's normal side. Accounts of customers and
+-- orders are summed, for they have no number: 'wallet|EUR' beside 'campaign:spring|EUR'.
+CREATE FUNCTION transfer_sums(after bigint, upto bigint) RETURNS jsonb LANGUAGE sql STABLE
+    SET search_path = public, pg_temp SET enable_seqscan = off
+AS $$
+    SELECT coalesce(jsonb_object_agg(account || '|' || currency, moved), '{}') FROM (
+        SELECT account, currency, sum(CASE WHEN account = 'debt' OR starts_with(account, 'campaign:') THEN debited
+                                           ELSE -debited END) AS moved
+        FROM transfers, LATERAL (VALUES (debit_account, amount::numeric), (credit_account, -amount::numeric)) AS side (whole, debited),
+             LATERAL (SELECT CASE WHEN starts_with(whole, 'campaign:') THEN whole ELSE split_part(whole, ':', 1) END) AS of (account)
+        WHERE transfer_id > after AND transfer_id <= upto
+        GROUP BY account, currency
+    ) AS by_account
+$$;
+
+-- The digest of a block: SHA-256 of the digest before it, and of its transfers as JSON arrays, a line each, in UTF-8.
+CREATE FUNCTION transfers_digest(previous bytea, after bigint, upto bigint) RETURNS bytea LANGUAGE sql STABLE
+    SET search_path = public, pg_temp SET enable_seqscan = off SET timezone = 'UTC'
+AS $$
+    SELECT sha256(previous || convert_to(coalesce(string_agg(line, chr(10)), ''), 'UTF8')) FROM (
+        SELECT json_build_array(transfer_id, kind, debit_account, credit_account, currency, amount, customer_id, order_id, lot_no,
+                                cause, happened_at, booked_at)::text AS line
+        FROM transfers WHERE transfer_id > after AND transfer_id <= upto ORDER BY transfer_id
+    ) AS lines
+$$;
+
+-- Seals the block behind the last one: up to `rows_max` transfers, none beyond `upto`. NULL when nothing is left. Whoever
+-- calls it knows that no open transaction holds a number up to `upto` or `outbox_upto`; it moves no point back.
+CREATE FUNCTION seal_block(upto bigint, outbox_upto bigint, rows_max int) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = public, pg_temp SET enable_seqscan = off
+AS $$
+DECLARE
+    before transfer_blocks;
+    after  bigint;
+    ends   bigint;
+    held   bigint;
+    outbox_after bigint;
+    outbox_ends  bigint;
+BEGIN
+    IF rows_max NOT BETWEEN 1 AND 1000000 THEN
+        RAISE EXCEPTION 'rows_max is %: must be 1 to 1000000', rows_max USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    LOCK TABLE transfer_blocks IN EXCLUSIVE MODE;  -- two runs at once seal one after the other
+    SELECT * INTO before FROM transfer_blocks ORDER BY block_no DESC LIMIT 1;
+    after := coalesce(before.last_id, 0);
+    outbox_after := coalesce(before.last_outbox, 0);
+    SELECT max(transfer_id), count(*) INTO ends, held FROM (
+        SELECT transfer_id FROM transfers WHERE transfer_id > after AND transfer_id <= upto
+        ORDER BY transfer_id LIMIT rows_max
+    ) AS next;
+    IF ends IS NULL AND outbox_after >= outbox_upto THEN
+        RETURN NULL;
+    END IF;
+    ends := coalesce(ends, after);
+    -- Outcomes are dealt out over the blocks as their transfers are; the last block takes the rest.
+    outbox_ends := CASE WHEN ends >= upto OR held < rows_max THEN greatest(outbox_upto, outbox_after)
+        ELSE outbox_after + div(greatest(outbox_upto - outbox_after, 0)::numeric * (ends - after), upto - after) END;
+    INSERT INTO transfer_blocks (block_no, after_id, last_id, after_outbox, last_outbox, transfers, sums, digest)
+    VALUES (coalesce(before.block_no, 0) + 1, after, ends, outbox_after, outbox_ends, held, transfer_sums(after, ends),
+            transfers_digest(coalesce(before.digest, ''), after, ends));
+    RETURN coalesce(before.block_no, 0) + 1;
+END $$;
+
 -- ── The application's role ───────────────────────────────────────────────────────────────────────────────────────────
 -- It owns nothing, so it can disable no trigger and drop no constraint. Roles belong to the whole server: another
 -- database's migration may have made it, or be making it now.
@@ -494,3 +588,7 @@ GRANT INSERT (destination, outcomes, outbox_ids) ON publications TO incentives_a
 GRANT UPDATE (reversed_at, reversal_reason, reversed_minor) ON grants TO incentives_app;
 GRANT UPDATE (destination) ON outbox_unpublished TO incentives_app;  -- SKIP LOCKED takes a row lock
 GRANT DELETE ON waiting, outbox_unpublished, attempts TO incentives_app;
+GRANT INSERT, UPDATE ON job_runs TO incentives_app;
+-- The point moves by this function and no other way: who may call it chooses no digest, changes none and removes none.
+REVOKE ALL ON FUNCTION seal_block(bigint, bigint, int) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION seal_block(bigint, bigint, int) TO incentives_app;
