@@ -28,6 +28,7 @@ from incentive_fleet.measuring import Tally
 APPLICATION_ROLE = "incentives_app"
 CONNECT_TIMEOUT_S = 10
 CONNECT_TIMEOUT_OF_SEVERAL_S = 3  # a host that vanished shall not keep us from the one that took over
+VANISHED_AFTER_S = 20  # a host that lost its power says no word; by then somebody else leads (Patroni's ttl)
 STATEMENT_TIMEOUT_MS = 60_000  # a batch takes well under a second; what takes a minute is stuck
 IDLE_IN_TRANSACTION_TIMEOUT_MS = 120_000  # a stopped process must not hold an order's lock for ever
 
@@ -131,12 +132,12 @@ def _dial(parameters: Parameters, hosts: str, application_name: str) -> LedgerCo
     connection = LedgerConnection.connect(
         **{
             "connect_timeout": CONNECT_TIMEOUT_OF_SEVERAL_S if "," in hosts else CONNECT_TIMEOUT_S,
-            # A host that vanished without a word is noticed within a minute, idle or in the middle of a statement;
-            # Linux by itself would take a quarter of an hour.
-            "keepalives_idle": 30,
-            "keepalives_interval": 10,
-            "keepalives_count": 3,
-            "tcp_user_timeout": 60_000,
+            # Linux by itself would take a quarter of an hour. Idle, or waiting for an answer: probes find out; with
+            # something sent that nobody acknowledges: the last of the four does.
+            "keepalives_idle": VANISHED_AFTER_S // 2,
+            "keepalives_interval": VANISHED_AFTER_S // 4,
+            "keepalives_count": 2,
+            "tcp_user_timeout": VANISHED_AFTER_S * 1_000,
             "application_name": application_name,
             **parameters,
             "client_encoding": "UTF8",

@@ -14,6 +14,7 @@ import os
 import pwd
 import shutil
 import signal
+import subprocess
 import tempfile
 import time
 from contextlib import closing
@@ -49,9 +50,18 @@ LIMITS = {"max_connections": 100, "shared_buffers": "64MB", "max_wal_size": "1GB
 def missing() -> str:
     """What this machine lacks, for a person; empty when all is here."""
     lacking = [program for program in ("patroni", "etcd") if shutil.which(program) is None]
+    if "patroni" not in lacking and not _speaks_to_etcd():
+        lacking.append("python3-etcd")
     if _binaries() is None:
         lacking.append("postgresql")
     return f"this machine has no {', no '.join(lacking)} (`make ha` gets them where they can be had)" if lacking else ""
+
+
+def _speaks_to_etcd() -> bool:
+    """Whether Patroni's own Python has the client, which is a package of its own."""
+    with open(str(shutil.which("patroni")), encoding="utf-8") as program:
+        python = program.readline().removeprefix("#!").split()
+    return subprocess.run([*python, "-c", "import etcd"], capture_output=True, check=False).returncode == 0
 
 
 def _binaries() -> Path | None:

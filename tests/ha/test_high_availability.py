@@ -9,12 +9,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+import yaml
 
 from incentive_fleet.embedded import sample_shop
 from incentive_fleet.ledger.connection import CONNECT_TIMEOUT_OF_SEVERAL_S
 from incentive_fleet.pausing import DATABASE_MAX_S
 from tests.ha import patroni
-from tests.ha.faults import ALL, SHORT, Fault, Found, suffer
+from tests.ha.faults import ALL, FAILOVER_S, SHORT, Fault, Found, suffer
 from tests.ha.judgement import come_to_rest, judge, table
 from tests.ha.site import site
 from tests.shop import calm_balances, open_shop
@@ -25,9 +26,10 @@ SHOP = sample_shop.Shop(60_000, seed=11, customers=4_000)  # more than any run p
 # a busy machine, on which a batch, a connection and the watcher's own tenth of a second take longer.
 PROMISED_S = DATABASE_MAX_S + CONNECT_TIMEOUT_OF_SEVERAL_S
 MARGIN_S = 2.0
+TTL_LEAST_S = 20  # Patroni takes no less
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def _parts_are_here() -> None:
     if lacking := patroni.missing():
         pytest.skip(lacking)
@@ -64,6 +66,17 @@ def assert_back_in_time(found: Sequence[Found]) -> None:
     assert not late, f"the database was there again, and the fleet was away for longer than promised: {late}"
 
 
+def test_the_example_replicates_synchronously_and_replaces_a_leader_as_soon_as_patroni_allows() -> None:
+    in_force = yaml.safe_load(patroni.EXAMPLE.read_text(encoding="utf-8"))["bootstrap"]["dcs"]
+    settings = in_force["postgresql"]["parameters"]
+    assert in_force["synchronous_mode"] is True
+    assert [settings[name] for name in ("synchronous_commit", "fsync", "full_page_writes")] == ["on"] * 3
+    assert in_force["ttl"] == TTL_LEAST_S
+    assert in_force["loop_wait"] + 2 * in_force["retry_timeout"] <= in_force["ttl"]
+    assert in_force["ttl"] < FAILOVER_S, "the runs must keep a leader away until another one leads"
+
+
+@pytest.mark.usefixtures("_parts_are_here")
 @pytest.mark.deploy
 @pytest.mark.timeout(300)
 def test_a_leader_a_node_and_a_host_that_die_and_a_cut_cost_seconds_and_nothing_else(
@@ -72,6 +85,7 @@ def test_a_leader_a_node_and_a_host_that_die_and_a_cut_cost_seconds_and_nothing_
     assert_back_in_time(run(tmp_path, SHORT, database_url, say))
 
 
+@pytest.mark.usefixtures("_parts_are_here")
 @pytest.mark.ha
 @pytest.mark.timeout(2_400)
 def test_over_twenty_faults_in_a_row_cost_seconds_and_nothing_else(
