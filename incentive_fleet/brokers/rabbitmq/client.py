@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl
 import pika
 from pika.exceptions import AMQPError
 
+from incentive_fleet.addresses import SHORT_STRING_MAX, ClusterAddress
 from incentive_fleet.brokers.budget import Budget
 from incentive_fleet.brokers.rabbitmq import address
 from incentive_fleet.brokers.rabbitmq.link import Link
@@ -33,7 +34,7 @@ def parameters(settings: Settings) -> tuple[pika.URLParameters, ...]:
     return tuple(_parameters(where, url) for url in where.urls())
 
 
-def _parameters(where: address.Address, url: str) -> pika.URLParameters:
+def _parameters(where: ClusterAddress, url: str) -> pika.URLParameters:
     try:
         found = pika.URLParameters(url)
     except READABLE:
@@ -56,10 +57,10 @@ def _beyond_the_wire(found: pika.URLParameters) -> str:
     """The parameter that pika takes and cannot write when it connects; "" where there is none."""
     if isinstance(found.heartbeat, int) and found.heartbeat > HEARTBEAT_MOST_S:
         return "heartbeat"
-    return "locale" if len(found.locale.encode()) > address.SHORT_STRING_MAX else ""
+    return "locale" if len(found.locale.encode()) > SHORT_STRING_MAX else ""
 
 
-def _mistake(where: address.Address) -> str:
+def _mistake(where: ClusterAddress) -> str:
     """The query parameter that pika cannot use, by name: its value may hold the password of a key."""
     names = [name for name, _ in parse_qsl(where.query, keep_blank_values=True)]
     for name, value in parse_qsl(where.query, keep_blank_values=True):

@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl
 
 from kombu.connection import Connection
 
+from incentive_fleet.addresses import ClusterAddress, Node
 from incentive_fleet.brokers.rabbitmq import address
 from incentive_fleet.errors import SettingsError
 
@@ -25,9 +26,7 @@ TLS_NAMES: Final = {
 }
 
 
-def connect_to(
-    where: address.Address, node: address.Node, tls: Mapping[str, Any], options: Mapping[str, object]
-) -> Connection:
+def connect_to(where: ClusterAddress, node: Node, tls: Mapping[str, Any], options: Mapping[str, object]) -> Connection:
     """An open connection, with these options of kombu's driver. Raises OSError and the driver's own errors."""
     alone = len(where.nodes) == 1
     # No heartbeats: nobody would answer them between two calls. The driver's TCP keep-alive finds the dead.
@@ -51,7 +50,7 @@ def connect_to(
     return connection
 
 
-def tls_options(where: address.Address) -> dict[str, Any]:
+def tls_options(where: ClusterAddress) -> dict[str, Any]:
     """What pika's `ssl_options` of the URL say, as kombu's driver takes it. Raises SettingsError, without any value."""
     text = dict(parse_qsl(where.query)).get("ssl_options")
     if text is None:

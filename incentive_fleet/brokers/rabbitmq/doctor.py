@@ -14,7 +14,7 @@ from typing import Any, Final
 from amqp.exceptions import AMQPError
 from kombu.exceptions import OperationalError
 
-from incentive_fleet.addresses import is_loopback
+from incentive_fleet.addresses import ClusterAddress, is_loopback
 from incentive_fleet.brokers.rabbitmq import RABBITMQ, address, topology
 from incentive_fleet.brokers.rabbitmq.dialing import connect_to, tls_options
 from incentive_fleet.brokers.rabbitmq.management import Management
@@ -113,7 +113,7 @@ class ExaminedBroker:
     """The broker that is examined."""
 
     settings: Settings
-    where: address.Address
+    where: ClusterAddress
     version: str
 
     @property
@@ -135,7 +135,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield from look_at(LOOKS, ExaminedBroker(settings, where, _version(where)))
 
 
-def _version(where: address.Address) -> str:
+def _version(where: ClusterAddress) -> str:
     """As the first node that lets us in says it. Raises BrokerUnavailable when none does."""
     failed: list[str] = []
     for node in where.nodes:

@@ -18,6 +18,7 @@ from kombu.connection import Connection
 from kombu.exceptions import OperationalError
 from kombu.messaging import Producer
 
+from incentive_fleet.addresses import Node
 from incentive_fleet.brokers.messages import CONTENT_TYPE, Message, Rejection
 from incentive_fleet.brokers.rabbitmq import address
 from incentive_fleet.brokers.rabbitmq.confirms import Confirms, Fate
@@ -54,7 +55,7 @@ class RabbitMQPublisher:
         nacked_s: float = NACKED_S,
         stop: Stop | None = None,
     ) -> None:
-        self._address = address.read(url, address.AMQP)
+        self._address = address.read_amqp(url)
         self._tls = tls_options(self._address)
         self._exchange = exchange
         self._window = window
@@ -241,7 +242,7 @@ class RabbitMQPublisher:
         self._producer = Producer(channel, auto_declare=False)
         self._confirms = Confirms()
 
-    def _connected_to(self, node: address.Node) -> Connection:
+    def _connected_to(self, node: Node) -> Connection:
         options = {
             "read_timeout": self._confirm_timeout_s,
             "write_timeout": min(STALL_S, self._confirm_timeout_s),
