@@ -11,7 +11,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from incentive_fleet.addresses import AWS, MANAGEMENT, POSTGRES, RABBITMQ, check_address, holds_login
+from incentive_fleet.addresses import AWS, MANAGEMENT, POSTGRES, RABBITMQ, check_address
 from incentive_fleet.allowed_sources import read_allowed_sources
 from incentive_fleet.errors import SettingsError
 
@@ -46,7 +46,7 @@ class Settings(BaseModel):
     rabbitmq_url: str | None = None
     rabbitmq_management_url: str | None = None
     aws_endpoint_url: str | None = None  # from AWS_ENDPOINT_URL; boto3 reads it as well
-    aws_region: str | None = Field(None, pattern=r"^[A-Za-z0-9-]{1,63}$")  # from AWS_REGION or AWS_DEFAULT_REGION
+    aws_region: str | None = None  # from AWS_REGION or AWS_DEFAULT_REGION
 
     prefix: str = Field("incentives", pattern=r"^[A-Za-z0-9_-]{1,40}$")  # of every topic, queue and exchange
     batch_size: int = Field(500, ge=1, le=5_000)  # deliveries in one transaction at the most
@@ -109,7 +109,10 @@ class Settings(BaseModel):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise _wrong(error, values) from None
+            first = error.errors()[0]
+            raise SettingsError(
+                f"{variable(str(first['loc'][0]))} is {first['input']!r}: {first['msg'].removeprefix(_OURS)}."
+            ) from None
 
     def need_database_url(self) -> str:
         """The application's database; raises SettingsError when unset."""
@@ -135,15 +138,6 @@ class Settings(BaseModel):
                 "AWS_REGION is not set: it names the region of the topics and queues, like eu-central-1."
             )
         return self.aws_region
-
-
-def _wrong(error: ValidationError, values: Mapping[str, str]) -> SettingsError:
-    """The setting, its value and what is the matter, the value only where nobody's password is in it."""
-    first = error.errors()[0]
-    name, fault = str(first["loc"][0]), first["msg"].removeprefix(_OURS)
-    if holds_login(values[name]):
-        return SettingsError(f"{variable(name)} holds an address with a login, which has no place there.")
-    return SettingsError(f"{variable(name)} is {first['input']!r}: {fault}.")
 
 
 def variable(name: str) -> str:

@@ -17,12 +17,12 @@ from incentive_fleet.brokers.registry import by_source
 from incentive_fleet.consumers.worker import run_worker
 from incentive_fleet.dead_letters import audit, changes, editing, store
 from incentive_fleet.dead_letters.audit import Attribution, AuditEntry
-from incentive_fleet.dead_letters.changes import Done
 from incentive_fleet.dead_letters.collector import run_collector
 from incentive_fleet.dead_letters.keeping import keep
 from incentive_fleet.dead_letters.letter import Letter
 from incentive_fleet.dead_letters.rehearsal import RehearsedEffect, rehearse
 from incentive_fleet.dead_letters.replay import ReplayRequest, replay
+from incentive_fleet.dead_letters.runs import Done
 from incentive_fleet.dead_letters.store import Filters
 from incentive_fleet.incentives.campaign_file import parse_campaigns
 from incentive_fleet.ledger.connection import connect

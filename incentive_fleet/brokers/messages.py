@@ -162,10 +162,10 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A message to be sent to the queue that it came from."""
+    """A dead letter to be sent again: to the queue that it came from, or to another one."""
 
     source_queue: str
     body: bytes
-    envelope: Mapping[str, Any]
+    envelope: Mapping[str, Any]  # of an Arrival of the same broker; empty for what came from another one
     mark: str  # the value of message_headers.REPLAY
     type: str | None  # the `type` of an edited body, to be put in place of the old one; None leaves it

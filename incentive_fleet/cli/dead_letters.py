@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 from incentive_fleet.cli.layout import Column
 from incentive_fleet.cli.printing import say, say_lines, say_table
 from incentive_fleet.dead_letters.audit import AuditEntry
-from incentive_fleet.dead_letters.changes import Done
+from incentive_fleet.dead_letters.bulk_edit import EditPreview
 from incentive_fleet.dead_letters.documents import pretty_body
 from incentive_fleet.dead_letters.letter import Letter
 from incentive_fleet.dead_letters.rehearsal import RehearsedEffect
+from incentive_fleet.dead_letters.runs import Done, RunRecord
 from incentive_fleet.dead_letters.store import LetterGroup
 
 AGES = ((86_400 * 2, 86_400, "d"), (3_600 * 2, 3_600, "h"), (60 * 2, 60, "min"), (0, 1, "s"))
 REFUSALS_MAX = 20  # shown of one act
+NAMED_MAX = 20  # queues or producers of one group; JSON names all
 DETAIL = Column("detail", prose=True)
 
 
@@ -29,30 +32,74 @@ def age(moment: datetime, now: datetime) -> str:
 
 def print_list(letters: Sequence[Letter], total: int, now: datetime) -> None:
     """A few lines a letter."""
-    columns = ("id", "status", "reason", "queue", "type", "order", "seen", Column("life", right=True), DETAIL)
+    columns = (
+        *("id", Column("group", right=True), "status", "reason", "queue", "type", "order", "source", "seen"),
+        *(Column("life", right=True), Column("replays", right=True), Column("run", right=True), DETAIL),
+    )
     say_table(columns, (_cells(letter, now) for letter in letters))
     say(f"{len(letters):,} of {total:,} dead letters" if letters else "No dead letters.")
 
 
 def _cells(letter: Letter, now: datetime) -> Sequence[object]:
-    status = letter.status + (" (edited)" if letter.edited_body is not None else "")
-    cells = (letter.id, status, letter.reason, letter.source_queue, letter.event_type, letter.order_id)
-    return *cells, f"{age(letter.last_seen, now)} ago", letter.life, letter.detail
+    status = letter.status + (" (edited)" if letter.edited else "")
+    cells = (letter.id, letter.group_no, status, letter.reason, letter.source_queue, letter.event_type, letter.order_id)
+    seen = f"{age(letter.last_seen, now)} ago"
+    return *cells, letter.event_source, seen, letter.life, letter.replays or "", letter.last_run, letter.detail
 
 
 def print_groups(groups: Sequence[LetterGroup], now: datetime) -> None:
-    """A line a group."""
-    columns = (Column("count", right=True), "reason", "cause", "type", "queues", "oldest", "newest", "example")
+    """A few lines a group; its number names it, so a long cause may be cut."""
+    columns = (
+        *(Column("group", right=True), Column("count", right=True), "reason", "type", "oldest", "newest", "example"),
+        *(Column("edited", right=True), Column("replayed", right=True), "sources", "queues", Column("cause", cut=True)),
+    )
     rows = [
         (
-            *(f"{group.count:,}", group.reason, group.group_text, group.event_type, ", ".join(group.source_queues)),
+            *(group.group_no, f"{group.count:,}", group.reason, group.event_type),
             *(f"{age(group.oldest, now)} ago", f"{age(group.newest, now)} ago", group.example),
+            *(group.edited or "", group.replayed or "", ", ".join(group.sources[:NAMED_MAX])),
+            *(", ".join(group.source_queues[:NAMED_MAX]), group.group_text),
         )
         for group in groups
     ]
     say_table(columns, rows)
     if not groups:
         say("No dead letters.")
+
+
+def print_runs(runs: Sequence[RunRecord]) -> None:
+    """A few lines a run."""
+    columns = (
+        *("run", "act", "status", "actor", "began", Column("letters", right=True), Column("done", right=True)),
+        *(Column("refused", right=True), Column("pending", right=True), Column("note", prose=True)),
+        Column("reason", prose=True),
+    )
+    rows = (
+        (
+            *(
+                run.run_id,
+                run.act,
+                "running" if run.carried else run.status,
+                run.actor,
+                f"{run.began_at:%Y-%m-%d %H:%M:%S}Z",
+            ),
+            *(f"{run.letters:,}", f"{run.done:,}", f"{run.refused:,}", f"{run.pending:,}", run.note, run.reason),
+        )
+        for run in runs
+    )
+    say_table(columns, rows)
+    if not runs:
+        say("No runs.")
+
+
+def print_preview(preview: EditPreview, refusals: Sequence[dict[str, Any]]) -> None:
+    """One diff, and what an edit would come to."""
+    print_difference(preview.difference)
+    refused = preview.refusals.total()
+    unchanged = f", {preview.unchanged:,} would stay as they are" if preview.unchanged else ""
+    say(f"{preview.passed:,} would pass{unchanged}, {refused:,} would be left")
+    columns = (Column("count", right=True), "reason", "example", Column("cause", cut=True))
+    say_table(columns, ([f"{one['count']:,}", one["reason"], one["example"], one["cause"]] for one in refusals))
 
 
 def print_letter(
@@ -127,10 +174,11 @@ def print_effects(effects: Sequence[RehearsedEffect]) -> None:
 
 def print_history(entries: Sequence[AuditEntry]) -> None:
     """The audit trail, oldest first."""
-    columns = ("time", "letter", "act", "actor", Column("reason", prose=True), "before", "after")
+    columns = ("time", "letter", "run", "act", "actor", Column("reason", prose=True), "before", "after")
     rows = (
         (
-            *(f"{entry.acted_at:%Y-%m-%d %H:%M:%S}Z", entry.dead_letter_id, entry.act, entry.actor, entry.reason),
+            *(f"{entry.acted_at:%Y-%m-%d %H:%M:%S}Z", entry.dead_letter_id, entry.run_id, entry.act, entry.actor),
+            entry.reason,
             *(_state(entry.before), _state(entry.after)),
         )
         for entry in entries
@@ -146,10 +194,12 @@ def _state(state: dict[str, object]) -> str:
     return f"{state.get('status')}, life {state.get('life')}, body {str(state.get('body_sha256'))[:8]}"
 
 
-def print_done(done: Sequence[Done], act: str, untried: int = 0) -> None:
+def print_done(done: Sequence[Done], act: str, untried: int = 0, unchanged: int = 0) -> None:
     """What an act came to."""
     refused = [one for one in done if one.refused]
-    say(f"{len(done) - len(refused):,} {act}, {len(refused):,} not" + (f", {untried:,} not tried" if untried else ""))
+    counts = [f"{len(done) - len(refused) - unchanged:,} {act}", f"{len(refused):,} not"]
+    counts += [f"{unchanged:,} unchanged"] if unchanged else []
+    say(", ".join([*counts, f"{untried:,} not tried"] if untried else counts))
     for one in refused[:REFUSALS_MAX]:
         say(f"  {one.id}: {one.refused}", folded=True)
     if len(refused) > REFUSALS_MAX:

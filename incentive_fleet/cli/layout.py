@@ -1,4 +1,4 @@
-"""Lays rows out as lines that fit the screen. A cell is never cut: what a filter takes can be copied whole. Pure.
+"""Lays rows out as lines that fit the screen. What a filter takes is never cut: it can be copied whole. Pure.
 
 Columns stand side by side where nine cells of ten of each fit; a cell that is wider than its column pushes the rest of
 its row to the next line. Where columns do not fit, each row is a block of `name: value`. More than 1,000 rows that would
@@ -22,11 +22,13 @@ PROSE_LEAST: Final = 24  # columns that a free text needs beside others
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A heading; `right` for numbers, `prose` for free text, which no filter takes whole and which may be folded."""
+    """A heading; `right` for numbers, `prose` for free text, which no filter takes whole and which may be folded, `cut` for
+    what ends with its line, for JSON has the whole and something shorter names it."""
 
     name: str
     right: bool = False
     prose: bool = False
+    cut: bool = False
 
 
 def screen_width() -> int:
@@ -82,7 +84,7 @@ def _widths(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int
     for at, column in enumerate(columns):
         ordinary = sorted(columns_of(row[at]) for row in rows)[(len(rows) * 9) // 10 if len(rows) > 9 else -1]
         wanted.append(max(ordinary, columns_of(column.name)))
-    if columns[-1].prose:
+    if columns[-1].prose or columns[-1].cut:
         left = width - sum(wanted[:-1]) - len(GAP) * (len(wanted) - 1)
         wanted[-1] = min(wanted[-1], max(left, PROSE_LEAST))
     return wanted if sum(wanted) + len(GAP) * (len(wanted) - 1) <= width else None
@@ -91,7 +93,7 @@ def _widths(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int
 def _beside(columns: Sequence[Column], row: Sequence[str], widths: Sequence[int], width: int) -> list[str]:
     lines, line, taken, start = [], "", 0, 0
     for column, cell, room in zip(columns, row, widths, strict=True):
-        for piece in fold(cell, room, "") if column.prose else [cell]:
+        for piece in fold(cell, room, "") if column.prose else [cut_to(cell, room)] if column.cut else [cell]:
             if not piece:
                 continue
             wide = columns_of(piece)
@@ -110,6 +112,8 @@ def _block(columns: Sequence[Column], row: Sequence[str], width: int) -> Iterato
     line = indent = ""
     for column, cell in zip(columns, row, strict=True):
         item = f"{column.name}: {cell}"
+        if column.cut:
+            item = cut_to(item, width - len(INDENT))
         if not cell:
             continue
         if line and columns_of(line + GAP + item) <= width:
@@ -118,7 +122,13 @@ def _block(columns: Sequence[Column], row: Sequence[str], width: int) -> Iterato
         if line:
             yield line
             indent = INDENT
-        *done, line = fold(indent + item, width) if column.prose else _whole(column.name, cell, indent, width)
+        *done, line = (
+            fold(indent + item, width)
+            if column.prose
+            else [indent + item]
+            if column.cut
+            else _whole(column.name, cell, indent, width)
+        )
         yield from done
     yield line
 
@@ -128,6 +138,16 @@ def _whole(name: str, cell: str, indent: str, width: int) -> list[str]:
     if columns_of(indent + name + cell) + len(": ") <= width:
         return [f"{indent}{name}: {cell}"]
     return [f"{indent}{name}:", cell if columns_of(INDENT + cell) > width else INDENT + cell]
+
+
+def cut_to(text: str, width: int) -> str:
+    """As much of a text as fits, with an ellipsis where that is not all."""
+    if columns_of(text) <= width:
+        return text
+    kept = text[: width - 1]
+    while columns_of(kept) > width - 1:
+        kept = kept[:-1]
+    return kept + "…"
 
 
 def shortened(text: str) -> str:

@@ -24,7 +24,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "consume": ("consume", "consume", "Run the fleet: consume events and apply their incentives."),
     "db": ("db", "db", "The database's schema."),
     "demo": ("demo", "demo", "See all of it work on embedded parts, in under a minute."),
-    "dlq": ("dlq", "dlq", "Dead letters: list, rehearse, edit, replay, discard."),
+    "dlq": ("dlq", "dlq", "Dead letters: groups, rehearse, edit, replay, discard, undo."),
     "doctor": ("doctor", "doctor", "What database and brokers are set to, and what each setting risks."),
     "down": ("parts", "down_command", "Stop the parts that `up` started."),
     "expire": ("expire", "expire_command", "Move expired credit to breakage."),

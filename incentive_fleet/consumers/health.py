@@ -17,7 +17,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from incentive_fleet.addresses import holds_login
 from incentive_fleet.brokers.contract import Broker
 from incentive_fleet.consumers.probes import PROBE_TIMEOUT_S, REACHED, TIMED_OUT, Database, Part, probes_of
 from incentive_fleet.errors import SettingsError
@@ -96,8 +95,7 @@ def _listening(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family)
     except OSError as error:
         names = f"{variable('health_host')} and {variable('health_port')}"
-        where = "an address with a login" if holds_login(host) else repr(host)
-        raise SettingsError(f"{names} are {where} and {port}: {error.strerror}.") from None
+        raise SettingsError(f"{names} are {host!r} and {port}: {error.strerror}.") from None
 
 
 @dataclass(frozen=True, slots=True)

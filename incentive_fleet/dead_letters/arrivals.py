@@ -10,7 +10,8 @@ from incentive_fleet.brokers import message_headers
 from incentive_fleet.brokers.message_headers import REPLAY
 from incentive_fleet.brokers.messages import Arrival
 from incentive_fleet.consumers.admission import Admission, admitted
-from incentive_fleet.dead_letters.letter import group_of, storable
+from incentive_fleet.dead_letters.causes import cause_of
+from incentive_fleet.dead_letters.letter import storable
 from incentive_fleet.errors import Malformed
 
 UNEXPLAINED: Final = "unexplained"  # neither our consumer nor the broker said why: somebody put it there
@@ -38,7 +39,7 @@ def explain(arrival: Arrival, admission: Admission | None) -> Explanation:
     if not reason:
         reason, detail = _by_broker(arrival, admission)
     reason, detail = storable(reason), storable(detail)
-    return Explanation(reason, detail, group_of(reason, detail, failure), failure)
+    return Explanation(reason, detail, cause_of(reason, detail, failure), failure)
 
 
 def _by_broker(arrival: Arrival, admission: Admission | None) -> tuple[str, str]:

@@ -1,82 +1,88 @@
-"""What operators do to letters in the database alone: edit, discard, restore. Each act and its trace are one transaction."""
+"""What operators do to letters in the database alone: edit one, discard, restore. Each act is a run, and leaves its trace."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 from hashlib import sha256
-from typing import Any, Final
+from typing import Any
 
 from psycopg import Connection
 from psycopg.rows import class_row
 
 from incentive_fleet.consumers.admission import Admission, admitted
-from incentive_fleet.dead_letters.audit import Attribution, add_entry, state_of
-from incentive_fleet.dead_letters.letter import DISCARDED, OPEN, REPLAYED, WITHOUT_BODIES, Letter, search_fields_of
+from incentive_fleet.dead_letters import runs
+from incentive_fleet.dead_letters.acting import carry_through
+from incentive_fleet.dead_letters.audit import Attribution, NewEntry, add_entries, state_of
+from incentive_fleet.dead_letters.bodies import NewBody, write_bodies
+from incentive_fleet.dead_letters.letter import DISCARDED, OPEN, REPLAYED, WITHOUT_BODIES, Letter
+from incentive_fleet.dead_letters.runs import UNWATCHED, Done, Following, RunRecord
 from incentive_fleet.errors import Refused
 from incentive_fleet.ledger.connection import mapped_errors
 
-CHUNK: Final = 500  # letters changed in one transaction
-
 LOCK = f"SELECT {WITHOUT_BODIES} FROM dead_letters WHERE id = ANY(%s) ORDER BY id FOR UPDATE"
 SET_STATUS = "UPDATE dead_letters SET status = %s WHERE id = ANY(%s)"
-SET_BODY = """
-    UPDATE dead_letters SET edited_body = %(edited_body)s, event_type = %(event_type)s, event_source = %(event_source)s,
-        event_id = %(event_id)s, order_id = %(order_id)s, customer_id = %(customer_id)s
-    WHERE id = %(id)s
-"""
+
+# From which status an act moves a letter, and in which it finds nothing to do.
+MOVES: Mapping[str, tuple[str, frozenset[str], str]] = {
+    "discard": ("discarded", frozenset({OPEN}), DISCARDED),
+    "restore": ("restored", frozenset({DISCARDED, REPLAYED}), OPEN),
+}
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
-    """What an act on one letter came to; `refused` is "" or why nothing happened to it."""
-
-    id: int
-    status: str  # afterwards; "unknown" when there is no such letter
-    refused: str = ""
-
-
-def discard(connection: Connection[Any], ids: Sequence[int], by: Attribution) -> list[Done]:
+def discard(
+    connection: Connection[Any],
+    ids: Sequence[int],
+    by: Attribution,
+    following: Following = UNWATCHED,
+) -> list[Done]:
     """Close open letters, with a reason. One discarded already is left as it is and counts as done.
 
     Raises Refused (reason-missing) and TransientError; the same call again is right then.
     """
     if not by.reason.strip():
         raise Refused("reason-missing", "a discard needs a reason, for whoever asks later")
-    return _change(connection, ids, by, "discarded", {OPEN: ""} | {DISCARDED: "same"}, DISCARDED)
+    return _move_all(connection, "discard", ids, by, following)
 
 
-def restore(connection: Connection[Any], ids: Sequence[int], by: Attribution) -> list[Done]:
+def restore(
+    connection: Connection[Any],
+    ids: Sequence[int],
+    by: Attribution,
+    following: Following = UNWATCHED,
+) -> list[Done]:
     """Open discarded letters again, and replayed ones whose replay was lost on the way. Open ones count as done.
 
     Raises TransientError; the same call again is right then.
     """
-    return _change(connection, ids, by, "restored", {DISCARDED: "", REPLAYED: "", OPEN: "same"}, OPEN)
+    return _move_all(connection, "restore", ids, by, following)
 
 
-def _change(
-    connection: Connection[Any], ids: Sequence[int], by: Attribution, act: str, allowed: dict[str, str], status: str
+def _move_all(
+    connection: Connection[Any],
+    act: str,
+    ids: Sequence[int],
+    by: Attribution,
+    following: Following,
 ) -> list[Done]:
-    done: list[Done] = []
-    wanted = sorted(set(ids))
-    for start in range(0, len(wanted), CHUNK):
-        done += _change_chunk(connection, wanted[start : start + CHUNK], by, act, allowed, status)
-    return done
+    run_id = runs.begin(connection, act, ids, by)
+    following.on_begin(run_id)
+    carry_through(connection, run_id, move, following)
+    return runs.outcomes(connection, run_id)
 
 
-def _change_chunk(
-    connection: Connection[Any], ids: list[int], by: Attribution, act: str, allowed: dict[str, str], status: str
-) -> list[Done]:
-    with mapped_errors(blameless=True), connection.transaction():
-        letters = {letter.id: letter for letter in _lock(connection, ids)}
-        moved = [letter for letter in letters.values() if allowed.get(letter.status) == ""]
-        connection.execute(SET_STATUS, (status, [letter.id for letter in moved]))
-        for letter in moved:
-            add_entry(connection, letter.id, act, by, state_of(letter), state_of(replace(letter, status=status)))
-    return [_done(number, letters.get(number), allowed, status, act) for number in ids]
+def move(connection: Connection[Any], run: RunRecord, ids: list[int]) -> tuple[list[Done], list[NewEntry]]:
+    """The act of a run that discards or restores."""
+    act, movable, status = MOVES[run.act]
+    letters = {letter.id: letter for letter in lock_letters(connection, ids)}
+    moved = [letter for letter in letters.values() if letter.status in movable]
+    connection.execute(SET_STATUS, (status, [letter.id for letter in moved]))
+    changes = [NewEntry(letter.id, act, state_of(letter), state_of(replace(letter, status=status))) for letter in moved]
+    return [_done(number, letters.get(number), movable | {status}, status, act) for number in ids], changes
 
 
-def _done(number: int, letter: Letter | None, allowed: dict[str, str], status: str, act: str) -> Done:
+def _done(number: int, letter: Letter | None, allowed: frozenset[str], status: str, act: str) -> Done:
     if letter is None:
         return Done(number, "unknown", f"there is no dead letter {number}")
     if letter.status in allowed:
@@ -89,15 +95,15 @@ def save_edit(
 ) -> Letter:
     """Have replays send `body` instead; the original stays. `letter` is what the editor saw. Returns the letter now.
 
-    The original's own bytes undo every edit. Raises Malformed when `body` is no event that its queue takes and is not the original,
-    Refused (not-open, changed-meanwhile) and TransientError; nothing is saved then.
+    The original's own bytes undo every edit. Raises Malformed when `body` is no event that its queue takes and is not the
+    original, Refused (not-open, changed-meanwhile) and TransientError; nothing is saved then.
     """
-    edited = None if body == letter.body else body
+    new = NewBody(letter.id, None if body == letter.body else body, body)
     digest = sha256(body).digest()
-    if edited is not None:
-        admitted(edited, letter.source_queue, admission)
+    if new.edited is not None:
+        admitted(new.edited, letter.source_queue, admission)
     with mapped_errors(blameless=True), connection.transaction():
-        now = next(iter(_lock(connection, [letter.id])), None)
+        now = next(iter(lock_letters(connection, [letter.id])), None)
         if now is None or now.status != OPEN:
             raise Refused(
                 "not-open", f"dead letter {letter.id} is {now.status if now else 'gone'}: only open ones are edited"
@@ -106,22 +112,23 @@ def save_edit(
             raise Refused("changed-meanwhile", f"dead letter {letter.id} was edited by somebody else meanwhile")
         if digest == now.current_sha256:
             return letter
+        run_id = runs.begin(connection, "edit", [letter.id], by)
+        write_bodies(connection, run_id, [new])
         after = replace(
-            letter, edited_body=edited, current_sha256=digest, size=len(body), **asdict(search_fields_of(body))
+            letter,
+            edited_body=new.edited,
+            edited=new.edited is not None,
+            current_sha256=digest,
+            size=len(body),
+            **new.fields,
         )
-        connection.execute(SET_BODY, {"id": letter.id, "edited_body": edited, **asdict(search_fields_of(body))})
-        before_text, after_text = letter.current_body.decode("utf-8", "replace"), body.decode("utf-8", "replace")
-        add_entry(
-            connection,
-            letter.id,
-            "edited",
-            by,
-            {**state_of(now), "body": before_text},
-            {**state_of(after), "body": after_text},
-        )
+        add_entries(connection, by, run_id, [NewEntry(letter.id, "edited", state_of(now), state_of(after))])
+        runs.settle(connection, run_id, [Done(letter.id, OPEN)])
+        runs.finish(connection, run_id, datetime.now(UTC))
     return after
 
 
-def _lock(connection: Connection[Any], ids: list[int]) -> list[Letter]:
+def lock_letters(connection: Connection[Any], ids: list[int]) -> list[Letter]:
+    """The letters of these ids, by id, locked until the caller's transaction ends."""
     with connection.cursor(row_factory=class_row(Letter)) as cursor:
         return cursor.execute(LOCK, (ids,)).fetchall()

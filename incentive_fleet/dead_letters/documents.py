@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from codecs import getincrementaldecoder
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
@@ -9,7 +10,9 @@ from typing import Any, Final
 from incentive_fleet.dead_letters.audit import AuditEntry
 from incentive_fleet.dead_letters.editing import editable
 from incentive_fleet.dead_letters.letter import Letter
+from incentive_fleet.dead_letters.runs import RunRecord
 from incentive_fleet.dead_letters.store import LetterGroup
+from incentive_fleet.events.document import BODY_BYTES_MAX
 
 HEX_BYTES: Final = 4_096  # of a body that is no text, on a terminal; JSON has all of it
 TEXT_CHARACTERS: Final = 100_000  # of a body on a terminal
@@ -37,11 +40,16 @@ def _dump(body: bytes) -> str:
 
 
 def body_document(body: bytes) -> dict[str, str]:
-    """The whole body: `text` in the `encoding` that says how to read it, utf-8 or hex."""
+    """`text` in the `encoding` that says how to read it, utf-8 or hex; of what is too large for an event its beginning."""
     try:
-        return {"encoding": "utf-8", "text": body.decode("utf-8")}
+        return {"encoding": "utf-8", "text": _text(body)}
     except UnicodeDecodeError:
         return {"encoding": "hex", "text": body.hex()}
+
+
+def _text(body: bytes) -> str:
+    """What is too large for any event was read in part, and may end within a character."""
+    return getincrementaldecoder("utf-8")().decode(body, final=len(body) <= BODY_BYTES_MAX)
 
 
 def letter_summary(letter: Letter, now: datetime) -> dict[str, Any]:
@@ -51,6 +59,7 @@ def letter_summary(letter: Letter, now: datetime) -> dict[str, Any]:
         "status": letter.status,
         "reason": letter.reason,
         "detail": letter.detail,
+        "group": letter.group_no,
         "cause": letter.group_text,
         "transport": letter.transport,
         "source_queue": letter.source_queue,
@@ -59,7 +68,7 @@ def letter_summary(letter: Letter, now: datetime) -> dict[str, Any]:
         "event_id": letter.event_id,
         "order_id": letter.order_id,
         "customer_id": letter.customer_id,
-        "edited": letter.edited_body is not None,
+        "edited": letter.edited,
         "first_seen": letter.first_seen,
         "last_seen": letter.last_seen,
         "age_s": max(0, int((now - letter.last_seen).total_seconds())),
@@ -67,20 +76,49 @@ def letter_summary(letter: Letter, now: datetime) -> dict[str, Any]:
         "life": letter.life,
         "replays": letter.replays,
         "earlier_id": letter.earlier_id,
+        "size": letter.size,
+        "run": letter.last_run,
     }
 
 
 def group_document(group: LetterGroup) -> dict[str, Any]:
-    """A group as `list --group` has it."""
+    """A group as `groups` has it."""
     return {
+        "group": group.group_no,
         "reason": group.reason,
         "cause": group.group_text,
         "event_type": group.event_type,
         "source_queues": group.source_queues,
+        "sources": group.sources,
         "count": group.count,
+        "edited": group.edited,
+        "replayed": group.replayed,
         "oldest": group.oldest,
         "newest": group.newest,
         "example": group.example,
+    }
+
+
+def run_document(run: RunRecord) -> dict[str, Any]:
+    """A run as `runs` has it."""
+    shown = {name: value for name, value in run.parameters.items() if name != "rows"}  # of which there may be 100,000
+    return {
+        "run": run.run_id,
+        "act": run.act,
+        "status": run.status,
+        "carried": run.carried,
+        "actor": run.actor,
+        "reason": run.reason,
+        "began_at": run.began_at,
+        "ended_at": run.ended_at,
+        "letters": run.letters,
+        "done": run.done,
+        "refused": run.refused,
+        "pending": run.pending,
+        "note": run.note,
+        "approved_by": run.approved_by,
+        "approved_at": run.approved_at,
+        "parameters": shown,
     }
 
 

@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal, assert_never
 
 from incentive_fleet.errors import Malformed, Refused
 from incentive_fleet.events.data_base64 import with_data
@@ -19,14 +19,14 @@ PATH: Final = re.compile(r"[^.\[\]]+(?:\[\d{1,6}\]|\.[^.\[\]]+)*")
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """One `--set path=value`, or `--unset path` where `remove` is true."""
+    """One `--set path=value`, `--append path=value` or `--unset path`."""
 
     path: str  # data.lines[0].quantity
     value: object = None
-    remove: bool = False
+    kind: Literal["set", "append", "unset"] = "set"
 
 
-def parse_assignment(text: str) -> Assignment:
+def parse_assignment(text: str, kind: Literal["set", "append"] = "set") -> Assignment:
     """`data.currency=GBP`: the value is JSON where it parses as JSON, else it is that text.
 
     Raises Refused (bad-assignment).
@@ -34,14 +34,19 @@ def parse_assignment(text: str) -> Assignment:
     path, equals, value = text.partition("=")
     if not equals:
         raise Refused("bad-assignment", f"{text!r} has no '=': write data.currency=GBP")
+    return assignment_of(path, value, kind)
+
+
+def assignment_of(path: str, value: str, kind: Literal["set", "append"] = "set") -> Assignment:
+    """The same from its two halves. Raises Refused (bad-assignment)."""
     _steps(path)
-    return Assignment(path, _typed(value))
+    return Assignment(path, _typed(value), kind)
 
 
 def parse_removal(path: str) -> Assignment:
     """The field to be taken out. Raises Refused (bad-assignment)."""
     _steps(path)
-    return Assignment(path, remove=True)
+    return Assignment(path, kind="unset")
 
 
 def editable(body: bytes) -> str:
@@ -121,12 +126,25 @@ def _assign(document: dict[str, Any], assignment: Assignment) -> None:
         exists = last in place
     elif not exists:
         raise Refused("no-such-place", f"{assignment.path}: {shown(place)} has no {last!r}")
-    if not assignment.remove:
-        place[last] = assignment.value
-    elif exists:
-        del place[last]
-    else:
-        raise Refused("no-such-place", f"{assignment.path}: there is nothing to remove")
+    match assignment.kind:
+        case "set":
+            place[last] = assignment.value
+        case "append":
+            _append(place, last, exists, assignment)
+        case "unset":
+            if not exists:
+                raise Refused("no-such-place", f"{assignment.path}: there is nothing to remove")
+            del place[last]
+        case _:
+            assert_never(assignment.kind)
+
+
+def _append(place: Any, last: str | int, exists: bool, assignment: Assignment) -> None:
+    """To the list that is there; a list that may be left out is made."""
+    items = place[last] if exists else []
+    if not isinstance(items, list):
+        raise Refused("no-such-place", f"{assignment.path}: {shown(items)} is no list")
+    place[last] = [*items, assignment.value]
 
 
 def _inside(place: Any, step: str | int, path: str) -> Any:

@@ -25,6 +25,7 @@ from incentive_fleet.brokers.messages import Arrival
 from incentive_fleet.consumers.admission import Admission
 from incentive_fleet.dead_letters.arrivals import explain, replay_mark
 from incentive_fleet.dead_letters.audit import COLLECTOR, Attribution, add_entry, state_of
+from incentive_fleet.dead_letters.causes import key_of
 from incentive_fleet.dead_letters.letter import (
     DISCARDED,
     OPEN,
@@ -44,21 +45,23 @@ FIND = f"""
 """
 FIND_SENT = f"""
     SELECT {WITHOUT_BODIES} FROM dead_letters
-    WHERE transport = %(transport)s AND source_queue = %(source_queue)s AND sent_sha256 = %(sha256)s
+    WHERE sent_sha256 = %(sha256)s
+      AND (transport = %(transport)s AND source_queue = %(source_queue)s OR id = %(marked)s)  -- a redirected one says whose
     ORDER BY last_seen DESC, id DESC LIMIT 1 FOR UPDATE
 """
+GROUP_NO = "dead_letter_group(%(group_key)s, %(reason)s, %(group_text)s, %(event_type)s)"
 ADD = f"""
     INSERT INTO dead_letters (transport, source_queue, dead_letter_queue, body, headers, envelope, reason, detail, group_text,
-        failure, event_type, event_source, event_id, order_id, customer_id, first_seen, last_seen, arrival)
+        group_no, failure, event_type, event_source, event_id, order_id, customer_id, first_seen, last_seen, arrival)
     VALUES (%(transport)s, %(source_queue)s, %(dead_letter_queue)s, %(body)s, %(headers)s, %(envelope)s, %(reason)s,
-        %(detail)s, %(group_text)s, %(failure)s, %(event_type)s, %(event_source)s, %(event_id)s, %(order_id)s,
+        %(detail)s, %(group_text)s, {GROUP_NO}, %(failure)s, %(event_type)s, %(event_source)s, %(event_id)s, %(order_id)s,
         %(customer_id)s, %(now)s, %(now)s, %(arrival)s)
     ON CONFLICT (transport, source_queue, body_sha256) DO NOTHING RETURNING {WITHOUT_BODIES}
 """
-SEEN = """
+SEEN = f"""
     UPDATE dead_letters SET times_seen = times_seen + 1, last_seen = %(now)s, arrival = %(arrival)s,
         headers = %(headers)s, envelope = %(envelope)s, reason = %(reason)s, detail = %(detail)s, group_text = %(group_text)s,
-        failure = %(failure)s, dead_letter_queue = %(dead_letter_queue)s
+        group_no = {GROUP_NO}, failure = %(failure)s, dead_letter_queue = %(dead_letter_queue)s
     WHERE id = %(id)s
 """
 # The claim goes too: what has come back was sent, whatever the one who claimed it knows by now.
@@ -133,7 +136,7 @@ def _keep_one(connection: Connection[Any], arrival: Arrival, now: datetime, admi
 
 
 def _values(arrival: Arrival, now: datetime, admission: Admission | None) -> dict[str, object]:
-    explanation = explain(arrival, admission)
+    explanation, fields = explain(arrival, admission), search_fields_of(arrival.body)
     return {
         "transport": arrival.transport,
         "source_queue": arrival.source_queue,
@@ -145,10 +148,11 @@ def _values(arrival: Arrival, now: datetime, admission: Admission | None) -> dic
         "reason": explanation.reason,
         "detail": explanation.detail,
         "group_text": explanation.group_text,
+        "group_key": key_of(explanation.reason, explanation.group_text, fields.event_type),
         "failure": None if explanation.failure is None else Jsonb(explanation.failure),
         "arrival": arrival.name,
         "now": now,
-        **asdict(search_fields_of(arrival.body)),
+        **asdict(fields),
     }
 
 
@@ -183,7 +187,13 @@ def _begin(connection: Connection[Any], letter: Letter, arrival: Arrival, now: d
     """A body seen for the first time here; it may be the edited replay of another letter."""
     by = Attribution(COLLECTOR, now)
     with connection.cursor(row_factory=class_row(Letter)) as cursor:
-        keys = {"transport": arrival.transport, "source_queue": arrival.source_queue, "sha256": arrival.body_sha256}
+        marked = replay_mark(arrival.headers)
+        keys = {
+            "transport": arrival.transport,
+            "source_queue": arrival.source_queue,
+            "sha256": arrival.body_sha256,
+            "marked": None if marked is None else marked[0],
+        }
         earlier = cursor.execute(FIND_SENT, keys).fetchone()
     if earlier is None:
         add_entry(connection, letter.id, "collected", by, {}, state_of(letter))

@@ -28,6 +28,8 @@ NAMED_MAX: Final = 100  # of what letters hold: a sender can make up as many as 
 READ: Final = {
     "reason": "SELECT DISTINCT reason FROM dead_letters ORDER BY 1",
     "type": "SELECT DISTINCT event_type FROM dead_letters WHERE event_type IS NOT NULL ORDER BY 1",
+    "group": "SELECT group_no FROM dead_letter_groups ORDER BY 1 DESC",
+    "run": "SELECT run_id FROM dead_letter_runs ORDER BY 1 DESC",
     "queue": "SELECT source_queue FROM dead_letters UNION SELECT dead_letter_queue FROM dead_letters ORDER BY 1",
 }
 
@@ -36,7 +38,7 @@ READ: Final = {
 class Unknown:
     """A filter that can find nothing: which, what it was given, and some of what it might have meant, sorted."""
 
-    name: str  # "reason", "type" or "queue"
+    name: str  # "reason", "type", "queue", "group" or "run"
     value: str
     known: tuple[str, ...]
 
@@ -48,10 +50,12 @@ def unknown_filters(connection: Connection[Any], wanted: Filters, settings: Sett
         "type": TYPES,
         "queue": queue_names(settings),
     }
-    for name, value in (("reason", wanted.reason), ("type", wanted.type), ("queue", wanted.queue)):
-        if value is None or value in ours[name]:
+    given = {"reason": wanted.reason, "type": wanted.type, "queue": wanted.queue}
+    numbers = {"group": wanted.group, "run": wanted.run}
+    for name, value in (given | {name: None if n is None else str(n) for name, n in numbers.items()}).items():
+        if value is None or value in ours.get(name, ()):
             continue
         with mapped_errors():
             met = [str(row[0]) for row in connection.execute(READ[name].encode()).fetchall()]
         if value not in met:
-            yield Unknown(name, value, tuple(sorted({*map(str, ours[name]), *met[:NAMED_MAX]})))
+            yield Unknown(name, value, tuple(sorted({*map(str, ours.get(name, ())), *met[:NAMED_MAX]})))

@@ -14,22 +14,35 @@ from incentive_fleet.events.data_base64 import with_data
 from incentive_fleet.events.document import BODY_BYTES_MAX, refuse_many
 
 FIELD_CHARACTERS: Final = 200  # rules 2.1: the bound on every text of an event; longer ones are no ids of ours
-GROUP_CHARACTERS: Final = 200
 
 STATUSES: Final = ("open", "replaying", "replayed", "discarded")
 OPEN, REPLAYING, REPLAYED, DISCARDED = STATUSES
 
-# The one order of columns in which every statement reads a letter.
-_OTHERS: Final = """
-    id, transport, source_queue, dead_letter_queue, headers, envelope, reason, detail, group_text, failure,
+# What a list needs, and what it may show to everybody; then what a replay needs beside it.
+_SUMMARY: Final = """
+    id, transport, source_queue, dead_letter_queue, reason, detail, group_text, group_no,
     event_type, event_source, event_id, order_id, customer_id, status, first_seen, last_seen, times_seen, arrival, life,
     replays, returned, earlier_id, sent_sha256, same_body_replays, claim_run, claimed_by, claimed_at,
-    CASE WHEN edited_body IS NULL THEN body_sha256 ELSE sha256(edited_body) END AS current_sha256,
-    octet_length(coalesce(edited_body, body)) AS size
+    edited, current_sha256, size
 """
-COLUMNS: Final = f"body, edited_body, {_OTHERS}"
-# A body may have 100 MiB: whoever reads many letters, or has the body in hand, leaves bodies where they are.
-WITHOUT_BODIES: Final = f"NULL AS body, CASE WHEN edited_body IS NOT NULL THEN ''::bytea END AS edited_body, {_OTHERS}"
+_LAST_RUN: Final = """
+    (SELECT max(l.run_id) FROM dead_letter_run_letters l WHERE l.dead_letter_id = id AND l.state <> 'refused') AS last_run
+"""
+COLUMNS: Final = f"body, edited_body, headers, envelope, failure, {_SUMMARY}, NULL::bigint AS last_run"
+# A body may have 100 MiB, and headers 128 KiB: whoever reads many letters, or has the body in hand, leaves them where they are.
+WITHOUT_BODIES: Final = f"""
+    NULL::bytea AS body, NULL::bytea AS edited_body, headers, envelope, failure, {_SUMMARY}, NULL::bigint AS last_run
+"""
+SUMMARY: Final = f"""
+    NULL::bytea AS body, NULL::bytea AS edited_body, '{{}}'::jsonb AS headers, '{{}}'::jsonb AS envelope, NULL::jsonb AS failure,
+    {_SUMMARY}, {_LAST_RUN}
+"""
+# What no consumer decodes is not shown whole, either: of a larger body its beginning, one byte more than is too large.
+CUT: Final = f"""
+    substring(body FROM 1 FOR {BODY_BYTES_MAX + 1}) AS body,
+    substring(edited_body FROM 1 FOR {BODY_BYTES_MAX + 1}) AS edited_body, headers, envelope, failure, {_SUMMARY},
+    {_LAST_RUN}
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +53,14 @@ class Letter:
     transport: str
     source_queue: str
     dead_letter_queue: str
-    body: bytes  # None where it was read WITHOUT_BODIES, for those who never look at it
-    edited_body: bytes | None  # likewise empty where there is one
+    body: bytes  # None where it was read WITHOUT_BODIES or as a SUMMARY, for those who never look at it
+    edited_body: bytes | None  # likewise; `edited` says whether there is one
     headers: dict[str, str]
     envelope: dict[str, Any]
     reason: str
     detail: str
     group_text: str
+    group_no: int
     failure: dict[str, Any] | None
     event_type: str | None
     event_source: str | None
@@ -67,8 +81,10 @@ class Letter:
     claim_run: int | None
     claimed_by: str | None
     claimed_at: datetime | None
+    edited: bool
     current_sha256: bytes  # of what a replay sends
     size: int  # ... and how many bytes that has
+    last_run: int | None  # that had to do with it, where it was asked for
 
     @property
     def current_body(self) -> bytes:
@@ -118,14 +134,6 @@ def _text(value: object) -> str | None:
     if not isinstance(value, str) or not 1 <= len(value) <= FIELD_CHARACTERS:
         return None
     return storable(value)
-
-
-def group_of(reason: str, detail: str, failure: dict[str, Any] | None) -> str:
-    """The detail without the values in it, so that a thousand letters of one bug make one group."""
-    if failure is not None:
-        return str(failure.get("error_class", ""))[:GROUP_CHARACTERS]
-    blanked = re.sub(r"'(?:[^'\\]|\\.)*'|\"[^\"]*\"", "'…'", detail)
-    return re.sub(r"(?<!ISO )\b\d+\b", "#", blanked)[:GROUP_CHARACTERS] or reason
 
 
 def storable(text: str) -> str:

@@ -7,20 +7,28 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any, Final, assert_never
 
+from psycopg import Connection
+
 from incentive_fleet.consumers.admission import Admission, admitted
 from incentive_fleet.consumers.core import CONFLICT, UNEXPECTED, conflict_detail
 from incentive_fleet.dead_letters.conflicts import differences
 from incentive_fleet.dead_letters.letter import Letter
+from incentive_fleet.dead_letters.store import get_letters
 from incentive_fleet.errors import Malformed, Refused
 from incentive_fleet.events.codec import Event
+from incentive_fleet.events.document import BODY_BYTES_MAX
 from incentive_fleet.events.facts import PLACING
 from incentive_fleet.incentives.booking import Posting
 from incentive_fleet.ledger.batch import EVENTS_MAX, Verdict, apply_events
+from incentive_fleet.ledger.connection import mapped_errors
 from incentive_fleet.ledger.probe import probe
 from incentive_fleet.ledger.session import Session
 from incentive_fleet.ledger.splitting import Probe, Trial
 
 REHEARSED_MAX: Final = EVENTS_MAX  # letters in one rehearsal, which is one transaction
+REHEARSED_BYTES_MAX: Final = 16 * 1024 * 1024  # of their bodies, which cost sixteen times as much once they are events
+
+BYTES = f"SELECT coalesce(sum(least(size, {BODY_BYTES_MAX})), 0) FROM dead_letters WHERE id = ANY(%s)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +41,19 @@ class RehearsedEffect:
     sentence: str
     transfers: list[dict[str, Any]]
     difference: list[str] = field(default_factory=list)  # of a conflict: a diff from what was applied to this event
+
+
+def letters_to_rehearse(connection: Connection[Any], ids: list[int]) -> list[Letter]:
+    """The letters with their bodies. Raises Refused (too-many, too-large, unknown-dead-letter) and TransientError."""
+    if len(ids) > REHEARSED_MAX:
+        raise Refused("too-many", f"{len(ids)} dead letters: at most {REHEARSED_MAX} are rehearsed at once")
+    with mapped_errors(blameless=True):
+        row = connection.execute(BYTES, (ids,)).fetchone()
+    if row is not None and row[0] > REHEARSED_BYTES_MAX:
+        raise Refused(
+            "too-large", f"the bodies have {row[0]:,} bytes: at most {REHEARSED_BYTES_MAX:,} are rehearsed at once"
+        )
+    return get_letters(connection, ids)
 
 
 def rehearse(session: Session, letters: Sequence[Letter], admission: Admission | None) -> list[RehearsedEffect]:

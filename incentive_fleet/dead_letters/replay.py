@@ -8,54 +8,37 @@ fails twice it is one letter still.
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from enum import Enum
 from typing import Any, Final
 
 from psycopg import Connection
-from psycopg.rows import class_row
 
 from incentive_fleet.brokers.budget import portions
 from incentive_fleet.brokers.contract import Sender
 from incentive_fleet.brokers.messages import Outgoing
 from incentive_fleet.brokers.registry import by_source, parts_of
-from incentive_fleet.dead_letters.audit import Attribution, add_entry, state_of
-from incentive_fleet.dead_letters.changes import Done
-from incentive_fleet.dead_letters.letter import OPEN, REPLAYED, REPLAYING, WITHOUT_BODIES, Letter
+from incentive_fleet.dead_letters import runs
+from incentive_fleet.dead_letters.audit import Attribution
+from incentive_fleet.dead_letters.claims import Run, Target, claim, mark
+from incentive_fleet.dead_letters.letter import Letter
 from incentive_fleet.dead_letters.run_locks import RunLocks
+from incentive_fleet.dead_letters.runs import UNWATCHED, Done, Following, RunRecord
 from incentive_fleet.errors import BrokerUnavailable, SettingsError
 from incentive_fleet.failpoints import failpoint
 from incentive_fleet.ledger.connection import mapped_errors
 from incentive_fleet.ledger.session import Session
 from incentive_fleet.settings import Settings
+from incentive_fleet.stopping import Stop
 
 CHUNK: Final = 50  # letters claimed at a time; as many are sent at a time as the settings' budget has bytes for
 SENT: Final = 4  # times a body's bytes: the database driver's two copies, ours, and what is on its way out
-UNCHANGED_MAX: Final = 2  # replays of one body that failed; a further one needs `force`
+WATCH_S: Final = 0.5  # between two looks at a run that another process carries
 
-LOCK = f"""
-    SELECT {WITHOUT_BODIES} FROM dead_letters WHERE id = ANY(%s) AND status IN ('open', 'replaying')
-    ORDER BY id FOR UPDATE SKIP LOCKED
-"""
-READ = f"SELECT {WITHOUT_BODIES} FROM dead_letters WHERE id = ANY(%s)"
 BODIES = "SELECT id, coalesce(edited_body, body) FROM dead_letters WHERE id = ANY(%s)"
-CLAIM = """
-    UPDATE dead_letters SET status = 'replaying', claim_run = %(run)s, claimed_by = %(actor)s, claimed_at = %(at)s,
-        replays = %(replays)s, sent_sha256 = %(sha256)s, same_body_replays = %(same)s
-    WHERE id = %(id)s
-"""
-# What came back before we got here was opened by the collector, and stays so.
-MARK = """
-    UPDATE dead_letters SET status = 'replayed', claim_run = NULL, claimed_by = NULL, claimed_at = NULL
-    WHERE id = ANY(%s) AND status = 'replaying' AND claim_run = %s
-"""
-GIVE_BACK = """
-    UPDATE dead_letters SET status = 'open', claim_run = NULL, claimed_by = NULL, claimed_at = NULL,
-        replays = greatest(replays - 1, returned), same_body_replays = greatest(same_body_replays - 1, 0)
-    WHERE id = ANY(%s) AND status = 'replaying' AND claim_run = %s
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,53 +49,97 @@ class ReplayRequest:
     by: Attribution
     force: bool = False  # also what failed twice with the very same body
     rate_per_s: float | None = None  # letters a second at the most
+    to: Target | None = None
 
 
-@dataclass(slots=True)
-class Run:
-    """One replay's run. Its lock says that it lives."""
+class Ended(Enum):
+    """Why a process carries a run on no more."""
 
-    settings: Settings
-    by: Attribution
-    force: bool
-    connection: Connection[Any]
-    locks: RunLocks
-    away: bool = False  # a broker is away or its address unknown, so the rest is not tried
-
-    @property
-    def number(self) -> int:
-        return self.locks.number
+    DONE = "done"  # every letter was got to
+    STOPPED = "stopped"  # somebody stopped the run, or this process
+    AWAY = "away"  # a broker is away or its address unknown; the run is ready to be gone on with
+    ELSEWHERE = "elsewhere"  # another process carries it
 
 
 def replay(
     session: Session,
     settings: Settings,
     request: ReplayRequest,
-    *,
-    on_progress: Callable[[int], None] = lambda done: None,
-    stop: threading.Event | None = None,
+    following: Following = UNWATCHED,
 ) -> list[Done]:
     """Replay the letters, lowest id first, each once in effect, however often and by however many this is called.
 
-    Returns what became of each that was got to. A broker that is away or whose address is not set ends it: what was not
-    sent is open again and says why. `stop` ends it between two chunks. The session is closed at the end. Raises
-    DatabaseUnavailable and DatabaseContention; calling it again then takes up what was claimed.
+    Returns what became of each that was got to. A broker that is away or whose address is not set stops the run: what was
+    not sent is open again and says why. `stop` ends it between two chunks. A process of the fleet that was faster carries the
+    run, and is waited for. The session is closed at the end. Raises DatabaseUnavailable and DatabaseContention; the run goes on
+    in the fleet then, or by calling this again, which takes up what was claimed.
     """
-    run = Run(settings, request.by, request.force, session.connection, _lock_a_run(session))
-    senders: dict[str, Sender] = {}
-    done: list[Done] = []
     try:
-        for chunk in _paced(sorted(set(request.ids)), request.rate_per_s, stop or threading.Event()):
-            done += _replay_chunk(run, chunk, senders)
-            on_progress(len(done))
-            if run.away:
-                break
+        run_id = begin_replay(session.connection, request)
+        following.on_begin(run_id)
+        carry_to_the_end(session, settings, run_id, following)
+        return runs.outcomes(session.connection, run_id)
     finally:
-        run.locks.close()  # which frees whatever an error left claimed
         session.close()
+
+
+def begin_replay(connection: Connection[Any], request: ReplayRequest) -> int:
+    """Write the run down, for any process to carry on; its number. Raises TransientError."""
+    parameters: dict[str, object] = {
+        "force": request.force,
+        "rate_per_s": request.rate_per_s,
+        "to": None if request.to is None else asdict(request.to),
+    }
+    transports = None if request.to is None else [request.to.transport]
+    return runs.begin(connection, "replay", request.ids, request.by, parameters, transports=transports)
+
+
+def carry_to_the_end(
+    session: Session,
+    settings: Settings,
+    run_id: int,
+    following: Following = UNWATCHED,
+) -> None:
+    """Carry a run on, or wait for the process that does. One that meets a broker away is stopped. Raises TransientError."""
+    following = replace(following, stop=following.stop or Stop())
+    assert following.stop is not None
+    while (ended := carry(session, settings, run_id, following)) is Ended.ELSEWHERE:
+        run = runs.get_run(session.connection, run_id)
+        following.on_progress(run.done + run.refused)
+        if run.status != runs.READY or following.stop.wait(WATCH_S):
+            return
+    if ended is Ended.AWAY:
+        runs.stop_run(session.connection, run_id, "a broker is away, or its address is not set")
+
+
+def carry(session: Session, settings: Settings, run_id: int, following: Following) -> Ended:
+    """Send what the run has not got to, for as long as nobody stops it, this process lives and the brokers are there.
+
+    Nobody else carries it meanwhile: this process holds its lock, which is free as soon as the process is dead. Raises
+    TransientError; whoever carries it on then takes up what was claimed.
+    """
+    record = runs.get_run(session.connection, run_id)
+    if record.status != runs.READY:
+        return Ended.STOPPED
+    locks = RunLocks(session.url, run_id)
+    senders: dict[str, Sender] = {}
+    try:
+        if not locks.held:
+            return Ended.ELSEWHERE
+        to = record.parameters["to"]
+        run = Run(
+            settings,
+            record.by,
+            bool(record.parameters["force"]),
+            None if to is None else Target(**to),
+            session.connection,
+            locks,
+        )
+        return _send_all(run, record, senders, following)
+    finally:
+        locks.close()  # which frees whatever an error left claimed
         for sender in senders.values():
             sender.close()
-    return done
 
 
 def open_sender(transport: str, settings: Settings) -> Sender:
@@ -120,114 +147,45 @@ def open_sender(transport: str, settings: Settings) -> Sender:
     return parts_of(by_source(transport)).open_sender(settings)
 
 
-def _lock_a_run(session: Session) -> RunLocks:
-    with mapped_errors(blameless=True):
-        row = session.connection.execute("SELECT nextval('dead_letter_runs')").fetchone()
-    assert row is not None
-    return RunLocks(session.url, int(row[0]))
+def _send_all(
+    run: Run,
+    record: RunRecord,
+    senders: dict[str, Sender],
+    following: Following,
+) -> Ended:
+    """Chunk after chunk, no more letters so far than the rate allows."""
+    rate, stop = record.parameters["rate_per_s"], following.stop or Stop()
+    size = CHUNK if rate is None else max(1, min(CHUNK, int(rate)))
+    started, sent, before, last = time.monotonic(), 0, record.done + record.refused, 0
+    while ids := runs.next_ids(run.connection, run.number, last, size):
+        if rate is not None:
+            stop.wait(max(0.0, started + sent / rate - time.monotonic()))
+        if stop.is_set() or runs.get_run(run.connection, run.number).status != runs.READY:
+            return Ended.STOPPED
+        run.by = replace(run.by, at=datetime.now(UTC))
+        _replay_chunk(run, ids, senders)
+        sent, last = sent + len(ids), ids[-1]
+        following.on_progress(before + sent)
+        if run.away:
+            return Ended.AWAY
+    runs.finish(run.connection, run.number, datetime.now(UTC))
+    return Ended.DONE
 
 
-def _paced(ids: list[int], rate_per_s: float | None, stop: threading.Event) -> Iterator[list[int]]:
-    """Chunks of ids, no more of them so far than the rate allows."""
-    size = CHUNK if rate_per_s is None else max(1, min(CHUNK, int(rate_per_s)))
-    started = time.monotonic()
-    for start in range(0, len(ids), size):
-        if rate_per_s is not None:
-            stop.wait(max(0.0, started + start / rate_per_s - time.monotonic()))
-        if stop.is_set():
-            return
-        yield ids[start : start + size]
-
-
-def _replay_chunk(run: Run, ids: list[int], senders: dict[str, Sender]) -> list[Done]:
-    claimed, done = _claim(run, ids)
+def _replay_chunk(run: Run, ids: list[int], senders: dict[str, Sender]) -> None:
+    claimed, refused = claim(run, ids)
     failpoint("replay-after-claim")
     problems: dict[int, str] = {}
-    for transport in sorted({letter.transport for letter in claimed}):
-        of_broker = [letter for letter in claimed if letter.transport == transport]
+    for transport in sorted({_transport(run, letter) for letter in claimed}):
+        of_broker = [letter for letter in claimed if _transport(run, letter) == transport]
         for portion in portions(of_broker, lambda letter: SENT * letter.size, run.settings.held_bytes_max, CHUNK):
             problems |= _send(run, transport, portion, senders)
     failpoint("replay-after-send")
-    _mark(run, claimed, problems)
-    for letter in claimed:
-        problem = problems.get(letter.id, "")
-        done[letter.id] = Done(letter.id, OPEN if problem else REPLAYED, problem)
-    return [done[number] for number in ids]
+    mark(run, claimed, problems, refused)
 
 
-def _claim(run: Run, ids: list[int]) -> tuple[list[Letter], dict[int, Done]]:
-    connection = run.connection
-    run.locks.check()
-    with mapped_errors(blameless=True), connection.transaction():
-        with connection.cursor(row_factory=class_row(Letter)) as cursor:
-            locked = {letter.id: letter for letter in cursor.execute(LOCK, (ids,)).fetchall()}
-            others = [number for number in ids if number not in locked]
-            missed = {letter.id: letter for letter in cursor.execute(READ, (others,)).fetchall()} if others else {}
-        claimed: list[Letter] = []
-        done = {number: _unclaimable(number, missed.get(number)) for number in others}
-        for letter in locked.values():
-            refused = refusal(letter, run)
-            if refused:
-                done[letter.id] = Done(letter.id, letter.status, refused)
-            else:
-                claimed.append(_claim_one(connection, letter, run))
-    return claimed, done
-
-
-def refusal(letter: Letter, run: Run) -> str:
-    """Why an open or claimed letter is not replayed; "" when it is."""
-    if letter.status == REPLAYING and not (letter.claim_run and run.locks.is_dead(letter.claim_run)):
-        return f"{letter.claimed_by} is replaying it since {letter.claimed_at:%Y-%m-%d %H:%M:%S}Z"
-    unchanged = letter.sent_sha256 == letter.current_sha256
-    if letter.status == OPEN and unchanged and letter.same_body_replays >= UNCHANGED_MAX and not run.force:
-        return f"it failed after {letter.same_body_replays} replays of this very body: edit it, discard it, or give --force"
-    return ""
-
-
-def _claim_one(connection: Connection[Any], letter: Letter, run: Run) -> Letter:
-    taken_over = letter.status == REPLAYING
-    if taken_over:  # from a dead run: the same replay, with the same number
-        after = replace(letter, claim_run=run.number, claimed_by=run.by.actor, claimed_at=run.by.at)
-    else:
-        same = letter.same_body_replays + 1 if letter.sent_sha256 == letter.current_sha256 else 1
-        after = replace(
-            letter,
-            status=REPLAYING,
-            claim_run=run.number,
-            claimed_by=run.by.actor,
-            claimed_at=run.by.at,
-            replays=letter.replays + 1,
-            sent_sha256=letter.current_sha256,
-            same_body_replays=same,
-        )
-    values = {
-        "run": run.number,
-        "actor": run.by.actor,
-        "at": run.by.at,
-        "replays": after.replays,
-        "sha256": after.sent_sha256,
-        "same": after.same_body_replays,
-        "id": letter.id,
-    }
-    connection.execute(CLAIM, values)
-    add_entry(
-        connection,
-        letter.id,
-        "claimed",
-        run.by,
-        state_of(letter),
-        {**state_of(after), "forced": run.force, "taken_over": taken_over},
-    )
-    return after
-
-
-def _unclaimable(number: int, letter: Letter | None) -> Done:
-    if letter is None:
-        return Done(number, "unknown", f"there is no dead letter {number}")
-    if letter.status in (OPEN, REPLAYING):
-        return Done(number, letter.status, "somebody else is busy with it at this moment")
-    remedy = "restore it first" if letter.status != REPLAYED else "it is open again as soon as it comes back"
-    return Done(number, letter.status, f"it is {letter.status} already; {remedy}")
+def _transport(run: Run, letter: Letter) -> str:
+    return letter.transport if run.to is None else run.to.transport
 
 
 def _send(run: Run, transport: str, letters: list[Letter], senders: dict[str, Sender]) -> dict[int, str]:
@@ -235,9 +193,9 @@ def _send(run: Run, transport: str, letters: list[Letter], senders: dict[str, Se
         if transport not in senders:
             senders[transport] = open_sender(transport, run.settings)
         bodies = _bodies(run, letters)
-        problems = senders[transport].send([_outgoing(letter, bodies[letter.id]) for letter in letters])
+        problems = senders[transport].send([_outgoing(run, letter, bodies[letter.id]) for letter in letters])
     except (BrokerUnavailable, SettingsError) as error:
-        run.away = True
+        run.away = str(error)
         return {letter.id: str(error) for letter in letters}
     return {letter.id: problem for letter, problem in zip(letters, problems, strict=True) if problem}
 
@@ -249,28 +207,13 @@ def _bodies(run: Run, letters: list[Letter]) -> dict[int, bytes]:
         return dict(cursor.execute(BODIES, ([letter.id for letter in letters],)).fetchall())
 
 
-def _outgoing(letter: Letter, body: bytes) -> Outgoing:
+def _outgoing(run: Run, letter: Letter, body: bytes) -> Outgoing:
+    """To another broker go the body and its type alone: an envelope is its own broker's."""
+    foreign = run.to is not None and run.to.transport != letter.transport
     return Outgoing(
-        source_queue=letter.source_queue,
+        source_queue=letter.source_queue if run.to is None else run.to.queue,
         body=body,
-        envelope=letter.envelope,
+        envelope={} if foreign else letter.envelope,
         mark=f"{letter.id}.{letter.replays}",
-        type=letter.event_type if letter.edited_body is not None else None,
+        type=letter.event_type if letter.edited or foreign else None,
     )
-
-
-def _mark(run: Run, claimed: list[Letter], problems: dict[int, str]) -> None:
-    connection = run.connection
-    sent = [letter.id for letter in claimed if letter.id not in problems]
-    with mapped_errors(blameless=True), connection.transaction():
-        connection.execute(MARK, (sent, run.number))
-        connection.execute(GIVE_BACK, (list(problems), run.number))
-        for letter in claimed:
-            problem = problems.get(letter.id, "")
-            by = replace(run.by, reason=problem[:500] or run.by.reason)
-            after = replace(
-                letter,
-                status=OPEN if problem else REPLAYED,
-                replays=max(letter.replays - 1, letter.returned) if problem else letter.replays,
-            )
-            add_entry(connection, letter.id, "not-sent" if problem else "sent", by, state_of(letter), state_of(after))

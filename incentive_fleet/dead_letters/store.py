@@ -9,7 +9,7 @@ from typing import Any, Final
 from psycopg import Connection
 from psycopg.rows import class_row
 
-from incentive_fleet.dead_letters.letter import COLUMNS, WITHOUT_BODIES, Letter
+from incentive_fleet.dead_letters.letter import COLUMNS, CUT, SUMMARY, Letter
 from incentive_fleet.errors import Refused
 from incentive_fleet.ledger.connection import mapped_errors
 
@@ -24,9 +24,17 @@ WHERE: Final = """
     AND (%(order)s::text IS NULL OR d.order_id = %(order)s)
     AND (%(queue)s::text IS NULL OR d.source_queue = %(queue)s OR d.dead_letter_queue = %(queue)s)
     AND (%(statuses)s::text[] IS NULL OR d.status = ANY(%(statuses)s))
-    AND (%(group)s::text IS NULL OR d.group_text = %(group)s)
+    AND (%(cause)s::text IS NULL OR d.group_text = %(cause)s)
+    AND (%(group)s::bigint IS NULL OR d.group_no = %(group)s)
+    AND (%(source)s::text IS NULL OR d.event_source = %(source)s)
+    AND (%(edited)s::boolean IS NULL OR d.edited = %(edited)s)
+    AND (%(replayed)s::boolean IS NULL OR (d.replays > 0) = %(replayed)s)
+    AND (%(run)s::bigint IS NULL OR EXISTS (SELECT FROM dead_letter_run_letters l
+         WHERE l.run_id = %(run)s AND l.dead_letter_id = d.id AND l.state <> 'refused'))
     AND (%(seen_before)s::timestamptz IS NULL OR d.last_seen <= %(seen_before)s)
     AND (%(seen_after)s::timestamptz IS NULL OR d.last_seen > %(seen_after)s)
+    AND (%(since)s::timestamptz IS NULL OR d.last_seen >= %(since)s)
+    AND (%(until)s::timestamptz IS NULL OR d.last_seen < %(until)s)
     AND (%(customer)s::text IS NULL OR d.customer_id = %(customer)s
          OR EXISTS (SELECT FROM decisions o WHERE o.order_id = d.order_id AND o.customer_id = %(customer)s))
     AND (%(text)s::text IS NULL
@@ -34,19 +42,28 @@ WHERE: Final = """
          OR strpos(lower(encode(coalesce(d.edited_body, d.body), 'escape')),
                    lower(encode(convert_to(%(text)s, 'UTF8'), 'escape'))) > 0)
 """
-LIST = f"SELECT {WITHOUT_BODIES} FROM dead_letters d WHERE {WHERE} ORDER BY d.last_seen DESC, d.id DESC LIMIT %(limit)s"
+LIST = f"SELECT {SUMMARY} FROM dead_letters d WHERE {WHERE} ORDER BY d.last_seen DESC, d.id DESC LIMIT %(limit)s"
 COUNT = f"SELECT count(*) FROM dead_letters d WHERE {WHERE}"
 IDS = f"SELECT d.id FROM dead_letters d WHERE {WHERE} ORDER BY d.id LIMIT %(limit)s"
+# A group keeps the type that its letters came with; an edit may have changed theirs.
 GROUP = f"""
-    SELECT d.reason, d.group_text, d.event_type, array_agg(DISTINCT d.source_queue ORDER BY d.source_queue) AS source_queues,
-           count(*) AS count, min(d.first_seen) AS oldest, max(d.last_seen) AS newest, min(d.id) AS example
-    FROM dead_letters d WHERE {WHERE}
-    GROUP BY d.reason, d.group_text, d.event_type
-    ORDER BY count(*) DESC, min(d.id) LIMIT %(limit)s
+    SELECT g.group_no, g.reason, g.group_text, g.event_type, counted.*
+    FROM dead_letter_groups g JOIN (
+        SELECT d.group_no AS number, array_agg(DISTINCT d.source_queue ORDER BY d.source_queue) AS source_queues,
+               coalesce(array_agg(DISTINCT d.event_source ORDER BY d.event_source)
+                   FILTER (WHERE d.event_source IS NOT NULL), '{{}}') AS sources,
+               count(*) AS count, count(*) FILTER (WHERE d.edited) AS edited, count(*) FILTER (WHERE d.replays > 0) AS replayed,
+               min(d.first_seen) AS oldest, max(d.last_seen) AS newest, min(d.id) AS example
+        FROM dead_letters d WHERE {WHERE}
+        GROUP BY d.group_no
+    ) counted ON counted.number = g.group_no
+    ORDER BY counted.count DESC, counted.example LIMIT %(limit)s
 """
 GET = f"SELECT {COLUMNS} FROM dead_letters WHERE id = %s"
-GET_MANY = f"SELECT {COLUMNS} FROM dead_letters WHERE id = ANY(%s) ORDER BY id"
-LIST_MANY = f"SELECT {WITHOUT_BODIES} FROM dead_letters WHERE id = ANY(%s) ORDER BY id"
+GET_CUT = f"SELECT {CUT} FROM dead_letters WHERE id = %s"
+GET_MANY_CUT = f"SELECT {CUT} FROM dead_letters WHERE id = ANY(%s) ORDER BY id"
+LIST_MANY = f"SELECT {SUMMARY} FROM dead_letters WHERE id = ANY(%s) ORDER BY id"
+TRANSPORTS = "SELECT DISTINCT transport FROM dead_letters WHERE id = ANY(%s) ORDER BY 1"
 LATER = "SELECT id FROM dead_letters WHERE earlier_id = %s ORDER BY id LIMIT 100"
 
 
@@ -60,7 +77,14 @@ class Filters:
     customer: str | None = None
     queue: str | None = None  # source or dead-letter queue
     statuses: tuple[str, ...] | None = None
-    group: str | None = None
+    cause: str | None = None  # the group's text
+    group: int | None = None  # the group's number
+    source: str | None = None  # the producer, by the event's word
+    edited: bool | None = None
+    replayed: bool | None = None  # ever
+    run: int | None = None  # letters that this run had to do with, but for those it was refused
+    since: datetime | None = None  # last seen then or later; aware
+    until: datetime | None = None  # last seen before then; aware
     seen_before: datetime | None = None  # last seen then or earlier; aware
     seen_after: datetime | None = None  # last seen later than that; aware
     text: str | None = None  # anywhere in the detail or the body
@@ -75,13 +99,18 @@ class Filters:
 
 @dataclass(frozen=True, slots=True)
 class LetterGroup:
-    """Letters that are alike: one reason, one text."""
+    """Letters that are alike: one reason, one text, one type as they came. Its number stays for ever."""
 
+    group_no: int
     reason: str
     group_text: str
     event_type: str | None
+    number: int  # again
     source_queues: list[str]
+    sources: list[str]  # producers
     count: int
+    edited: int
+    replayed: int
     oldest: datetime
     newest: datetime
     example: int  # the id of one of them
@@ -113,24 +142,36 @@ def select_ids(connection: Connection[Any], wanted: Filters) -> list[int]:
         return [int(row[0]) for row in connection.execute(IDS, wanted.values(SELECTED_MAX)).fetchall()]
 
 
-def get_letter(connection: Connection[Any], dead_letter_id: int) -> Letter:
-    """One letter. Raises Refused (unknown-dead-letter) and TransientError."""
+def get_letter(connection: Connection[Any], dead_letter_id: int, *, whole: bool = True) -> Letter:
+    """One letter, of a body that no consumer would decode the beginning alone unless it is wanted whole.
+
+    Raises Refused (unknown-dead-letter) and TransientError.
+    """
     with mapped_errors(blameless=True), connection.cursor(binary=True, row_factory=class_row(Letter)) as cursor:
-        letter = cursor.execute(GET, (dead_letter_id,)).fetchone()
+        letter = cursor.execute(GET if whole else GET_CUT, (dead_letter_id,)).fetchone()
     if letter is None:
         raise Refused("unknown-dead-letter", f"there is no dead letter {dead_letter_id}")
     return letter
 
 
 def get_letters(connection: Connection[Any], ids: list[int], *, bodies: bool = True) -> list[Letter]:
-    """The letters of these ids, by id. Raises Refused (unknown-dead-letter) naming the first missing; TransientError."""
+    """The letters of these ids, by id, bodies as `get_letter` cuts them.
+
+    Raises Refused (unknown-dead-letter) naming the first missing; TransientError.
+    """
     # Binary: a body in the text form would cross the wire twice as long.
     with mapped_errors(blameless=True), connection.cursor(binary=True, row_factory=class_row(Letter)) as cursor:
-        letters = cursor.execute(GET_MANY if bodies else LIST_MANY, (ids,)).fetchall()
+        letters = cursor.execute(GET_MANY_CUT if bodies else LIST_MANY, (ids,)).fetchall()
     missing = sorted(set(ids) - {letter.id for letter in letters})
     if missing:
         raise Refused("unknown-dead-letter", f"there is no dead letter {missing[0]}")
     return letters
+
+
+def transports_of(connection: Connection[Any], ids: list[int]) -> list[str]:
+    """The brokers that these letters came from, sorted. Raises TransientError."""
+    with mapped_errors(blameless=True):
+        return [str(row[0]) for row in connection.execute(TRANSPORTS, (ids,)).fetchall()]
 
 
 def later_ids(connection: Connection[Any], dead_letter_id: int) -> list[int]:

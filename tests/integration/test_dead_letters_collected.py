@@ -197,7 +197,7 @@ def test_an_unexpected_error_keeps_its_history(database: LetterDatabase) -> None
     assert letter.failure["attempts"] == 5
     assert letter.failure["first_at"] == first.isoformat()
     assert letter.failure["host"] == "worker-1"
-    assert letter.group_text == "builtins.KeyError"
+    assert letter.group_text == "builtins.KeyError: '…'"
 
 
 def test_the_same_copy_again_changes_nothing_and_another_copy_is_counted(database: LetterDatabase) -> None:

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from incentive_fleet.dead_letters import documents, editing
-from incentive_fleet.dead_letters.letter import group_of, search_fields_of
+from incentive_fleet.dead_letters.causes import cause_of
+from incentive_fleet.dead_letters.letter import search_fields_of
 from incentive_fleet.errors import Refused
 from tests.command import Ran, incentives
 from tests.dead_letter_world import NOON, LetterDatabase, arrival, order, refund
@@ -359,10 +360,10 @@ def test_search_fields_of_anything_never_raise(body: bytes) -> None:
 
 
 def test_groups_forget_values_and_numbers() -> None:
-    one = group_of("out-of-bounds", "data.lines[3].quantity is 0: at least 1 is needed", None)
-    two = group_of("out-of-bounds", "data.lines[17].quantity is 0: at least 1 is needed", None)
+    one = cause_of("out-of-bounds", "data.lines[3].quantity is 0: at least 1 is needed", None)
+    two = cause_of("out-of-bounds", "data.lines[17].quantity is 0: at least 1 is needed", None)
     assert one == two
-    assert group_of("unexpected-error", "x", {"error_class": "KeyError"}) == "KeyError"
+    assert cause_of("unexpected-error", "x", {"error_class": "KeyError"}) == "KeyError"
 
 
 def test_ages_count_from_the_last_copy() -> None:

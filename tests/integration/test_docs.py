@@ -35,6 +35,7 @@ OPEN = {
     "consume": {"counts"},
     "relay": {"published", "refused", "unpublished"},
     "dlq show": {"headers", "history[].before", "history[].after"},
+    "dlq runs": {"runs[].parameters"},
     "dlq history": {"acts[].before", "acts[].after"},
 }
 CURRENCY = "unknown-currency"
@@ -61,6 +62,7 @@ PLAYED = [
     ("publish", 0, "sample/broken.jsonl --to rabbitmq --raw"),
     ("consume", 0, "--from rabbitmq --until-idle 0.5 --no-collect"),
     ("dlq collect", 0, "--until-idle 0.5"),
+    ("dlq groups", 0, ""),
     ("dlq list", 0, ""),
     ("dlq list", 1, "--group"),
     ("dlq show", 0, "1 --effect"),
@@ -69,6 +71,7 @@ PLAYED = [
     ("dlq replay", 1, "3"),
     ("dlq discard", 0, "1 --reason noise"),
     ("dlq restore", 0, "1"),
+    ("dlq runs", 0, ""),
     ("dlq history", 0, ""),
 ]
 

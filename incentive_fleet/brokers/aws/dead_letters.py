@@ -170,14 +170,21 @@ class SqsSender:
 
     def send(self, messages: list[Outgoing]) -> list[str]:
         """Ten at a time. What failed may have arrived all the same; then it arrives twice, which is harmless."""
-        entries = []
-        for message in messages:
-            entry, size, dropped = fit(message.body.decode(), _attributes(message), {REPLAY: message.mark})
+        entries, positions = [], []
+        problems: dict[int, str] = {}
+        for position, message in enumerate(messages):
+            try:
+                text = message.body.decode()
+            except UnicodeDecodeError as error:  # it came from a broker that takes bytes
+                problems[position] = f"SQS takes text alone, and the body is no UTF-8 at byte {error.start}"
+                continue
+            entry, size, dropped = fit(text, _attributes(message), {REPLAY: message.mark})
             if dropped:
                 log.warning("replay %s leaves out attributes %s", message.mark, dropped)
             entries.append((self._url(message.source_queue), entry, size))
+            positions.append(position)
         result = self._batches.send(entries)
-        problems = {**result.refused, **result.failed}
+        problems |= {positions[at]: problem for at, problem in {**result.refused, **result.failed}.items()}
         return [problems.get(position, "") for position in range(len(messages))]
 
     def _url(self, queue: str) -> str:
@@ -204,6 +211,8 @@ def moved_by_sqs(source_queue: str, body: bytes, system: Mapping[str, str]) -> M
 
 def _attributes(message: Outgoing) -> dict[str, Any]:
     kept: Mapping[str, Mapping[str, str]] = message.envelope.get("attributes", {})
+    if not message.envelope and message.type is not None:  # it came from another broker
+        kept = {TYPE_ATTRIBUTE: {"type": "String", "text": message.type}}
     sent: dict[str, Any] = {}
     for name, value in kept.items():
         if name.startswith(OURS):

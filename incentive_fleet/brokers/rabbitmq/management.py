@@ -27,16 +27,6 @@ REFUSED: Final = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 Record = dict[str, Any]
 
 
-class _Stay(urllib.request.HTTPRedirectHandler):
-    """No redirect is followed: urllib would take the login along to wherever it leads."""
-
-    def redirect_request(self, *_: object) -> None:
-        return None
-
-
-_OPENER: Final = urllib.request.build_opener(_Stay)
-
-
 class NotAllowed(BrokerUnavailable):
     """The login may not read this; a person must grant it a tag. The rest of the API may still answer."""
 
@@ -67,13 +57,12 @@ class Management:
         for base in self._bases:
             request = urllib.request.Request(f"{base}/{path}", headers={"Authorization": self._authorization})
             try:
-                with _OPENER.open(request, timeout=TIMEOUT_S) as response:
+                with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
                     return json.load(response), str(response.headers.get("Date", ""))
             except urllib.error.HTTPError as error:
-                told = f"RabbitMQ management API at {base}: HTTP {error.code}"  # its other words are the server's
                 if error.code in REFUSED:
-                    raise NotAllowed(told) from None
-                failed.append(told)
+                    raise NotAllowed(f"RabbitMQ management API at {base}: {error!r}") from error
+                failed.append(f"RabbitMQ management API at {base}: {error!r}")
             except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
                 failed.append(f"RabbitMQ management API at {base}: {error!r}")
         raise BrokerUnavailable("; ".join(failed))

@@ -40,12 +40,16 @@ COLLECT_S = 1.0  # the dead-letter queues are empty when nothing came from them 
     help="End after SECONDS (30 if none are given) without a message, when the queues hold nothing ready, delayed or in flight.",
 )
 @click.option(
-    "--collect/--no-collect", default=True, show_default=True, help="Bring dead letters into Postgres meanwhile."
+    "--collect/--no-collect",
+    default=True,
+    show_default=True,
+    help="Meanwhile bring dead letters into Postgres, and carry replays on.",
 )
 @format_option
 def consume(source: str, processes: int, until_idle: float | None, collect: bool, output: str) -> None:
     """Run the fleet. SIGTERM and SIGINT drain it within INCENTIVES_DRAIN_S seconds; workers that die are restarted."""
     from incentive_fleet.consumers.supervisor import Fleet
+    from incentive_fleet.dead_letters.carrying import carrying
     from incentive_fleet.dead_letters.collector import collecting
     from incentive_fleet.ledger.logins import say_if_owner
     from incentive_fleet.logs import log_json
@@ -68,12 +72,19 @@ def consume(source: str, processes: int, until_idle: float | None, collect: bool
     interrupts.on_cut(fleet.kill)
     started = time.perf_counter()
     collector: AbstractContextManager[object] = nullcontext()
+    carrier: AbstractContextManager[object] = nullcontext()
     if collect:
+        carrier = carrying(values, stop)
         drain_s = None if until_idle is None else COLLECT_S
         collector = collecting(brokers, values, stop, drain_s=drain_s, pauses=pauses)
     try:
         seen = Watched("fleet", lambda: fleet.paused, lambda: sum_of([fleet.tally(), pauses.tally()]), EVERYTHING)
-        with watching(values, brokers, stop, seen), collector, showing("consuming", lambda: _line(fleet, started)):
+        with (
+            watching(values, brokers, stop, seen),
+            collector,
+            carrier,
+            showing("consuming", lambda: _line(fleet, started)),
+        ):
             healthy = fleet.run()
     except DrainCut as error:
         log.error("%s", error)

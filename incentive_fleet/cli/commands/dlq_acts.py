@@ -1,165 +1,147 @@
-"""`incentives dlq edit`, `replay`, `discard` and `restore`: what operators do to dead letters. No rule lives here."""
+"""`incentives dlq replay`, `redirect`, `discard` and `restore`: what operators do to dead letters. No rule lives here."""
 
 from __future__ import annotations
 
-import sys
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from incentive_fleet.cli.command_line import (
-    TEXT,
-    fail,
-    format_option,
-    open_reader,
-    open_session,
-    settings,
-)
-from incentive_fleet.cli.commands.dlq_options import (
-    Selection,
-    attributed,
-    confirm_many,
-    id_argument,
-    selecting,
-)
-from incentive_fleet.cli.printing import ask, emit, say, tell
+from incentive_fleet.brokers import registry
+from incentive_fleet.cli.command_line import TEXT, format_option, open_reader, open_session, settings
+from incentive_fleet.cli.commands.dlq_options import Selection, attributed, confirm_many, selecting
+from incentive_fleet.cli.commands.dlq_runs import finish_run, following, stopped_when_interrupted, told_to_the_fleet
+from incentive_fleet.cli.printing import emit
 from incentive_fleet.cli.work import working
 
 if TYPE_CHECKING:
-    from incentive_fleet.consumers.admission import Admission
     from incentive_fleet.dead_letters.audit import Attribution
-    from incentive_fleet.dead_letters.changes import Done
-    from incentive_fleet.dead_letters.letter import Letter
+    from incentive_fleet.dead_letters.claims import Target
 
 
-@click.command()
-@id_argument
-@click.option(
-    "--set",
-    "sets",
-    type=TEXT,
-    multiple=True,
-    metavar="PATH=VALUE",
-    help="data.currency=GBP; JSON if it parses, else text.",
-)
-@click.option("--unset", "unsets", type=TEXT, multiple=True, metavar="PATH", help="Take a field out.")
-@click.option("--original", is_flag=True, help="Undo every edit.")
-@attributed("--reason", "--because")
-@format_option
-def edit(
-    number: int, sets: tuple[str, ...], unsets: tuple[str, ...], original: bool, by: Attribution, output: str
-) -> None:
-    """Correct what a replay sends: by --set and --unset, or in $EDITOR. Only a valid event is saved; the original stays."""
-    from incentive_fleet.cli import dead_letters as dead_letter_text
-    from incentive_fleet.consumers.admission import admission_of
-    from incentive_fleet.dead_letters import changes, editing, store
+@dataclass(frozen=True, slots=True)
+class _Sending:
+    """How letters are to be sent."""
 
-    if original and (sets or unsets):
-        raise click.UsageError("--original undoes every edit; it goes with neither --set nor --unset")
-    values = settings()
-    admission = admission_of(values)
-    with open_reader(values, "dlq edit") as connection:
-        letter = store.get_letter(connection, number)
-        if original:
-            body = letter.body
-        elif sets or unsets:
-            wanted = [*map(editing.parse_assignment, sets), *map(editing.parse_removal, unsets)]
-            body = editing.assign(letter.current_body, wanted)
-        else:
-            body = _edited_by_hand(letter, admission)
-        _refuse_invalid(letter, body, admission)
-        after = changes.save_edit(connection, letter, body, by, admission)
-    lines = editing.difference(letter.current_body, after.current_body, f"dead letter {number}")
-    changed = after.current_body != letter.current_body
-    document = {"id": number, "changed": changed, "edited": after.edited_body is not None, "diff": lines}
-    if changed:
-        emit(document, output, lambda: dead_letter_text.print_difference(lines))
-    else:
-        emit(document, output, lambda: say("Nothing changed."))
+    force: bool
+    rate: float | None
+    detach: bool
 
 
-def _edited_by_hand(letter: Letter, admission: Admission | None) -> bytes:
-    """What the operator's editor saved; asks again while it is no valid event and somebody is there to answer."""
-    from incentive_fleet.consumers.admission import admitted
-    from incentive_fleet.dead_letters.editing import editable
-    from incentive_fleet.errors import Malformed
+def _sending(command: Callable[..., Any]) -> Callable[..., Any]:
+    """--force, --rate and --detach; the command gets them as `how`."""
 
-    before = text = editable(letter.current_body)
-    while True:
-        saved = _saved_by_editor(text)
-        if saved is None or saved == before:
-            return letter.current_body
-        text = saved
-        try:
-            admitted(text.encode(), letter.source_queue, admission)
-        except Malformed as error:
-            tell(f"{error.reason}: {error.detail}")
-            if sys.stdin.isatty() and ask("Edit it again?", default=True):
-                continue
-        return text.encode()
+    @wraps(command)
+    def run(force: bool, rate: float | None, detach: bool, **given: Any) -> Any:
+        return command(how=_Sending(force, rate, detach), **given)
 
-
-def _saved_by_editor(text: str) -> str | None:
-    from incentive_fleet.errors import Refused
-
-    try:
-        return click.edit(text, extension=".json", require_save=False)
-    except UnicodeDecodeError as error:
-        raise Refused(
-            "not-utf8", f"what the editor saved is no UTF-8 at byte {error.start}; nothing was saved"
-        ) from None
-    except ValueError as error:  # of shlex, which click has split the command
-        raise Refused("no-editor", f"VISUAL or EDITOR is no command: {error}") from None
-
-
-def _refuse_invalid(letter: Letter, body: bytes, admission: Admission | None) -> None:
-    from incentive_fleet.consumers.admission import admitted
-    from incentive_fleet.errors import Malformed
-
-    if body in (letter.body, letter.current_body):
-        return
-    try:
-        admitted(body, letter.source_queue, admission)
-    except Malformed as error:
-        fail(f"This would be given up again, so nothing was saved: {error.reason}: {error.detail}")
+    for option in (
+        click.option("--detach", is_flag=True, help="Leave it to the fleet's processes, and do not wait."),
+        click.option(
+            "--rate", type=click.FloatRange(0.01, 100_000), default=None, help="Messages a second at the most."
+        ),
+        click.option("--force", is_flag=True, help="Also what failed twice with this very body."),
+    ):
+        run = option(run)
+    return run
 
 
 @click.command()
 @selecting("Every open dead letter.")
 @click.option("--dry-run", is_flag=True, help="Rehearse: print the transfers that it would book, send nothing.")
-@click.option("--force", is_flag=True, help="Also what failed twice with this very body.")
-@click.option("--rate", type=click.FloatRange(0.01, 100_000), default=None, help="Messages a second at the most.")
+@_sending
 @attributed("--because")
 @format_option
-def replay(selection: Selection, dry_run: bool, force: bool, rate: float | None, by: Attribution, output: str) -> None:
+def replay(
+    selection: Selection,
+    dry_run: bool,
+    how: _Sending,
+    by: Attribution,
+    output: str,
+) -> None:
     """Send dead letters to the queues that they came from: by ID, by filter, or --all."""
-    from incentive_fleet.dead_letters.replay import ReplayRequest
-    from incentive_fleet.dead_letters.replay import replay as run_replay
-
-    values = settings()
-    selected, sample = selection.letters(values, by.at)
+    selected, sample = selection.letters(settings(), by.at)
     if dry_run:
         _dry_run(selected, output)
         return
     confirm_many("replay", len(selected), sample, selection.yes)
-    with open_session(values, "dlq replay") as session, working("Replaying", len(selected)) as progress:
-        done = run_replay(
-            session,
-            values,
-            ReplayRequest(selected, by, force, rate),
-            on_progress=lambda count: progress(count, f"{count:,} of {len(selected):,} letters are done with"),
-        )
-    _finish("replayed", done, output, len(selected) - len(done))
+    _send(selected, by, how, None, "replayed", output)
+
+
+@click.command()
+@selecting("Every open dead letter.")
+@click.option("--to-queue", type=TEXT, required=True, metavar="QUEUE", help="The queue to send them to.")
+@click.option(
+    "--to",
+    type=click.Choice([*registry.sources()]),
+    default=None,
+    help="The broker of that queue; by default the one that all of them came from.",
+)
+@_sending
+@attributed("--because")
+@format_option
+def redirect(
+    selection: Selection,
+    to_queue: str,
+    to: str | None,
+    how: _Sending,
+    by: Attribution,
+    output: str,
+) -> None:
+    """Send dead letters to another queue than they came from, of either broker."""
+    from incentive_fleet.dead_letters.claims import Target
+    from incentive_fleet.dead_letters.store import transports_of
+
+    values = settings()
+    selected, sample = selection.letters(values, by.at)
+    if to is None:
+        with open_reader(values, "dlq redirect") as connection:
+            transports = transports_of(connection, selected)
+        if len(transports) > 1:
+            raise click.UsageError(
+                f"they came from {' and '.join(transports)}: say with --to which broker has {to_queue!r}"
+            )
+        to = next(iter(transports or registry.sources()))
+    confirm_many(f"send to {to_queue!r} of {to}", len(selected), sample, selection.yes)
+    _send(selected, by, how, Target(to, to_queue), "redirected", output)
+
+
+def _send(
+    selected: list[int],
+    by: Attribution,
+    how: _Sending,
+    to: Target | None,
+    act: str,
+    output: str,
+) -> None:
+    from incentive_fleet.dead_letters.replay import ReplayRequest, begin_replay
+    from incentive_fleet.dead_letters.replay import replay as run_replay
+
+    values, request = settings(), ReplayRequest(selected, by, how.force, how.rate, to)
+    if how.detach and selected:
+        with open_reader(values, "dlq replay") as connection:
+            told_to_the_fleet(connection, begin_replay(connection, request), output)
+        return
+    with (
+        stopped_when_interrupted(values) as begun,
+        open_session(values, "dlq replay") as session,
+        working("Sending", len(selected)) as progress,
+    ):
+        run_replay(session, values, request, following(begun, progress, len(selected)))
+    with open_reader(values, "dlq replay") as connection:
+        finish_run(connection, begun.run, act, output)
 
 
 def _dry_run(selected: list[int], output: str) -> None:
     from incentive_fleet.cli import dead_letters as dead_letter_text
     from incentive_fleet.consumers.admission import admission_of
-    from incentive_fleet.dead_letters import rehearsal, store
+    from incentive_fleet.dead_letters import rehearsal
 
     values = settings()
     with open_reader(values, "dlq replay") as connection:
-        letters = store.get_letters(connection, selected)
+        letters = rehearsal.letters_to_rehearse(connection, selected)
     with open_session(values, "dlq replay") as session:
         effects = rehearsal.rehearse(session, letters, admission_of(values))
     total = sum(len(effect.transfers) for effect in effects)
@@ -175,14 +157,7 @@ def _dry_run(selected: list[int], output: str) -> None:
 @format_option
 def discard(selection: Selection, by: Attribution, output: str) -> None:
     """Close dead letters that nobody needs. They are kept, and `restore` opens them again."""
-    from incentive_fleet.dead_letters import changes
-
-    values = settings()
-    selected, sample = selection.letters(values, by.at, "open")
-    confirm_many("discard", len(selected), sample, selection.yes)
-    with open_reader(values, "dlq discard") as connection:
-        done = changes.discard(connection, selected, by)
-    _finish("discarded", done, output)
+    _move("discard", "discarded", selection, "open", by, output)
 
 
 @click.command()
@@ -191,22 +166,20 @@ def discard(selection: Selection, by: Attribution, output: str) -> None:
 @format_option
 def restore(selection: Selection, by: Attribution, output: str) -> None:
     """Open discarded dead letters again, and replayed ones (--status replayed) whose replay was lost on the way."""
+    _move("restore", "restored", selection, "discarded", by, output)
+
+
+def _move(verb: str, past: str, selection: Selection, status: str, by: Attribution, output: str) -> None:
     from incentive_fleet.dead_letters import changes
 
     values = settings()
-    selected, sample = selection.letters(values, by.at, "discarded")
-    confirm_many("restore", len(selected), sample, selection.yes)
-    with open_reader(values, "dlq restore") as connection:
-        done = changes.restore(connection, selected, by)
-    _finish("restored", done, output)
-
-
-def _finish(act: str, done: list[Done], output: str, untried: int = 0) -> None:
-    """Print what became of each; exit code 1 when anything that was asked for was refused or not got to."""
-    from incentive_fleet.cli import dead_letters as dead_letter_text
-
-    refused = [one for one in done if one.refused]
-    document = {act: len(done) - len(refused), "refused": len(refused), "untried": untried, "dead_letters": done}
-    emit(document, output, lambda: dead_letter_text.print_done(done, act, untried))
-    if refused or untried:
-        raise SystemExit(1)
+    selected, sample = selection.letters(values, by.at, status)
+    confirm_many(verb, len(selected), sample, selection.yes)
+    act = {"discard": changes.discard, "restore": changes.restore}[verb]
+    with (
+        stopped_when_interrupted(values) as begun,
+        open_reader(values, f"dlq {verb}") as connection,
+        working(f"To {verb}", len(selected)) as progress,
+    ):
+        act(connection, selected, by, following(begun, progress, len(selected)))
+        finish_run(connection, begun.run, past, output)

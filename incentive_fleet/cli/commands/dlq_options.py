@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import click
 
-from incentive_fleet.cli.command_line import TEXT, fail, login_name, open_reader
+from incentive_fleet.cli.command_line import MOMENT, TEXT, fail, login_name, open_reader
 from incentive_fleet.cli.layout import shortened
 from incentive_fleet.cli.printing import ask, tell
 from incentive_fleet.settings import Settings
@@ -30,8 +30,9 @@ UNITS_S: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 UNFINISHED: Final = "unfinished"  # open, or claimed by a replay
 
 
-ids_argument = click.argument("ids", nargs=-1, type=click.IntRange(1, 2**63 - 1), metavar="ID...")
-id_argument = click.argument("number", type=click.IntRange(1, 2**63 - 1), metavar="ID")
+NUMBER: Final = click.IntRange(1, 2**63 - 1)
+ids_argument = click.argument("ids", nargs=-1, type=NUMBER, metavar="ID...")
+id_argument = click.argument("number", type=NUMBER, metavar="ID")
 limit_option = click.option(
     "--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="Rows at the most."
 )
@@ -51,10 +52,16 @@ class Age(click.ParamType[timedelta]):
         return timedelta(seconds=int(match[1]) * UNITS_S[match[2]])
 
 
-FILTERS: Final = ("code", "type_", "order", "customer", "queue", "status", "cause", "older_than", "newer_than", "text")
+FILTERS: Final = (
+    *("code", "type_", "order", "customer", "queue", "status", "cause", "group", "source", "edited", "replayed", "run"),
+    *("older_than", "newer_than", "since", "until", "text"),
+)
+group_option = click.option("--group", type=NUMBER, metavar="N", help="A group of `dlq groups`, by its number.")
 
 
-def filter_options(*code_names: str) -> Callable[[Command], Command]:
+def filter_options(
+    *code_names: str, group: Callable[[Callable[..., Any]], Any] = group_option
+) -> Callable[[Command], Command]:
     """The filters; `code_names` is what the one for reason codes is called where --reason means something else."""
     options = [
         click.option(
@@ -70,9 +77,16 @@ def filter_options(*code_names: str) -> Callable[[Command], Command]:
             "--customer", type=TEXT, metavar="CUSTOMER", help="The customer's id, also of the order's other events."
         ),
         click.option("--queue", type=TEXT, metavar="QUEUE", help="The source queue or the dead-letter queue."),
-        click.option("--cause", type=TEXT, metavar="CAUSE", help="A group of `list --group`."),
+        group,
+        click.option("--cause", type=TEXT, metavar="CAUSE", help="A group's cause, the whole of it."),
+        click.option("--source", type=TEXT, metavar="SOURCE", help="The producer: the event's source."),
         click.option("--older-than", type=Age(), help="Last seen longer ago: 90s, 15m, 2h, 3d, 1w."),
         click.option("--newer-than", type=Age(), help="Last seen less long ago."),
+        click.option("--since", type=MOMENT, help="Last seen then or later: 2026-01-31T00:00:00Z."),
+        click.option("--until", type=MOMENT, help="Last seen before then."),
+        click.option("--edited/--not-edited", default=None, help="Whether a replay sends an edited body."),
+        click.option("--replayed/--not-replayed", default=None, help="Whether it was ever replayed."),
+        click.option("--run", type=NUMBER, metavar="RUN", help="What a run of `dlq runs` had to do with."),
         click.option(
             "--text", type=TEXT, metavar="TEXT", help="Found in the detail or the body; ASCII case is ignored."
         ),
@@ -105,7 +119,14 @@ def filters_of(given: dict[str, Any], now: datetime, default_status: str = UNFIN
         order=given["order"],
         customer=given["customer"],
         queue=given["queue"],
-        group=given["cause"],
+        cause=given["cause"],
+        group=given["group"],
+        source=given["source"],
+        edited=given["edited"],
+        replayed=given["replayed"],
+        run=given["run"],
+        since=given["since"],
+        until=given["until"],
         statuses=statuses,
         seen_before=None if older is None else now - older,
         seen_after=None if newer is None else now - newer,
@@ -117,7 +138,7 @@ def refuse_unknown(connection: Connection[Any], wanted: Filters, values: Setting
     """End with exit code 2 where a filter names a reason code, queue or type that is nobody's, and say which there are."""
     from incentive_fleet.dead_letters.known import unknown_filters
 
-    words = {"reason": "reason code", "type": "event type", "queue": "queue"}
+    words = {"reason": "reason code", "type": "event type", "queue": "queue", "group": "group", "run": "run"}
     for unknown in unknown_filters(connection, wanted, values):
         word = words[unknown.name]
         fail(f"The {word} {unknown.value!r} is not known; known are:", 2, more=[f"  {name}" for name in unknown.known])
@@ -173,6 +194,12 @@ class Selection:
             refuse_unknown(connection, wanted, values)
             selected = sorted(set(self.ids)) or store.select_ids(connection, wanted)
             return selected, store.get_letters(connection, selected[:SAMPLE], bodies=False)
+
+    def only_id(self) -> int:
+        """The one letter that was named. Exit code 2 when filters were given beside it."""
+        if self.everything or any(self.given[name] is not None for name in FILTERS):
+            raise click.UsageError("say which: either IDs, or filters, or --all")
+        return self.ids[0]
 
 
 def selecting(everything: str, *code_names: str) -> Callable[[Command], Command]:

@@ -1,5 +1,32 @@
 -- Dead letters, brought here from the brokers' own dead-letter queues so that people can search, edit and replay them.
 
+-- What is the matter with letters that are alike; people call a group by its number, which it keeps for ever.
+CREATE TABLE dead_letter_groups (
+    group_no   bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    key        bytea NOT NULL UNIQUE,  -- SHA-256 of what follows: texts from outside may be longer than an index takes
+    reason     text  NOT NULL,
+    group_text text  NOT NULL,
+    event_type text                    -- as the letters had it when they came
+);
+
+-- The number of a group, which is made where nobody has met it. Two collectors may meet it at once.
+CREATE FUNCTION dead_letter_group(of_key bytea, of_reason text, of_text text, of_type text) RETURNS bigint
+    LANGUAGE plpgsql SET search_path = public, pg_temp
+AS $$
+DECLARE
+    found bigint;
+BEGIN
+    SELECT group_no INTO found FROM dead_letter_groups WHERE key = of_key;
+    IF found IS NULL THEN
+        INSERT INTO dead_letter_groups (key, reason, group_text, event_type) VALUES (of_key, of_reason, of_text, of_type)
+            ON CONFLICT (key) DO NOTHING RETURNING group_no INTO found;
+    END IF;
+    IF found IS NULL THEN  -- the other one has committed it meanwhile
+        SELECT group_no INTO found FROM dead_letter_groups WHERE key = of_key;
+    END IF;
+    RETURN found;
+END $$;
+
 CREATE TABLE dead_letters (
     id                bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     transport         text  NOT NULL CHECK (transport ~ '^[a-z][a-z0-9-]{0,31}$'),
@@ -13,7 +40,12 @@ CREATE TABLE dead_letters (
     reason            text  NOT NULL,
     detail            text  NOT NULL,
     group_text        text  NOT NULL,  -- the detail without its values: what groups are made of
+    group_no          bigint NOT NULL REFERENCES dead_letter_groups,
     failure           jsonb,
+    -- Of what a replay sends: kept, so that a list of letters reads no body.
+    edited            boolean NOT NULL GENERATED ALWAYS AS (edited_body IS NOT NULL) STORED,
+    current_sha256    bytea NOT NULL GENERATED ALWAYS AS (sha256(coalesce(edited_body, body))) STORED,
+    size              int   NOT NULL GENERATED ALWAYS AS (octet_length(coalesce(edited_body, body))) STORED,
     -- What the current body says of itself, read leniently; NULL where it does not.
     event_type        text,
     event_source      text,
@@ -29,7 +61,7 @@ CREATE TABLE dead_letters (
     life              int  NOT NULL DEFAULT 1,
     replays           int  NOT NULL DEFAULT 0,
     returned          int  NOT NULL DEFAULT 0,
-    earlier_id        bigint REFERENCES dead_letters (id),  -- the letter whose edited replay this is
+    earlier_id        bigint REFERENCES dead_letters (id) ON DELETE SET NULL,  -- the letter whose edited replay this is
     sent_sha256       bytea,           -- of the body that the last replay sent
     same_body_replays int  NOT NULL DEFAULT 0,  -- how often in a row that body was replayed
     -- The claim of a replay. Its run holds an advisory lock for as long as it lives.
@@ -41,18 +73,51 @@ CREATE TABLE dead_letters (
     CONSTRAINT claim_is_whole CHECK (num_nulls(claim_run, claimed_by, claimed_at) IN (0, 3))
 );
 CREATE INDEX dead_letters_by_status ON dead_letters (status, last_seen);
+CREATE INDEX dead_letters_by_group ON dead_letters (group_no);
+CREATE INDEX dead_letters_earlier ON dead_letters (earlier_id) WHERE earlier_id IS NOT NULL;
 CREATE INDEX dead_letters_by_order ON dead_letters (order_id) WHERE order_id IS NOT NULL;
-CREATE INDEX dead_letters_sent ON dead_letters (transport, source_queue, sent_sha256) WHERE sent_sha256 IS NOT NULL;
+CREATE INDEX dead_letters_sent ON dead_letters (sent_sha256) WHERE sent_sha256 IS NOT NULL;
 
--- Numbers the runs of `replay`.
-CREATE SEQUENCE dead_letter_runs;
+-- What somebody told us to do to letters, as one act: it can be stopped, gone on with by another process, and undone.
+CREATE TABLE dead_letter_runs (
+    run_id      bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    act         text   NOT NULL CHECK (act IN ('edit', 'undo', 'replay', 'discard', 'restore')),
+    status      text   NOT NULL CHECK (status IN ('waiting', 'ready', 'stopped', 'done')),
+    actor       text   NOT NULL CHECK (actor <> ''),
+    reason      text   NOT NULL DEFAULT '',
+    began_at    timestamptz NOT NULL,
+    ended_at    timestamptz,
+    parameters  jsonb  NOT NULL,
+    transports  text[] NOT NULL,             -- of its letters: who carries it on needs their brokers
+    letters     int    NOT NULL,
+    note        text   NOT NULL DEFAULT '',  -- why it was stopped, or by whom
+    approved_by text,                        -- four eyes: a run that waits goes on when another one has approved it
+    approved_at timestamptz,
+    CONSTRAINT approved_by_another CHECK (approved_by <> actor),
+    CONSTRAINT done_has_ended CHECK ((status = 'done') = (ended_at IS NOT NULL))
+);
+CREATE INDEX dead_letter_runs_unfinished ON dead_letter_runs (run_id) WHERE status = 'ready';
 
--- Who did what, when and why. Never edited.
+-- The letters of a run, chosen when it began, and what became of each. The trail outlives a letter, and so does this.
+CREATE TABLE dead_letter_run_letters (
+    run_id         bigint NOT NULL REFERENCES dead_letter_runs,
+    dead_letter_id bigint NOT NULL,          -- of what somebody named, whether there is such a letter or not
+    state          text   NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'done', 'refused')),
+    status         text   NOT NULL DEFAULT '',  -- the letter's, afterwards
+    detail         text   NOT NULL DEFAULT '',  -- why it was refused, or why it has to be tried again
+    before         bytea,                    -- an edit: the edited body that it found, NULL the original
+    after          bytea,                    -- ... and the one that it left
+    PRIMARY KEY (run_id, dead_letter_id)
+);
+CREATE INDEX dead_letter_run_letters_of_letter ON dead_letter_run_letters (dead_letter_id);
+
+-- Who did what, when and why. Never edited. It holds no body, and it outlives its letter.
 CREATE TABLE dead_letter_audit (
     act_id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    dead_letter_id bigint NOT NULL REFERENCES dead_letters (id),
-    act            text   NOT NULL CHECK (act IN
-        ('collected', 'returned', 'reopened', 'edited', 'claimed', 'sent', 'not-sent', 'discarded', 'restored')),
+    dead_letter_id bigint NOT NULL,
+    run_id         bigint REFERENCES dead_letter_runs,
+    act            text   NOT NULL CHECK (act IN ('collected', 'imported', 'returned', 'reopened', 'edited', 'undone', 'claimed',
+        'sent', 'not-sent', 'discarded', 'restored', 'corrected', 'purged')),
     actor          text   NOT NULL CHECK (actor <> ''),
     acted_at       timestamptz NOT NULL,
     reason         text   NOT NULL DEFAULT '',
@@ -60,16 +125,23 @@ CREATE TABLE dead_letter_audit (
     after          jsonb  NOT NULL
 );
 CREATE INDEX dead_letter_audit_of_letter ON dead_letter_audit (dead_letter_id, act_id);
+CREATE INDEX dead_letter_audit_of_run ON dead_letter_audit (run_id, act_id) WHERE run_id IS NOT NULL;
 
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON dead_letter_audit
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 -- The original outlives every edit, whoever writes; and what was collected was deleted from its broker, so this is the
--- only copy.
-CREATE TRIGGER original_is_kept BEFORE UPDATE OF body, transport, source_queue, first_seen OR DELETE OR TRUNCATE
+-- only copy. Closed letters alone may go, when nobody needs them any more.
+CREATE TRIGGER original_is_kept BEFORE UPDATE OF body, transport, source_queue, first_seen OR TRUNCATE
     ON dead_letters FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER unfinished_is_kept BEFORE DELETE ON dead_letters FOR EACH ROW
+    WHEN (OLD.status NOT IN ('replayed', 'discarded')) EXECUTE FUNCTION refuse_change();
 
+GRANT SELECT ON dead_letter_groups, dead_letter_runs, dead_letter_run_letters TO incentives_app;
 GRANT SELECT, INSERT ON dead_letters, dead_letter_audit TO incentives_app;
-GRANT USAGE ON SEQUENCE dead_letter_runs TO incentives_app;
-GRANT UPDATE (dead_letter_queue, edited_body, headers, envelope, reason, detail, group_text, failure, event_type, event_source,
-    event_id, order_id, customer_id, status, last_seen, times_seen, arrival, life, replays, returned, earlier_id,
+GRANT INSERT ON dead_letter_groups, dead_letter_runs, dead_letter_run_letters TO incentives_app;
+GRANT DELETE ON dead_letters TO incentives_app;
+GRANT UPDATE (dead_letter_queue, edited_body, headers, envelope, reason, detail, group_text, group_no, failure, event_type,
+    event_source, event_id, order_id, customer_id, status, last_seen, times_seen, arrival, life, replays, returned, earlier_id,
     sent_sha256, same_body_replays, claim_run, claimed_by, claimed_at) ON dead_letters TO incentives_app;
+GRANT UPDATE (status, ended_at, note, approved_by, approved_at) ON dead_letter_runs TO incentives_app;
+GRANT UPDATE (state, status, detail, before, after) ON dead_letter_run_letters TO incentives_app;

@@ -1,0 +1,95 @@
+"""Carries replays on in the background of `consume` and `dlq collect`: those whose command died, or never meant to wait.
+
+A run is taken by its lock, which ends with its holder, so a carrier that died is replaced by whichever process looks next. What
+is away is waited for, in one log line a change of state. It begins no run, and it touches none that a person has stopped.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from psycopg import Connection
+
+from incentive_fleet.brokers.registry import configured
+from incentive_fleet.dead_letters.replay import Ended, carry
+from incentive_fleet.dead_letters.runs import Following, stop_run
+from incentive_fleet.errors import BrokerUnavailable, FleetError
+from incentive_fleet.ledger.connection import mapped_errors
+from incentive_fleet.ledger.session import Session
+from incentive_fleet.logs import traceback_of
+from incentive_fleet.pausing import Pause
+from incentive_fleet.settings import Settings
+from incentive_fleet.stopping import SLICE_S, Stop
+
+log = logging.getLogger(__name__)
+
+EVERY_S: Final = 2.0  # between two looks for runs
+RUNS_MAX: Final = 20  # of one look
+
+READY: Final = """
+    SELECT run_id FROM dead_letter_runs
+    WHERE status = 'ready' AND act = 'replay' AND transports <@ %s::text[] ORDER BY run_id LIMIT %s
+"""
+
+
+@contextmanager
+def carrying(settings: Settings, stop: Stop) -> Iterator[None]:
+    """Carry replays on for as long as the block runs, for the brokers that the settings name. It never raises."""
+    ending = stop.child()
+    pause = Pause("carrying replays on", settings.pause_max_s, ending)
+    thread = threading.Thread(target=_run, args=(settings, ending, pause), name="carrier", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ending.set()
+        thread.join(ending.left_s() + SLICE_S)  # it ends between two chunks
+
+
+def _run(settings: Settings, stop: Stop, pause: Pause) -> None:
+    session = Session(settings.need_database_url(), application_name="incentives dlq carry")
+    try:
+        while not stop.wait(EVERY_S):
+            try:
+                carry_ready(session, settings, stop)
+                pause.over()
+            except FleetError as error:
+                session.close()
+                pause.wait(error)
+    finally:
+        session.close()
+
+
+def carry_ready(session: Session, settings: Settings, stop: Stop) -> None:
+    """Carry on every run that is ready and that nobody else carries, one after the other.
+
+    Raises BrokerUnavailable and TransientError: what was not sent is sent by the next call, here or elsewhere.
+    """
+    for run_id in _ready(session.connection, settings):
+        try:
+            ended = carry(session, settings, run_id, Following(stop=stop))
+        except FleetError:
+            raise
+        except (
+            Exception
+        ) as error:  # a bug of ours: told to whoever looks at the run, and not met again every two seconds
+            log.error("run stopped", extra={"run": run_id, "error": str(error)[:500], "traceback": traceback_of(error)})
+            session.close()
+            stop_run(session.connection, run_id, f"{type(error).__name__}: {error}")
+            continue
+        if ended is Ended.DONE:
+            log.info("run carried to its end", extra={"run": run_id})
+        if ended is Ended.AWAY:
+            raise BrokerUnavailable(f"a broker that run {run_id} needs is away")
+        if stop.is_set():
+            return
+
+
+def _ready(connection: Connection[Any], settings: Settings) -> list[int]:
+    transports = [broker.source for broker in configured(settings)]
+    with mapped_errors(blameless=True):
+        return [int(row[0]) for row in connection.execute(READY, (transports, RUNS_MAX)).fetchall()]
