@@ -64,13 +64,17 @@ class Tally:
 
     def observe(self, metric: str, *labels: str, value: float, times: int = 1) -> None:
         """Something took so long, or was so many; `times` when several did alike."""
-        key = (metric, *labels)
-        spread = self.spreads.get(key)
-        if spread is None:
-            key = self._admit(key)
-            spread = self.spreads.setdefault(key, [0.0] * (len(bounds_of(metric)) + 2))
+        spread = self._spread((metric, *labels))
         spread[bisect_left(bounds_of(metric), value)] += times
         spread[-1] += value * times
+
+    def observe_all(self, metric: str, *labels: str, values: Iterable[float]) -> None:
+        """Several things took so long; what is below zero, for clocks differ, took no time."""
+        spread, bounds, total = self._spread((metric, *labels)), bounds_of(metric), 0.0
+        for value in values:
+            spread[bisect_left(bounds, value)] += 1
+            total += value if value > 0 else 0.0
+        spread[-1] += total
 
     def phase(self, name: str, began: float) -> float:
         """A phase of a batch is over that began then (`perf_counter`); returns when the next one begins."""
@@ -79,6 +83,12 @@ class Tally:
         if self.laps is not None:
             self.laps.append(Lap(name, began, now))
         return now
+
+    def _spread(self, key: Key) -> list[float]:
+        spread = self.spreads.get(key)
+        if spread is None:
+            spread = self.spreads.setdefault(self._admit(key), [0.0] * (len(bounds_of(key[0])) + 2))
+        return spread
 
     def _admit(self, key: Key) -> Key:
         number = self._series[key[0]] = self._series.get(key[0], 0) + 1

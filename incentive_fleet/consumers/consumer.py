@@ -24,6 +24,8 @@ from incentive_fleet.stopping import Stop
 
 DELIVERIES: Final = "incentives_deliveries_total"  # counted once the broker has taken what is to become of them
 
+GONE: Final[dict[type[Disposition], str]] = {Ack: "ack", Release: "release"}  # the others tell by `on_taken`
+
 
 @dataclass(slots=True)
 class Consumer:
@@ -127,14 +129,12 @@ class Consumer:
             self.pause.wait(error)
             return
         took_s = self.tally.phase("settle", began) - began
-        done = Counter(
-            (delivery.transport, delivery.queue, "ack" if isinstance(disposition, Ack) else "release")
-            for delivery, disposition in dispositions
-            if isinstance(disposition, Ack | Release)
-        )
-        for labels, deliveries in done.items():
-            self.tally.add(DELIVERIES, *labels, by=deliveries)
-        self.tally.observe("incentives_commit_to_ack_seconds", value=took_s, times=done.total())
+        settled = 0
+        for (queue, kind), deliveries in Counter([(one.queue, type(what)) for one, what in dispositions]).items():
+            if kind in GONE:
+                self.tally.add(DELIVERIES, dispositions[0][0].transport, queue, GONE[kind], by=deliveries)
+                settled += deliveries
+        self.tally.observe("incentives_commit_to_ack_seconds", value=took_s, times=settled)
 
     def _on_taken(self, delivery: Delivery, disposition: Disposition) -> None:
         what = "retry" if isinstance(disposition, Retry) else "dead-letter"

@@ -21,7 +21,7 @@ from typing import assert_never
 
 from incentive_fleet.brokers.messages import Ack, DeadLetter, Delivery, Disposition, Failure, Retry
 from incentive_fleet.consumers.admission import Admission, admitted
-from incentive_fleet.consumers.latency import tell_latency
+from incentive_fleet.consumers.latency import tell_latencies
 from incentive_fleet.errors import Malformed
 from incentive_fleet.events.codec import Event
 from incentive_fleet.events.document import BODY_BYTES_MAX, refuse_large
@@ -141,21 +141,21 @@ class Core:
     ) -> None:
         skip_locked = self.skip_locked and self._oldest_deferred < DEFERRED_MAX
         result = apply_events(self.session, [event for _, event in batch], skip_locked=skip_locked)
-        committed_at = self._tell_batch(result)
+        self._tell_batch(batch, result)
         for (delivery, event), verdict in zip(batch, result.verdicts, strict=True):
             if verdict is Verdict.DEFERRED:
                 later.append((delivery, event))
                 continue
             self.counts[verdict.value] += 1
-            tell_latency(self.tally, delivery, event, committed_at)
             self._decide(delivery, _disposition(event, verdict), carries_failures)
 
-    def _tell_batch(self, result: BatchResult) -> float:
-        """Count a batch that is committed; returns the time, in seconds since 1970."""
+    def _tell_batch(self, batch: Sequence[tuple[Delivery, Event]], result: BatchResult) -> None:
+        """Count a batch that is committed."""
+        handled = (one for one, verdict in zip(batch, result.verdicts, strict=True) if verdict is not Verdict.DEFERRED)
+        tell_latencies(self.tally, handled, time())
         self.tally.observe(BATCH_EVENTS, value=len(result.verdicts))
         for verdict, events in Counter(result.verdicts).items():
             self.tally.add("incentives_events_total", verdict.value, by=events)
-        return time()
 
     def _decide(self, delivery: Delivery, disposition: Disposition, carries_failures: bool) -> None:
         self._decided.append((delivery, disposition))

@@ -6,7 +6,8 @@ event's own `time`, which a publisher that is behind, or plays a history, sets l
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -18,16 +19,25 @@ LATENCY: Final = "incentives_publish_to_commit_seconds"
 RECEIVED_AGE: Final = "incentives_last_received_age_seconds"
 
 
-def tell_latency(tally: Tally, delivery: Delivery, event: Event, committed_at: float) -> None:
+def tell_latencies(tally: Tally, handled: Iterable[tuple[Delivery, Event]], committed_at: float) -> None:
     """Observe the time from publishing to COMMIT; `clock` says whose word the beginning is."""
-    if delivery.sent_at is not None:
-        tally.observe(LATENCY, delivery.transport, "message", value=max(0.0, committed_at - delivery.sent_at))
-        return
+    by_message: defaultdict[str, list[float]] = defaultdict(list)
+    by_event: defaultdict[str, list[float]] = defaultdict(list)
+    for delivery, event in handled:
+        if delivery.sent_at is not None:
+            by_message[delivery.transport].append(committed_at - delivery.sent_at)
+        elif (age_s := _age(event.time, committed_at)) is not None:
+            by_event[delivery.transport].append(age_s)
+    for clock, ages in (("message", by_message), ("event", by_event)):
+        for transport, values in ages.items():
+            tally.observe_all(LATENCY, transport, clock, values=values)
+
+
+def _age(time: str, now: float) -> float | None:
     try:
-        began = datetime.fromisoformat(event.time).timestamp()
+        return now - datetime.fromisoformat(time).timestamp()
     except (ValueError, OverflowError):  # RFC 3339 allows a leap second, which Python's calendar has not
-        return
-    tally.observe(LATENCY, delivery.transport, "event", value=max(0.0, committed_at - began))
+        return None
 
 
 def tell_received(tally: Tally, deliveries: Sequence[Delivery], now: float) -> None:
