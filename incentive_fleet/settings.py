@@ -7,7 +7,7 @@ needs one asks with `need_...` and a missing one is named in one sentence.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -66,6 +66,8 @@ class Settings(BaseModel):
     drain_s: float = Field(25, gt=0, le=600)  # SIGTERM to exit; Kubernetes and ECS kill after 30 s
     expiry_grace_hours: int = Field(24, ge=0, le=8_760)  # rules 8.3
     health_port: int | None = Field(None, ge=0, le=65_535)  # unset: no health server
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["auto", "json", "text"] = "auto"  # auto: text on a terminal, JSON elsewhere (logs.py)
     health_host: str = "127.0.0.1"  # 0.0.0.0 where an orchestrator asks from outside the container
 
     @field_validator("retry_delays_s", mode="before")

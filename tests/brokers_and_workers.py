@@ -28,6 +28,7 @@ from incentive_fleet.brokers.registry import by_source, open_events
 from incentive_fleet.brokers.topology import QueueNames
 from incentive_fleet.embedded.aws import CREDENTIALS, REGION
 from incentive_fleet.errors import BrokerUnavailable
+from incentive_fleet.logs import ECS_NAMES, OURS
 from incentive_fleet.settings import Settings
 
 Source = Literal["sqs", "rabbitmq"]
@@ -95,8 +96,14 @@ def start(
 
 
 def log_of(path: Path) -> list[dict[str, Any]]:
-    """The lines of a process's log so far; the last may still be under way."""
-    return [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    """The lines of a process's log so far, by the names that the code gives them; the last may still be under way."""
+    lines = [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    return [{_name(member): value for member, value in line.items()} for line in lines]
+
+
+def _name(member: str) -> str:
+    ours = {ecs: name for name, ecs in ECS_NAMES.items()} | {"log.level": "level", "@timestamp": "time"}
+    return ours.get(member, member.removeprefix(OURS))
 
 
 def said(path: Path, message: str) -> list[dict[str, Any]]:

@@ -5,7 +5,6 @@ It decides nothing and owns no signal; interrupts.py asks it what to say.
 
 from __future__ import annotations
 
-import logging
 import sys
 import threading
 import time
@@ -22,8 +21,6 @@ from incentive_fleet.literal import literal
 
 EVERY_S: Final = 10.0
 BAR_EVERY_S: Final = 0.2
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -53,22 +50,13 @@ def working(label: str, total: int | None = None, *, every_s: float = EVERY_S) -
 
 
 @contextmanager
-def showing(label: str, read: Callable[[], str], *, every_s: float = EVERY_S) -> Iterator[None]:
-    """Tell what `read` gives while the block runs: for commands that serve, whose log takes it where it has changed."""
-    before = read()
-
-    def report() -> None:
-        nonlocal before
-        if (now := read()) != before:
-            before = now
-            log.info("progress", extra={"done": now})
-
-    if sys.stderr.isatty():
-        with _bar(label, None) as tell, _every(BAR_EVERY_S, lambda: tell(0, read())):
-            yield
-    else:
-        with _every(every_s, report):
-            yield
+def showing(label: str, read: Callable[[], str], *, every_s: float = BAR_EVERY_S) -> Iterator[None]:
+    """Show on a terminal what `read` gives while the block runs: for commands that serve, whose log tells it elsewhere."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    with _bar(label, None) as tell, _every(every_s, lambda: tell(0, read())):
+        yield
 
 
 def said() -> str:

@@ -33,7 +33,7 @@ from incentive_fleet.ledger.batch import BatchResult, Verdict, apply_events
 from incentive_fleet.ledger.probe import probe
 from incentive_fleet.ledger.session import Session
 from incentive_fleet.ledger.splitting import Probe, Trial
-from incentive_fleet.logs import traceback_of
+from incentive_fleet.logs import told_words, traceback_of
 from incentive_fleet.measuring import BATCH_EVENTS, Tally
 
 log = logging.getLogger(__name__)
@@ -203,10 +203,9 @@ class Core:
             "events": events,
             "attempts": failure.attempts,
             "error_class": failure.error_class,
-            "error": failure.message.partition("\n")[0][:300],
+            "error": told_words(error),
         }
-        trace = self._probe.traces.once(error)
-        log.error("unexpected error", extra=extra | ({"traceback": trace} if trace else {}))
+        log.error("unexpected error", extra=extra | self._probe.traces.told(error))
 
     def _fate(self, failure: Failure) -> Disposition:
         if failure.attempts > len(self.retry_delays_s):

@@ -24,7 +24,7 @@ from incentive_fleet.consumers.core import Core
 from incentive_fleet.consumers.garbage import look_seldom, return_large_blocks
 from incentive_fleet.consumers.suspects import Care
 from incentive_fleet.ledger.session import Session
-from incentive_fleet.logs import log_json
+from incentive_fleet.logs import start_logging
 from incentive_fleet.measuring import sum_of
 from incentive_fleet.settings import Settings
 from incentive_fleet.stopping import Stop
@@ -133,8 +133,8 @@ def _sum(consumers: list[Consumer]) -> Counter[str]:
 def main(arguments: list[str]) -> int:
     """`python -m incentive_fleet.consumers.worker SOURCES [UNTIL_IDLE_S] [--careful [DIGEST,...]]`: started by the supervisor,
     not by people."""
-    log_json()
     settings = Settings.from_environment(os.environ)
+    start_logging(settings.log_level, settings.log_format)
     stop = Stop(settings.drain_s)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

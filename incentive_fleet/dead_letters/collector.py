@@ -23,11 +23,14 @@ from incentive_fleet.brokers.messages import Arrival
 from incentive_fleet.brokers.registry import parts_of
 from incentive_fleet.consumers.admission import Admission, admission_of
 from incentive_fleet.consumers.garbage import return_large_blocks
+from incentive_fleet.dead_letters.arrivals import explain
 from incentive_fleet.dead_letters.keeping import Seen, keep, probe_keeping
+from incentive_fleet.dead_letters.letter import search_fields_of
 from incentive_fleet.errors import BrokerUnavailable, FleetError, TransientError
 from incentive_fleet.failpoints import failpoint
 from incentive_fleet.ledger.session import Session
 from incentive_fleet.ledger.splitting import Probe, Trial
+from incentive_fleet.logs import told_words
 from incentive_fleet.pausing import Pause, Pauses
 from incentive_fleet.settings import Settings
 from incentive_fleet.stopping import SLICE_S, DrainCut, Stop, join
@@ -200,15 +203,26 @@ class _Keeper:
             "queue": arrival.dead_letter_queue,
             "copy": arrival.name,
             "copies": len(culprits),
-            "error": str(error)[:500],
+            "error": told_words(error),
         }
-        trace = self.probe.traces.once(error)
-        log.error(what, extra=extra | ({"traceback": trace} if trace else {}))
+        log.error(what, extra=extra | self.probe.traces.told(error))
 
 
 def _bare(arrival: Arrival) -> Arrival:
     reason = {name: text[:REASON_CHARACTERS] for name, text in arrival.headers.items() if name == REASON}
     return replace(arrival, headers=reason, envelope={})
+
+
+def _tell_new(keeper: _Keeper, kept: Sequence[tuple[Arrival, Seen]]) -> None:
+    """Each dead letter once, with its order and its reason, and nothing else that its body says."""
+    for arrival, seen in kept:
+        if seen in (Seen.NEW, Seen.RETURNED):
+            extra = {
+                "queue": arrival.source_queue,
+                "reason": explain(arrival, keeper.admission).reason[:REASON_CHARACTERS],
+                "order_id": search_fields_of(arrival.body).order_id,
+            }
+            log.warning("dead letter" if seen is Seen.NEW else "dead letter returned", extra=extra)
 
 
 def _store(
@@ -225,6 +239,7 @@ def _store(
             fault = error
         failpoint("collector-after-commit")
         counts.update(seen.value for _, seen in kept)
+        _tell_new(keeper, kept)
         for seen, copies in Counter(seen for _, seen in kept).items():
             pause.tally.add("incentives_collected_total", seen.value, by=copies)
         try:

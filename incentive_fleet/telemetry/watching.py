@@ -1,4 +1,5 @@
-"""What a command that runs until it is told to stop tells of itself meanwhile: health and metrics over HTTP.
+"""What a command that runs until it is told to stop tells of itself meanwhile: health and metrics over HTTP, and lines
+in the log.
 
 It starts and ends with the command, and nothing that it does keeps the command from its work.
 """
@@ -16,6 +17,7 @@ from incentive_fleet.measuring import Tally
 from incentive_fleet.settings import Settings
 from incentive_fleet.stopping import Stop
 from incentive_fleet.telemetry.exposition import BACKLOG, LETTERS, MONEY, SERVER, exposing
+from incentive_fleet.telemetry.lines import telling
 
 EVERYTHING: Final = (BACKLOG, LETTERS, SERVER, MONEY)
 OF_RELAY: Final = (BACKLOG, SERVER)
@@ -35,12 +37,15 @@ class Watched:
 
 @contextmanager
 def watching(settings: Settings, brokers: Sequence[Broker], stop: Stop, process: Watched) -> Iterator[None]:
-    """Serve while the body runs, where INCENTIVES_HEALTH_PORT is set. Raises SettingsError when the port is taken."""
+    """Tell while the body runs: in the log, and over HTTP where INCENTIVES_HEALTH_PORT is set. Raises SettingsError when the
+    port is taken."""
     if settings.health_port is None:
-        yield
+        with telling(settings, brokers, process.activity, process.tally):
+            yield
         return
     with (
         exposing(settings, brokers if process.depths else (), stop, process.tally, process.parts) as exposition,
         serve_health(settings, brokers, process.activity, process.paused, exposition.page),
+        telling(settings, brokers, process.activity, process.tally),
     ):
         yield

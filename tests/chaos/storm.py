@@ -220,8 +220,8 @@ def _log_wrong(log: Path) -> list[str]:
         except ValueError:
             plain.append(line)
             continue
-        if record["level"] in ("error", "critical") and record["message"] not in EXPECTED_ERRORS:
-            wrong[f"{record['message']}: {str(record.get('traceback', record))[-1500:]}"] += 1
+        if record["log.level"] in ("error", "critical") and record["message"] not in EXPECTED_ERRORS:
+            wrong[f"{record['message']}: {str(record.get('error.stack_trace', record))[-1500:]}"] += 1
     if plain:
         wrong["\n".join(plain[-40:])] = len(plain)
     return [f"{count} times in the log: {what}" for what, count in wrong.items()]

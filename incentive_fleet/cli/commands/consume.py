@@ -52,7 +52,7 @@ def consume(source: str, processes: int, until_idle: float | None, collect: bool
     from incentive_fleet.dead_letters.carrying import carrying
     from incentive_fleet.dead_letters.collector import collecting
     from incentive_fleet.ledger.logins import say_if_owner
-    from incentive_fleet.logs import log_json
+    from incentive_fleet.logs import start_logging
     from incentive_fleet.measuring import sum_of
     from incentive_fleet.pausing import Pauses
     from incentive_fleet.stopping import DrainCut
@@ -63,7 +63,7 @@ def consume(source: str, processes: int, until_idle: float | None, collect: bool
     for broker in brokers:  # a mistake is one sentence now, rather than in each worker
         registry.parts_of(broker).read_settings(values)
     values.need_database_url()
-    log_json()
+    start_logging(values.log_level, values.log_format)
     stop = interrupts.serve(values.drain_s)
     # Beside the start, for an API that is away must not hold up consuming.
     threading.Thread(target=_tell_policies, args=(values, brokers), name="policies", daemon=True).start()

@@ -74,7 +74,7 @@ def collect(source: str, until_idle: float | None, output: str) -> None:
     """
     from incentive_fleet.dead_letters.carrying import carrying
     from incentive_fleet.dead_letters.collector import run_collector
-    from incentive_fleet.logs import log_json
+    from incentive_fleet.logs import start_logging
     from incentive_fleet.pausing import Pauses
     from incentive_fleet.telemetry.watching import OF_COLLECTOR, Watched, watching
 
@@ -83,7 +83,7 @@ def collect(source: str, until_idle: float | None, output: str) -> None:
     if not brokers:
         fail(registry.none_configured("there is no broker to collect from"), 2)
     values.need_database_url()
-    log_json()
+    start_logging(values.log_level, values.log_format)
     counts: Counter[str] = Counter({"new": 0, "returned": 0, "again": 0, "same": 0})
     pauses, stop = Pauses(), interrupts.serve(values.drain_s)
     seen = Watched("collector", lambda: pauses.paused, pauses.tally, OF_COLLECTOR)

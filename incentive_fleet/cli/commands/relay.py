@@ -33,7 +33,7 @@ def relay(until_idle: float | None, output: str) -> None:
     """Publish outcomes from the outbox to every configured broker, at least once. SIGTERM ends it between two batches."""
     from incentive_fleet.brokers.registry import configured, none_configured, open_outcomes
     from incentive_fleet.ledger.logins import say_if_owner
-    from incentive_fleet.logs import log_json
+    from incentive_fleet.logs import start_logging
     from incentive_fleet.pausing import Pauses
     from incentive_fleet.producers.relay_loop import RelayPace, run_relay
     from incentive_fleet.telemetry.watching import OF_RELAY, Watched, watching
@@ -43,7 +43,7 @@ def relay(until_idle: float | None, output: str) -> None:
     brokers = configured(values)
     if not brokers:
         fail(none_configured("there is nowhere to publish to"), code=2)
-    log_json()
+    start_logging(values.log_level, values.log_format)
     stop = interrupts.serve(values.drain_s)
     say_if_owner(values.need_database_url())
     counts: Counter[str] = Counter()
