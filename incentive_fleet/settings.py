@@ -6,6 +6,8 @@ needs one asks with `need_...` and a missing one is named in one sentence.
 
 from __future__ import annotations
 
+import os
+import ssl
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
@@ -25,7 +27,11 @@ ADDRESSES = {
 }
 ENDPOINTS_OF_BOTO3 = ("AWS_ENDPOINT_URL_SQS", "AWS_ENDPOINT_URL_SNS")  # it reads them by itself
 _OURS = "Value error, "  # what pydantic puts before the words of a check of ours
-NOT_OURS = {"aws_region": "AWS_REGION", "aws_endpoint_url": "AWS_ENDPOINT_URL"}  # settings with a name of AWS's own
+NOT_OURS = {
+    "aws_region": "AWS_REGION",
+    "aws_endpoint_url": "AWS_ENDPOINT_URL",
+    "aws_ca_bundle": "AWS_CA_BUNDLE",
+}  # settings with a name of AWS's own
 MIB = 1024 * 1024
 EVENT_BYTES_MOST = 16 * MIB  # what the codec reads at the most; the largest order, every character escaped, has 14 MiB
 
@@ -47,6 +53,13 @@ class Settings(BaseModel):
     rabbitmq_management_url: str | None = None
     aws_endpoint_url: str | None = None  # from AWS_ENDPOINT_URL; boto3 reads it as well
     aws_region: str | None = None  # from AWS_REGION or AWS_DEFAULT_REGION
+
+    aws_ca_bundle: str | None = None  # from AWS_CA_BUNDLE or REQUESTS_CA_BUNDLE, as botocore does
+
+    # PEM files by their paths. Certificates are verified always; these say whom to believe, and who we are.
+    rabbitmq_ca_file: str | None = None
+    rabbitmq_certificate_file: str | None = None
+    rabbitmq_key_file: str | None = None
 
     prefix: str = Field("incentives", pattern=r"^[A-Za-z0-9_-]{1,40}$")  # of every topic, queue and exchange
     batch_size: int = Field(500, ge=1, le=5_000)  # deliveries in one transaction at the most
@@ -102,6 +115,10 @@ class Settings(BaseModel):
         endpoint = environment.get("AWS_ENDPOINT_URL")
         values |= {"aws_region": region} if region else {}
         values |= {"aws_endpoint_url": endpoint} if endpoint else {}
+        bundle = environment.get("AWS_CA_BUNDLE") or environment.get("REQUESTS_CA_BUNDLE")
+        if bundle and (region or endpoint):
+            values["aws_ca_bundle"] = bundle
+            _check_authorities("AWS_CA_BUNDLE" if environment.get("AWS_CA_BUNDLE") else "REQUESTS_CA_BUNDLE", bundle)
         for name, kind in ADDRESSES.items():
             if name in values:
                 check_address(variable(name), values[name], kind)
@@ -140,6 +157,16 @@ class Settings(BaseModel):
                 "AWS_REGION is not set: it names the region of the topics and queues, like eu-central-1."
             )
         return self.aws_region
+
+
+def _check_authorities(setting: str, path: str) -> None:
+    """Raises SettingsError unless certificates of authorities can be read there: botocore would only say so in each call."""
+    folder = os.path.isdir(path)
+    try:
+        ssl.create_default_context(cafile=None if folder else path, capath=path if folder else None)
+    except OSError as error:
+        why = getattr(error, "reason", None) or error.strerror or type(error).__name__
+        raise SettingsError(f"{setting} is {path!r}: {why}.") from None
 
 
 def variable(name: str) -> str:

@@ -7,6 +7,7 @@ is passed on as it is.
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Any
 
@@ -28,6 +29,7 @@ _NUMBERS = (
     "keepalives_count",
     "tcp_user_timeout",
 )
+_FILES = ("sslrootcert", "sslcert", "sslkey")
 _SETTING = re.compile(r"(?:-c\s*|--)([A-Za-z_][\w.-]*)=(.*)", re.DOTALL)
 
 Parameters = dict[str, Any]
@@ -73,8 +75,15 @@ def _fault(parameters: Parameters) -> str:
         return f"a port in it is not a number from 1 to {PORT_MAX}"
     if not all(host.startswith(("/", "@")) or resolvable(host) for host in hosts):
         return "a host in it has a part that is empty or longer than 63 characters"
+    if unread := next((name for name in _FILES if not _is_readable(str(parameters.get(name) or "system"))), None):
+        return f"its {unread} names no file that can be read"
     wrong = next((name for name in _NUMBERS if name in parameters and not _is_number(str(parameters[name]))), None)
     return f"its {wrong} is not a number" if wrong else ""
+
+
+def _is_readable(path: str) -> bool:
+    """Whether a file is there for us; `system`, libpq's word for the authorities of the system, is none."""
+    return path == "system" or os.access(path, os.R_OK)
 
 
 def _is_number(text: str) -> bool:

@@ -19,6 +19,7 @@ from incentive_fleet.errors import (
     StatementTimedOut,
     TransientError,
 )
+from incentive_fleet.ledger import certificate
 from incentive_fleet.ledger.address import Parameters, parameters_of, settings_in, without_settings, without_values
 from incentive_fleet.ledger.pooler import LedgerConnection, is_pooled, take_for_each_transaction, take_for_session
 from incentive_fleet.ledger.preconditions import check_encoding, check_reach
@@ -122,8 +123,13 @@ def _open(parameters: Parameters, application_name: str) -> LedgerConnection:
     hosts = str(parameters.get("host") or "")
     try:
         return _dial(parameters, hosts, application_name)
+    except psycopg.errors.ConnectionTimeout:
+        raise
     except psycopg.OperationalError as error:
-        if (told := without_values(str(error), parameters)) == str(error):
+        told = without_values(str(error), parameters)
+        if fault := certificate.fault(parameters):
+            told = f"connection to Postgres failed: {fault}. {told}"
+        if told == str(error):
             raise
         raise type(error)(told) from None
 

@@ -13,6 +13,7 @@ PACKAGE = ROOT / "incentive_fleet"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 EVERYBODY = {
     "addresses",
+    "certificates",
     "allowed_sources",
     "findings",
     "support",

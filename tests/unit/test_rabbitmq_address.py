@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from struct import pack
 from typing import Any
 
@@ -132,7 +133,12 @@ def test_the_management_url_names_several_nodes_and_borrows_the_login() -> None:
 
 def test_kombu_gets_the_tls_options_of_the_url_or_says_what_it_cannot_take() -> None:
     publisher: Any = RabbitMQPublisher("amqps://h/?ssl_options={'cafile':'/ca','certfile':'/c'}", "e")
-    assert publisher._tls == {"ca_certs": "/ca", "certfile": "/c"}
+    assert publisher._tls.for_kombu("h") == {
+        "server_hostname": "h",
+        "cert_reqs": ssl.CERT_REQUIRED,
+        "ca_certs": "/ca",
+        "certfile": "/c",
+    }
     with pytest.raises(SettingsError, match="ssl_options beyond") as caught:
         RabbitMQPublisher(f"amqps://h/?ssl_options={{'password':'{SECRET}'}}", "e")
     assert SECRET not in str(caught.value)

@@ -18,6 +18,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ParamValidationError
 
 from incentive_fleet.addresses import without_logins
+from incentive_fleet.certificates import certificate_fault
 from incentive_fleet.errors import BrokerUnavailable, SettingsError
 from incentive_fleet.settings import Settings
 
@@ -95,7 +96,7 @@ def sqs_client(settings: Settings, connections: int = 10) -> SQSClient:
     with available():
         # A session of its own, for boto3's default session is not safe to share between threads.
         return boto3.session.Session(region_name=region).client(
-            "sqs", endpoint_url=settings.aws_endpoint_url, config=_config(connections)
+            "sqs", endpoint_url=settings.aws_endpoint_url, verify=settings.aws_ca_bundle, config=_config(connections)
         )
 
 
@@ -104,7 +105,7 @@ def sns_client(settings: Settings, connections: int = 2) -> SNSClient:
     region = settings.need_aws_region()
     with available():
         return boto3.session.Session(region_name=region).client(
-            "sns", endpoint_url=settings.aws_endpoint_url, config=_config(connections)
+            "sns", endpoint_url=settings.aws_endpoint_url, verify=settings.aws_ca_bundle, config=_config(connections)
         )
 
 
@@ -146,7 +147,7 @@ def available(destination: str | None = None) -> Iterator[None]:
 
 
 def _translated(error: BotoCoreError | ClientError, destination: str | None) -> Exception:
-    said = without_logins(str(error))
+    said = certificate_fault(error) or without_logins(str(error))
     match blame(error) if destination is not None else Blame.SERVICE:
         case Blame.CONTENT:
             return ContentRefused(said)

@@ -16,8 +16,9 @@ from pika.exceptions import AMQPError
 
 from incentive_fleet.addresses import SHORT_STRING_MAX, ClusterAddress
 from incentive_fleet.brokers.budget import Budget
-from incentive_fleet.brokers.rabbitmq import address
+from incentive_fleet.brokers.rabbitmq import address, tls
 from incentive_fleet.brokers.rabbitmq.link import Link
+from incentive_fleet.certificates import certificate_fault
 from incentive_fleet.errors import BrokerUnavailable, SettingsError
 from incentive_fleet.settings import Settings
 from incentive_fleet.stopping import Stop
@@ -31,7 +32,13 @@ READABLE: Final = (ValueError, TypeError, SyntaxError, AttributeError, OSError) 
 def parameters(settings: Settings) -> tuple[pika.URLParameters, ...]:
     """How to connect over AMQP to each node; raises SettingsError when the URL is missing or cannot be read."""
     where = address.amqp(settings)
-    return tuple(_parameters(where, url) for url in where.urls())
+    found = tuple(_parameters(where, url) for url in where.urls())
+    tls.check(settings)
+    if where.secure:
+        known = tls.tls_of(where, settings)
+        for one in found:  # pika's own reading of the URL's options may verify nothing
+            one.ssl_options = pika.SSLOptions(known.context(), known.server_name)
+    return found
 
 
 def _parameters(where: ClusterAddress, url: str) -> pika.URLParameters:
@@ -117,4 +124,4 @@ def connection(settings: Settings) -> Iterator[pika.BlockingConnection]:
             if opened.is_open:
                 opened.close()
     except (AMQPError, OSError) as error:
-        raise BrokerUnavailable(f"RabbitMQ: {error!r}") from error
+        raise BrokerUnavailable(f"RabbitMQ: {certificate_fault(error) or repr(error)}") from error

@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Mapping
-from typing import Any, Final
-from urllib.parse import parse_qsl
 
 from kombu.connection import Connection
 
 from incentive_fleet.addresses import ClusterAddress, Node
-from incentive_fleet.brokers.rabbitmq import address
-from incentive_fleet.errors import SettingsError
+from incentive_fleet.brokers.rabbitmq.tls import Tls
 
 CONNECT_TIMEOUT_S = 10.0
 NODE_S = 5.0  # of one node where there are others to try
-# pika's name of a TLS option, and the one that kombu's driver gives it
-TLS_NAMES: Final = {
-    "ca_certs": "ca_certs",
-    "cafile": "ca_certs",
-    "certfile": "certfile",
-    "keyfile": "keyfile",
-    "ciphers": "ciphers",
-    "server_hostname": "server_hostname",
-}
 
 
-def connect_to(where: ClusterAddress, node: Node, tls: Mapping[str, Any], options: Mapping[str, object]) -> Connection:
+def connect_to(where: ClusterAddress, node: Node, tls: Tls, options: Mapping[str, object]) -> Connection:
     """An open connection, with these options of kombu's driver. Raises OSError and the driver's own errors."""
     alone = len(where.nodes) == 1
     # No heartbeats: nobody would answer them between two calls. The driver's TCP keep-alive finds the dead.
@@ -36,7 +23,7 @@ def connect_to(where: ClusterAddress, node: Node, tls: Mapping[str, Any], option
         userid=where.user or None,
         password=where.password or None,
         virtual_host=where.virtual_host,
-        ssl={"server_hostname": node.host, **tls} if where.secure else False,
+        ssl=tls.for_kombu(node.host) if where.secure else False,
         connect_timeout=CONNECT_TIMEOUT_S if alone else NODE_S,
         heartbeat=0,
         transport_options=dict(options),
@@ -48,20 +35,3 @@ def connect_to(where: ClusterAddress, node: Node, tls: Mapping[str, Any], option
         connection.collect()
         raise
     return connection
-
-
-def tls_options(where: ClusterAddress) -> dict[str, Any]:
-    """What pika's `ssl_options` of the URL say, as kombu's driver takes it. Raises SettingsError, without any value."""
-    text = dict(parse_qsl(where.query)).get("ssl_options")
-    if text is None:
-        return {}
-    try:
-        options = dict(ast.literal_eval(text))
-    except (ValueError, TypeError, SyntaxError):
-        raise SettingsError(f"{address.AMQP} has ssl_options that are no dictionary of Python.") from None
-    known = {TLS_NAMES[name]: value for name, value in options.items() if name in TLS_NAMES}
-    if len(known) < len(options):
-        raise SettingsError(
-            f"{address.AMQP} has ssl_options beyond {', '.join(TLS_NAMES)}: kombu cannot publish with them."
-        )
-    return known

@@ -16,10 +16,12 @@ from kombu.exceptions import OperationalError
 
 from incentive_fleet.addresses import ClusterAddress, is_loopback
 from incentive_fleet.brokers.rabbitmq import RABBITMQ, address, topology
-from incentive_fleet.brokers.rabbitmq.dialing import connect_to, tls_options
+from incentive_fleet.brokers.rabbitmq.dialing import connect_to
 from incentive_fleet.brokers.rabbitmq.management import Management
 from incentive_fleet.brokers.rabbitmq.plan import rabbitmq_plan
+from incentive_fleet.brokers.rabbitmq.tls import Tls, tls_of
 from incentive_fleet.brokers.topology import DriftReport
+from incentive_fleet.certificates import certificate_fault
 from incentive_fleet.errors import BrokerUnavailable
 from incentive_fleet.findings import (
     NOTE,
@@ -132,17 +134,17 @@ def checks() -> tuple[Question, ...]:
 def examine(settings: Settings) -> Iterator[Finding]:
     """See contract.py."""
     where = address.amqp(settings)
-    yield from look_at(LOOKS, ExaminedBroker(settings, where, _version(where)))
+    yield from look_at(LOOKS, ExaminedBroker(settings, where, _version(where, tls_of(where, settings))))
 
 
-def _version(where: ClusterAddress) -> str:
+def _version(where: ClusterAddress, tls: Tls) -> str:
     """As the first node that lets us in says it. Raises BrokerUnavailable when none does."""
     failed: list[str] = []
     for node in where.nodes:
         try:
-            connection: Any = connect_to(where, node, tls_options(where), {})
+            connection: Any = connect_to(where, node, tls, {})
         except (AMQPError, OperationalError, OSError) as error:
-            failed.append(f"{node}: {error}")
+            failed.append(f"{node}: {certificate_fault(error) or error}")
             continue
         try:
             return str(connection.connection.server_properties.get("version", ""))

@@ -1,8 +1,8 @@
 """One connection to RabbitMQ with one channel, from open to closed, its I/O on a thread of its own.
 
-The thread answers heartbeats whatever the caller is doing, and fills a queue that the caller drains. A link never
-reconnects: when its connection, its channel or one of its consumers ends, the link is over, what it held is the broker's
-again, and the owner makes another. Delivery tags mean something on the link that gave them and on no other.
+The thread answers heartbeats whatever the caller is doing, and fills a queue that the caller drains. A link never reconnects:
+when its connection, channel or one of its consumers ends, the link is over, what it held is the broker's again, and the
+owner makes another. Delivery tags mean something on the link that gave them and on no other.
 
 A link that consumes stops reading while what it delivered and its owner did not let go fills the budget (tap.py).
 """
@@ -25,6 +25,7 @@ from incentive_fleet.brokers.budget import Budget
 from incentive_fleet.brokers.rabbitmq.confirms import BLAMES_WHAT_WAS_SENT, Confirms, Publication, Unconfirmed
 from incentive_fleet.brokers.rabbitmq.proof import proven_connection
 from incentive_fleet.brokers.rabbitmq.throttle import Throttle
+from incentive_fleet.certificates import certificate_fault
 from incentive_fleet.errors import BrokerUnavailable
 from incentive_fleet.stopping import SLICE_S, Stop
 
@@ -63,8 +64,7 @@ class Link:
         self._ended: str | None = None  # why, once it is over
         self._blamed = False  # whether it is over for something that was sent on it
         self._channel: Channel | None = None
-        self._consuming = 0
-        self._published = 0
+        self._consuming = self._published = 0
         self._confirms: Confirms | None = None
         self._answered = threading.Event()  # what the owner waits for has come, or the link is over
         self._connection = proven_connection()(
@@ -292,7 +292,7 @@ class Link:
     def _mark_ended(self, reason: object) -> None:
         with self._changed:
             if self._ended is None:
-                self._ended = str(reason) or repr(reason)
+                self._ended = certificate_fault(reason) or str(reason) or repr(reason)
                 closed_for = reason.reply_code if isinstance(reason, CLOSED_BY_BROKER) else 0
                 self._blamed = closed_for in BLAMES_WHAT_WAS_SENT
             self._incoming.clear()

@@ -18,6 +18,8 @@ from typing import Any, Final
 
 from incentive_fleet.brokers.rabbitmq import address
 from incentive_fleet.brokers.rabbitmq.policies import Policies, Policy
+from incentive_fleet.brokers.rabbitmq.tls import tls_of
+from incentive_fleet.certificates import certificate_fault
 from incentive_fleet.errors import BrokerUnavailable, SettingsError
 from incentive_fleet.settings import Settings
 
@@ -45,6 +47,7 @@ class Management:
         password = api.password or amqp.password or "guest"
         self._authorization = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
         self._bases = [f"{api.scheme}://{node}{api.path.rstrip('/')}/api" for node in api.nodes]
+        self._context = tls_of(amqp, settings).context() if api.secure else None
         self._vhost = urllib.parse.quote(amqp.virtual_host, safe="")
 
     def _read(self, path: str) -> list[Record]:
@@ -57,14 +60,14 @@ class Management:
         for base in self._bases:
             request = urllib.request.Request(f"{base}/{path}", headers={"Authorization": self._authorization})
             try:
-                with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
+                with urllib.request.urlopen(request, timeout=TIMEOUT_S, context=self._context) as response:
                     return json.load(response), str(response.headers.get("Date", ""))
             except urllib.error.HTTPError as error:
                 if error.code in REFUSED:
                     raise NotAllowed(f"RabbitMQ management API at {base}: {error!r}") from error
                 failed.append(f"RabbitMQ management API at {base}: {error!r}")
             except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
-                failed.append(f"RabbitMQ management API at {base}: {error!r}")
+                failed.append(f"RabbitMQ management API at {base}: {certificate_fault(error) or repr(error)}")
         raise BrokerUnavailable("; ".join(failed))
 
     def exchanges(self) -> dict[str, Record]:

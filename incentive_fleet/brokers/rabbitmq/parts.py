@@ -44,9 +44,13 @@ def open_outcomes(settings: Settings, stop: Stop | None = None) -> Publisher:
 
 
 def _publisher(settings: Settings, exchange: str, stop: Stop | None) -> Publisher:
+    from incentive_fleet.brokers.rabbitmq.address import amqp
     from incentive_fleet.brokers.rabbitmq.publisher import RabbitMQPublisher
+    from incentive_fleet.brokers.rabbitmq.tls import check, tls_of
 
-    return RabbitMQPublisher(settings.need_rabbitmq_url(), exchange, stop=stop)
+    check(settings)
+    tls = tls_of(amqp(settings), settings)
+    return RabbitMQPublisher(settings.need_rabbitmq_url(), exchange, stop=stop, tls=tls)
 
 
 def open_dead_letters(settings: Settings, stop: Stop) -> DeadLetterQueues:

@@ -22,7 +22,9 @@ from incentive_fleet.addresses import Node
 from incentive_fleet.brokers.messages import CONTENT_TYPE, Message, Rejection
 from incentive_fleet.brokers.rabbitmq import address
 from incentive_fleet.brokers.rabbitmq.confirms import Confirms, Fate
-from incentive_fleet.brokers.rabbitmq.dialing import connect_to, tls_options
+from incentive_fleet.brokers.rabbitmq.dialing import connect_to
+from incentive_fleet.brokers.rabbitmq.tls import Tls, tls_of
+from incentive_fleet.certificates import certificate_fault
 from incentive_fleet.errors import BrokerUnavailable, SettingsError
 from incentive_fleet.stopping import SLICE_S, Stop
 
@@ -50,15 +52,14 @@ class RabbitMQPublisher:
         url: str,
         exchange: str,
         *,
-        window: int = WINDOW,
         confirm_timeout_s: float = CONFIRM_TIMEOUT_S,
         nacked_s: float = NACKED_S,
         stop: Stop | None = None,
+        tls: Tls | None = None,
     ) -> None:
         self._address = address.read_amqp(url)
-        self._tls = tls_options(self._address)
+        self._tls = tls or tls_of(self._address)
         self._exchange = exchange
-        self._window = window
         self._confirm_timeout_s = confirm_timeout_s
         self._nacked_s = nacked_s
         self._stop = stop or Stop()
@@ -146,7 +147,7 @@ class RabbitMQPublisher:
             for message in messages:
                 tags.append(self._confirms.sent(self._exchange, message.type or "", message.body))
                 self._send(message)
-                self._wait_until(self._window - 1)
+                self._wait_until(WINDOW - 1)
             self._wait_until(0)
             return [
                 self._rejection(index, messages[index], self._confirms.fate(tag))
@@ -230,7 +231,10 @@ class RabbitMQPublisher:
                 self._connection = self._connected_to(node)
                 break
             except (OSError, amqp.AMQPError, OperationalError) as error:
-                log.info("a RabbitMQ node cannot be used", extra={"node": str(node), "error": str(error)})
+                log.info(
+                    "a RabbitMQ node cannot be used",
+                    extra={"node": str(node), "error": certificate_fault(error) or str(error)},
+                )
                 self._abandon()
         else:
             self._connection = self._connected_to(last)
@@ -276,4 +280,4 @@ class RabbitMQPublisher:
             ) from error
         except (OSError, amqp.AMQPError, OperationalError) as error:
             self._abandon()
-            raise BrokerUnavailable(f"RabbitMQ: {error or type(error).__name__}") from error
+            raise BrokerUnavailable(f"RabbitMQ: {certificate_fault(error) or error or type(error).__name__}") from error
