@@ -15,20 +15,12 @@ from typing import Any
 
 from incentive_fleet.embedded import broker_release
 from incentive_fleet.embedded.process import POLL_S, Process, Record, end, keep_port, listening, spawn, wait_ready
+from incentive_fleet.embedded.rabbitmq import SETTINGS
 
 NAMES = ("one", "two", "three")
 READY_S = 120
 LOGIN = {"Authorization": f"Basic {base64.b64encode(b'guest:guest').decode()}"}
-SETTINGS = """
-listeners.tcp.1 = 127.0.0.1:{amqp}
-management.tcp.ip = 127.0.0.1
-management.tcp.port = {management}
-log.file = false
-log.console = true
-log.console.level = warning
-disk_free_limit.absolute = 50MB
-cluster_formation.peer_discovery_backend = classic_config
-"""
+CLUSTERED = "cluster_formation.peer_discovery_backend = classic_config\n"
 
 
 @dataclass(slots=True)

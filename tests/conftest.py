@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kombu import Connection
 
 from incentive_fleet.embedded.aws import CREDENTIALS, Aws
 from incentive_fleet.embedded.postgres import Postgres
@@ -107,6 +108,13 @@ def rabbitmq(parts_folder: Path) -> Iterator[RabbitMQ]:
         yield node
     finally:
         node.kill()  # its folder goes away with it
+
+
+@pytest.fixture
+def channel(rabbitmq: RabbitMQ) -> Iterator[Any]:
+    """A channel to the node, for what the product has no part in."""
+    with Connection(rabbitmq.url) as connection, closing(connection.channel()) as channel:
+        yield channel
 
 
 @pytest.fixture(scope="session")

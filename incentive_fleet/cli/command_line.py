@@ -8,11 +8,11 @@ from __future__ import annotations
 import getpass
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from incentive_fleet.ledger.session import Session
     from incentive_fleet.settings import Settings
 
+Command = TypeVar("Command", bound=Callable[..., Any])
+
 format_option = click.option(
     "--format",
     "output",
@@ -34,6 +36,19 @@ format_option = click.option(
     help="json: one document on standard output, nothing else.",
 )
 existing_file = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
+
+
+def until_idle_option(seconds: float, end: str) -> Callable[[Command], Command]:
+    """--until-idle of what else runs until it is told to stop; `end` says when it ends, {} in it how long it waits."""
+    waits = f"SECONDS ({seconds:g} if none are given)"
+    return click.option(
+        "--until-idle",
+        type=click.FloatRange(0.1, 86_400),
+        is_flag=False,
+        flag_value=seconds,
+        metavar="SECONDS",
+        help=end.format(waits),
+    )
 
 
 def settings() -> Settings:

@@ -141,20 +141,13 @@ def test_a_refused_grant_is_named_and_the_rest_load(stocked: dict[str, str], tmp
     assert "amount is '5.5'" in ran.err
 
 
+def grant_of(key: str) -> list[str]:
+    """The words of a grant of 9 EUR."""
+    return f"grant --key {key} --customer-id c9 --currency EUR --amount 900 --campaign-id hello".split()
+
+
 def test_a_single_grant_and_its_reversal_are_idempotent(stocked: dict[str, str]) -> None:
-    give = (
-        "grant",
-        "--key",
-        "k1",
-        "--customer-id",
-        "c9",
-        "--currency",
-        "EUR",
-        "--amount",
-        "900",
-        "--campaign-id",
-        "hello",
-    )
+    give = grant_of("k1")
     assert incentives(*give, "--format", "json", env=stocked).document["result"] == "granted"
     assert incentives(*give, "--format", "json", env=stocked).document["result"] == "already-granted"
     back = ("grant", "reverse", "k1", "--reason", "typed twice", "--format", "json")
@@ -165,19 +158,7 @@ def test_a_single_grant_and_its_reversal_are_idempotent(stocked: dict[str, str])
 
 
 def test_expiry_moves_each_lot_once(stocked: dict[str, str]) -> None:
-    give = (
-        "grant",
-        "--key",
-        "k2",
-        "--customer-id",
-        "c9",
-        "--currency",
-        "EUR",
-        "--amount",
-        "900",
-        "--campaign-id",
-        "hello",
-    )
+    give = grant_of("k2")
     incentives(*give, "--expires-at", "2026-03-01T00:00:00Z", env=stocked)
     sweep = ("expire", "--as-of", "2026-03-02T00:00:00Z", "--format", "json")
     assert incentives(*sweep, env=stocked).document == {"wallets": 1, "lots": 1, "moved": {"EUR": 900}, "refused": []}

@@ -9,19 +9,18 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
 import boto3
 import pytest
-from kombu import Connection
 from sqlalchemy import Engine, MetaData, Table, create_engine, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from incentive_fleet.brokers.rabbitmq.publisher import RabbitMQPublisher
+from incentive_fleet.embedded.rabbitmq import RabbitMQ
 from incentive_fleet.errors import BrokerUnavailable, Malformed
 from incentive_fleet.events.codec import decode
 from incentive_fleet.events.models import DeliveryCompleted, EventData, Line, OrderPlaced
@@ -30,10 +29,6 @@ from incentive_fleet.producers.adopted_outbox import add_event, forget_published
 
 NOW = datetime(2025, 1, 2, tzinfo=UTC)
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-
-
-class Broker(Protocol):
-    url: str
 
 
 class Emulator(Protocol):
@@ -60,12 +55,6 @@ def outbox(engine: Engine) -> Table:
 
 
 @pytest.fixture
-def channel(rabbitmq: Broker) -> Iterator[Any]:
-    with Connection(rabbitmq.url) as connection, closing(connection.channel()) as channel:
-        yield channel
-
-
-@pytest.fixture
 def queue(channel: Any, prefix: str) -> Iterator[str]:
     """A queue bound to `<prefix>.events` for placed orders alone."""
     exchange = events_exchange(prefix)
@@ -78,7 +67,7 @@ def queue(channel: Any, prefix: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def publisher(rabbitmq: Broker, queue: str) -> Iterator[RabbitMQPublisher]:
+def publisher(rabbitmq: RabbitMQ, queue: str) -> Iterator[RabbitMQPublisher]:
     with RabbitMQPublisher(rabbitmq.url, queue) as publisher:
         yield publisher
 
@@ -171,7 +160,7 @@ def test_published_events_can_be_forgotten_and_no_others(
 
 
 def test_two_relays_on_postgres_publish_each_event_once(
-    database_url: str, rabbitmq: Broker, queue: str, arrived: Callable[[], list[bytes]]
+    database_url: str, rabbitmq: RabbitMQ, queue: str, arrived: Callable[[], list[bytes]]
 ) -> None:
     engine = create_engine(sqlalchemy_url(database_url))
     metadata = MetaData(schema="public")
@@ -204,7 +193,7 @@ def run_example(name: str, *arguments: str, **environment: str) -> subprocess.Co
 
 
 def test_the_example_of_kombu_publishes_a_valid_order(
-    rabbitmq: Broker, prefix: str, arrived: Callable[[], list[bytes]]
+    rabbitmq: RabbitMQ, prefix: str, arrived: Callable[[], list[bytes]]
 ) -> None:
     where = {"INCENTIVES_RABBITMQ_URL": rabbitmq.url, "INCENTIVES_PREFIX": prefix}
     done = run_example("publish_with_kombu.py", "order-1", **where)
@@ -213,7 +202,7 @@ def test_the_example_of_kombu_publishes_a_valid_order(
 
 
 def test_the_example_of_kombu_says_when_no_queue_took_the_order(
-    rabbitmq: Broker, prefix: str, channel: Any, queue: str
+    rabbitmq: RabbitMQ, prefix: str, channel: Any, queue: str
 ) -> None:
     where = {"INCENTIVES_RABBITMQ_URL": rabbitmq.url, "INCENTIVES_PREFIX": prefix}
     channel.queue_delete(queue)
@@ -222,7 +211,7 @@ def test_the_example_of_kombu_says_when_no_queue_took_the_order(
     assert "No queue took order-1" in done.stderr
 
 
-def test_the_example_of_kombu_fails_when_the_exchange_is_missing(rabbitmq: Broker, prefix: str) -> None:
+def test_the_example_of_kombu_fails_when_the_exchange_is_missing(rabbitmq: RabbitMQ, prefix: str) -> None:
     done = run_example("publish_with_kombu.py", INCENTIVES_RABBITMQ_URL=rabbitmq.url, INCENTIVES_PREFIX=prefix)
     assert done.returncode == 1
     assert "NOT_FOUND" in done.stderr
@@ -260,7 +249,7 @@ def test_the_example_of_boto3_says_when_the_topic_is_missing(moto_server: Emulat
 
 
 def test_the_example_shop_publishes_its_orders_to_rabbitmq(
-    database_url: str, rabbitmq: Broker, prefix: str, arrived: Callable[[], list[bytes]]
+    database_url: str, rabbitmq: RabbitMQ, prefix: str, arrived: Callable[[], list[bytes]]
 ) -> None:
     done = run_example(
         "order_system.py",

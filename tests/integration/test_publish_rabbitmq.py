@@ -7,27 +7,17 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from kombu import Connection
 
 from incentive_fleet.brokers.messages import Message
 from incentive_fleet.brokers.rabbitmq.publisher import RabbitMQPublisher
+from incentive_fleet.embedded.rabbitmq import RabbitMQ
 from incentive_fleet.errors import BrokerUnavailable, SettingsError
 
 TYPE = "order-placed.v1"
-
-
-class Broker(Protocol):
-    url: str
-
-
-@pytest.fixture
-def channel(rabbitmq: Broker) -> Iterator[Any]:
-    with Connection(rabbitmq.url) as connection, closing(connection.channel()) as channel:
-        yield channel
 
 
 @pytest.fixture
@@ -56,7 +46,7 @@ def make_queue(channel: Any, exchange: str, prefix: str) -> Iterator[Callable[..
 
 
 @pytest.fixture
-def publisher(rabbitmq: Broker, exchange: str) -> Iterator[RabbitMQPublisher]:
+def publisher(rabbitmq: RabbitMQ, exchange: str) -> Iterator[RabbitMQPublisher]:
     with RabbitMQPublisher(rabbitmq.url, exchange) as publisher:
         yield publisher
 
@@ -114,7 +104,9 @@ def test_among_others_exactly_the_unroutable_are_named(
     assert publisher.publish(messages(1)) == []  # the channel is as good as before
 
 
-def test_a_missing_exchange_is_an_error_and_the_publisher_recovers(rabbitmq: Broker, prefix: str, channel: Any) -> None:
+def test_a_missing_exchange_is_an_error_and_the_publisher_recovers(
+    rabbitmq: RabbitMQ, prefix: str, channel: Any
+) -> None:
     with RabbitMQPublisher(rabbitmq.url, f"{prefix}.late") as publisher:
         for act in (publisher.check, lambda: publisher.publish(messages(700))):
             with pytest.raises(SettingsError, match=rf"{prefix}\.late.*topology apply"):
@@ -135,7 +127,7 @@ def test_an_exchange_that_goes_away_in_between_is_an_error(
         publisher.publish(messages(10))
 
 
-def test_a_refused_login_is_a_setting(rabbitmq: Broker) -> None:
+def test_a_refused_login_is_a_setting(rabbitmq: RabbitMQ) -> None:
     parts = urlsplit(rabbitmq.url)
     with (
         RabbitMQPublisher(f"amqp://nobody:wrong@{parts.hostname}:{parts.port}//", "e") as publisher,
@@ -165,7 +157,7 @@ def test_what_a_queue_refuses_for_a_moment_is_offered_again(
 
 
 def test_a_full_queue_refuses_by_name(
-    rabbitmq: Broker, exchange: str, make_queue: Callable[..., str], channel: Any
+    rabbitmq: RabbitMQ, exchange: str, make_queue: Callable[..., str], channel: Any
 ) -> None:
     queue = make_queue(x_queue_type="classic", x_max_length=5, x_overflow="reject-publish")
     with RabbitMQPublisher(rabbitmq.url, exchange, nacked_s=0.5) as publisher:
@@ -237,7 +229,7 @@ class Link:
 
 
 @pytest.fixture
-def link(rabbitmq: Broker) -> Iterator[Link]:
+def link(rabbitmq: RabbitMQ) -> Iterator[Link]:
     with closing(Link(rabbitmq.url)) as link:
         yield link
 

@@ -12,13 +12,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from typing import Any, Protocol
+from typing import Any
 
 import psycopg
 import pytest
-from kombu import Connection
 
 from incentive_fleet.brokers.rabbitmq.publisher import RabbitMQPublisher
+from incentive_fleet.embedded.rabbitmq import RabbitMQ
 from incentive_fleet.errors import SettingsError
 from incentive_fleet.ledger.connection import connect
 from incentive_fleet.names import outcomes_exchange
@@ -28,16 +28,6 @@ from incentive_fleet.stopping import Stop
 
 APPLIED = "incentives-applied.v1"
 INSERT = "INSERT INTO outbox (order_id, fact, sequence, type, body) VALUES (%s, 'placing', 1, %s, %s)"
-
-
-class Broker(Protocol):
-    url: str
-
-
-@pytest.fixture
-def channel(rabbitmq: Broker) -> Iterator[Any]:
-    with Connection(rabbitmq.url) as connection, closing(connection.channel()) as channel:
-        yield channel
 
 
 @pytest.fixture
@@ -53,7 +43,7 @@ def exchange(channel: Any, prefix: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def publisher(rabbitmq: Broker, exchange: str) -> Iterator[RabbitMQPublisher]:
+def publisher(rabbitmq: RabbitMQ, exchange: str) -> Iterator[RabbitMQPublisher]:
     with RabbitMQPublisher(rabbitmq.url, exchange) as publisher:
         yield publisher
 
@@ -138,7 +128,7 @@ def test_an_outcome_that_commits_late_is_not_stepped_over(
 def test_two_relays_publish_each_outcome_once(
     database_url: str,
     database: Any,
-    rabbitmq: Broker,
+    rabbitmq: RabbitMQ,
     exchange: str,
     publisher: RabbitMQPublisher,
     arrived: Callable[[], list[str]],
@@ -231,13 +221,13 @@ def test_a_destination_that_refuses_everything_ends_a_run_until_idle(
     assert summary.unpublished["rabbitmq"] == 6
 
 
-def test_a_missing_exchange_is_told_at_the_start(database_url: str, rabbitmq: Broker, prefix: str) -> None:
+def test_a_missing_exchange_is_told_at_the_start(database_url: str, rabbitmq: RabbitMQ, prefix: str) -> None:
     with RabbitMQPublisher(rabbitmq.url, f"{prefix}.none") as publisher, pytest.raises(SettingsError, match="none"):
         run(database_url, {"rabbitmq": publisher})
 
 
 def test_a_destination_that_the_shop_does_not_have_is_left_alone(
-    database_url: str, database: Any, rabbitmq: Broker, prefix: str, publisher: RabbitMQPublisher
+    database_url: str, database: Any, rabbitmq: RabbitMQ, prefix: str, publisher: RabbitMQPublisher
 ) -> None:
     database.execute("DELETE FROM destinations WHERE destination = 'sns'")
     write(database, "a")
@@ -257,7 +247,7 @@ with RabbitMQPublisher(rabbitmq_url, exchange) as publisher:
 
 
 @pytest.fixture
-def relay_command(database_url: str, rabbitmq: Broker, exchange: str) -> list[str]:
+def relay_command(database_url: str, rabbitmq: RabbitMQ, exchange: str) -> list[str]:
     """A relay as a process of its own; its last words are the database's and the broker's URL, and the exchange."""
     return [sys.executable, "-c", RELAY, database_url, rabbitmq.url, exchange]
 

@@ -12,7 +12,7 @@ import click
 
 from incentive_fleet.brokers import registry
 from incentive_fleet.cli import interrupts
-from incentive_fleet.cli.command_line import format_option, settings
+from incentive_fleet.cli.command_line import format_option, settings, until_idle_option
 from incentive_fleet.cli.printing import emit, say
 from incentive_fleet.cli.work import showing
 from incentive_fleet.errors import TransientError
@@ -31,14 +31,7 @@ COLLECT_S = 1.0  # the dead-letter queues are empty when nothing came from them 
 @click.command()
 @click.option("--from", "source", type=click.Choice([*registry.sources(), "all"]), required=True, help="Which broker.")
 @click.option("--processes", type=click.IntRange(1, 64), default=1, show_default=True, help="Worker processes.")
-@click.option(
-    "--until-idle",
-    type=click.FloatRange(0.1, 86_400),
-    is_flag=False,
-    flag_value=30.0,
-    metavar="SECONDS",
-    help="End after SECONDS (30 if none are given) without a message, when the queues hold nothing ready, delayed or in flight.",
-)
+@until_idle_option(30, "End after {} without a message, when the queues hold nothing ready, delayed or in flight.")
 @click.option(
     "--collect/--no-collect",
     default=True,

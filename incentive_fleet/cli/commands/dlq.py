@@ -19,6 +19,7 @@ from incentive_fleet.cli.command_line import (
     open_reader,
     open_session,
     settings,
+    until_idle_option,
 )
 from incentive_fleet.cli.commands.dlq_acts import discard, redirect, replay, restore
 from incentive_fleet.cli.commands.dlq_edit import edit
@@ -58,14 +59,7 @@ def dlq() -> None:
     show_default=True,
     help="Which broker.",
 )
-@click.option(
-    "--until-idle",
-    type=click.FloatRange(0.1, 86_400),
-    is_flag=False,
-    flag_value=5.0,
-    metavar="SECONDS",
-    help="End after SECONDS (5 if none are given) without a dead letter, when the queues hold none.",
-)
+@until_idle_option(5, "End after {} without a dead letter, when the queues hold none.")
 @format_option
 def collect(source: str, until_idle: float | None, output: str) -> None:
     """Bring dead letters from the brokers into the database, and carry replays on, until told to stop.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from incentive_fleet.cli import interrupts
-from incentive_fleet.cli.command_line import fail, format_option, settings
+from incentive_fleet.cli.command_line import fail, format_option, settings, until_idle_option
 from incentive_fleet.cli.printing import emit, say
 from incentive_fleet.cli.work import showing
 
@@ -20,14 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option(
-    "--until-idle",
-    type=click.FloatRange(0.1, 86_400),
-    is_flag=False,
-    flag_value=5.0,
-    metavar="SECONDS",
-    help="End when nothing was left to publish for SECONDS (5 if none are given).",
-)
+@until_idle_option(5, "End when nothing was left to publish for {}.")
 @format_option
 def relay(until_idle: float | None, output: str) -> None:
     """Publish outcomes from the outbox to every configured broker, at least once. SIGTERM ends it between two batches."""
