@@ -74,6 +74,7 @@ class Attribution:
     actor: str
     at: datetime  # aware
     reason: str = ""
+    needs_approval: bool = False  # another one has to approve the act before anything of it is done
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.actor.strip()) <= ACTOR_CHARACTERS:

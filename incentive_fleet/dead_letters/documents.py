@@ -39,17 +39,17 @@ def _dump(body: bytes) -> str:
     return "\n".join(lines) or "(empty)"
 
 
-def body_document(body: bytes) -> dict[str, str]:
+def body_document(body: bytes, *, whole: bool = False) -> dict[str, str]:
     """`text` in the `encoding` that says how to read it, utf-8 or hex; of what is too large for an event its beginning."""
     try:
-        return {"encoding": "utf-8", "text": _text(body)}
+        return {"encoding": "utf-8", "text": _text(body, whole or len(body) <= BODY_BYTES_MAX)}
     except UnicodeDecodeError:
         return {"encoding": "hex", "text": body.hex()}
 
 
-def _text(body: bytes) -> str:
+def _text(body: bytes, whole: bool) -> str:
     """What is too large for any event was read in part, and may end within a character."""
-    return getincrementaldecoder("utf-8")().decode(body, final=len(body) <= BODY_BYTES_MAX)
+    return getincrementaldecoder("utf-8")().decode(body, final=whole)
 
 
 def letter_summary(letter: Letter, now: datetime) -> dict[str, Any]:

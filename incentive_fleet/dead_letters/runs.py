@@ -54,6 +54,10 @@ SET_STATUS = """
     UPDATE dead_letter_runs SET status = %(status)s, note = %(note)s, ended_at = %(ended)s
     WHERE run_id = %(run)s AND status = ANY(%(from)s) RETURNING run_id
 """
+APPROVE = """
+    UPDATE dead_letter_runs SET status = 'ready', approved_by = %(actor)s, approved_at = %(at)s
+    WHERE run_id = %(run)s AND status = 'waiting' RETURNING run_id
+"""
 SETTLE = """
     UPDATE dead_letter_run_letters l SET state = s.state, status = s.status, detail = s.detail
     FROM unnest(%(ids)s::bigint[], %(states)s::text[], %(statuses)s::text[], %(details)s::text[])
@@ -132,19 +136,18 @@ def begin(
     *,
     transports: Sequence[str] | None = None,
 ) -> int:
-    """Write a run down, with its letters; its number. It needs these transports, or those of its letters, and waits where its
-    parameters say that it `needs_approval`.
+    """Write a run down, with its letters; its number. It needs these transports, or those of its letters.
 
     Raises TransientError.
     """
     wanted = sorted(set(ids))
     values = {
         "act": act,
-        "status": WAITING if (parameters or {}).get("needs_approval") else READY,
+        "status": WAITING if by.needs_approval else READY,
         "actor": storable(by.actor.strip()),
         "reason": storable(by.reason),
         "at": by.at,
-        "parameters": Jsonb(parameters or {}),
+        "parameters": Jsonb({**(parameters or {}), "needs_approval": True} if by.needs_approval else parameters or {}),
         "ids": wanted,
         "count": len(wanted),
         "transports": None if transports is None else list(transports),
@@ -222,12 +225,28 @@ def resume_run(connection: Connection[Any], run_id: int) -> RunRecord:
     run = get_run(connection, run_id)
     if run.status == DONE:
         raise Refused("run-is-done", f"run {run_id} is done: every letter was got to")
-    needs = run.parameters.get("needs_approval") and run.approved_by is None
-    if needs:
+    if run.parameters.get("needs_approval") and run.approved_by is None:
+        _set_status(connection, run_id, WAITING, (STOPPED,), "")
         raise Refused(
             "needs-approval", f"run {run_id} of {run.actor} waits for another one's `incentives dlq approve {run_id}`"
         )
     _set_status(connection, run_id, READY, (STOPPED,), "")
+    return get_run(connection, run_id)
+
+
+def approve_run(connection: Connection[Any], run_id: int, by: Attribution) -> RunRecord:
+    """Let a run that waits go on, by another one than who began it. Approving it again changes nothing.
+
+    Raises Refused (unknown-run, own-run, not-waiting) and TransientError.
+    """
+    run = get_run(connection, run_id)
+    if run.actor == by.actor:
+        raise Refused("own-run", f"run {run_id} was begun by {run.actor}: another one has to approve it")
+    with mapped_errors(blameless=True):
+        values = {"run": run_id, "actor": storable(by.actor.strip()), "at": by.at}
+        approved = connection.execute(APPROVE, values).fetchone()
+    if approved is None and run.approved_by is None:
+        raise Refused("not-waiting", f"run {run_id} is {run.status}: it waits for no approval")
     return get_run(connection, run_id)
 
 

@@ -27,6 +27,11 @@ from incentive_fleet.ledger.revision import require_fit
 from incentive_fleet.measuring import Tally
 
 APPLICATION_ROLE = "incentives_app"
+LEAST_ROLE_OF_PEOPLE = "incentives_viewer"  # every other one has it (people.py)
+MAY_TAKE = """
+    SELECT to_regrole(%s) IS NOT NULL, coalesce(pg_has_role(session_user, to_regrole(%s), 'MEMBER'), false),
+           coalesce(pg_has_role(session_user, to_regrole(%s), 'USAGE'), false)
+"""
 CONNECT_TIMEOUT_S = 10
 CONNECT_TIMEOUT_OF_SEVERAL_S = 3  # a host that vanished shall not keep us from the one that took over
 VANISHED_AFTER_S = 20  # a host that lost its power says no word; by then somebody else leads (Patroni's ttl)
@@ -156,14 +161,16 @@ def _dial(parameters: Parameters, hosts: str, application_name: str) -> LedgerCo
 
 def _take_role(connection: LedgerConnection, settings: Mapping[str, str], asked: Mapping[str, str]) -> None:
     database, ours = connection.info.dbname, {**USUAL, **settings}
-    row = connection.execute("SELECT to_regrole(%s) IS NOT NULL", (APPLICATION_ROLE,), prepare=False).fetchone()
+    row = connection.execute(MAY_TAKE, (APPLICATION_ROLE,) * 2 + (LEAST_ROLE_OF_PEOPLE,), prepare=False).fetchone()
+    # A person acts by their own login, whose roles it inherits; all others are services, or may do nothing here.
+    needed = {**NEEDED, "role": "none"} if row is not None and row[1:] == (False, True) else NEEDED
     if row is None or not row[0]:
         raise SchemaUnfit(f"The database {database} has no ledger yet: run `incentives db upgrade` first.")
     try:
         if is_pooled(connection):  # what was asked for at the start belongs to whichever session that was
-            take_for_each_transaction(connection, {**ours, **asked, **NEEDED})
+            take_for_each_transaction(connection, {**ours, **asked, **needed})
         else:
-            take_for_session(connection, {name: ours[name] for name in ours.keys() - asked.keys()} | NEEDED)
+            take_for_session(connection, {name: ours[name] for name in ours.keys() - asked.keys()} | dict(needed))
             connection.prepare_threshold = 1
     except pg.InsufficientPrivilege:
         raise SchemaUnfit(

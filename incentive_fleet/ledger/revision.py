@@ -30,7 +30,7 @@ DECLARED = "SELECT revision FROM public.schema_goes_on_with"
 DECLARE = """
     CREATE TABLE IF NOT EXISTS public.schema_goes_on_with (
         only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row), revision text NOT NULL);
-    GRANT SELECT ON public.schema_goes_on_with TO incentives_app
+    GRANT SELECT ON public.schema_goes_on_with TO incentives_app, incentives_viewer
 """
 DECLARE_THIS = """
     INSERT INTO public.schema_goes_on_with (revision) VALUES (%s)

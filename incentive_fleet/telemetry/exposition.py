@@ -46,8 +46,7 @@ LIKE: Final = {
 class Exposition(Collector):
     """Gathers at each scrape. `page` belongs to one event loop."""
 
-    def __init__(self, tally: Callable[[], Tally], readings: Sequence[Reading], wait_s: float = SCRAPE_WAIT_S) -> None:
-        self._wait_s = wait_s
+    def __init__(self, tally: Callable[[], Tally], readings: Sequence[Reading]) -> None:
         self._tally = tally
         self._readings = readings
         self._admitted = Admitted()
@@ -55,10 +54,8 @@ class Exposition(Collector):
         self._registry.register(self)
 
     async def page(self) -> tuple[str, bytes]:
-        """Content type and body. What is not read within `wait_s` is told as it was read last, or not at all."""
-        await asyncio.gather(
-            *(_patiently(asked, self._wait_s) for reading in self._readings if (asked := reading.ask()))
-        )
+        """Content type and body. What is not read within `SCRAPE_WAIT_S` is told as it was read last, or not at all."""
+        await asyncio.gather(*(_patiently(asked) for reading in self._readings if (asked := reading.ask())))
         return CONTENT_TYPE_LATEST, generate_latest(self._registry)
 
     def collect(self) -> Iterable[Family]:
@@ -103,9 +100,9 @@ def _histograms(series: dict[Key, list[float]]) -> Iterator[Family]:
     yield from families.values()
 
 
-async def _patiently(asked: Future[None], wait_s: float) -> None:
+async def _patiently(asked: Future[None]) -> None:
     try:
-        async with asyncio.timeout(wait_s):
+        async with asyncio.timeout(SCRAPE_WAIT_S):
             await asyncio.wrap_future(asked)
     except TimeoutError:  # the reading goes on; a later scrape finds what it brought
         return

@@ -35,6 +35,7 @@ OPEN = {
     "consume": {"counts"},
     "relay": {"published", "refused", "unpublished"},
     "dlq show": {"headers", "history[].before", "history[].after"},
+    "dlq conflict": {"applied.data", "corrections[].events[]"},
     "dlq runs": {"runs[].parameters"},
     "dlq history": {"acts[].before", "acts[].after"},
 }
@@ -66,12 +67,14 @@ PLAYED = [
     ("dlq list", 0, ""),
     ("dlq list", 1, "--group"),
     ("dlq show", 0, "1 --effect"),
+    ("dlq conflict", 0, "5"),
     ("dlq edit", 0, "3 --set data.currency=EUR"),
     ("dlq replay", 0, "3 --dry-run"),
     ("dlq replay", 1, "3"),
     ("dlq discard", 0, "1 --reason noise"),
     ("dlq restore", 0, "1"),
     ("dlq runs", 0, ""),
+    ("dlq purge", 0, "--closed --older-than 90d"),
     ("dlq history", 0, ""),
 ]
 

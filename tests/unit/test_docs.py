@@ -35,7 +35,16 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 TOUR = (ROOT / "docs/tour.md").read_text(encoding="utf-8")
 SETTINGS = (ROOT / "docs/settings.md").read_text(encoding="utf-8")
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-DLQ_FILTERS = {"groups", "list", "edit", "replay", "redirect", "discard", "restore"}  # described once, for all
+DLQ_FILTERS = {
+    "groups",
+    "list",
+    "edit",
+    "replay",
+    "redirect",
+    "discard",
+    "restore",
+    "export",
+}  # described once, for all
 
 
 def commands(

@@ -22,7 +22,9 @@ from incentive_fleet.cli.command_line import (
     until_idle_option,
 )
 from incentive_fleet.cli.commands.dlq_acts import discard, redirect, replay, restore
+from incentive_fleet.cli.commands.dlq_conflict import conflict
 from incentive_fleet.cli.commands.dlq_edit import edit
+from incentive_fleet.cli.commands.dlq_files import export, import_command, purge
 from incentive_fleet.cli.commands.dlq_options import (
     NUMBER,
     filter_options,
@@ -31,7 +33,7 @@ from incentive_fleet.cli.commands.dlq_options import (
     limit_option,
     refuse_unknown,
 )
-from incentive_fleet.cli.commands.dlq_runs import list_runs, resume, stop, undo, watch
+from incentive_fleet.cli.commands.dlq_runs import approve, list_runs, resume, stop, undo, watch
 from incentive_fleet.cli.printing import emit, say
 from incentive_fleet.cli.work import showing
 
@@ -203,5 +205,21 @@ def history(number: int | None, limit: int, output: str, **given: Any) -> None:
     emit({"acts": rows}, output, lambda: dead_letter_text.print_history(rows))
 
 
-for _command in (edit, replay, redirect, discard, restore, list_runs, watch, stop, resume, undo):
+for _command in (
+    export,
+    import_command,
+    purge,
+    edit,
+    replay,
+    redirect,
+    conflict,
+    discard,
+    restore,
+    list_runs,
+    watch,
+    stop,
+    resume,
+    undo,
+    approve,
+):
     dlq.add_command(_command)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
@@ -12,13 +13,20 @@ import click
 from incentive_fleet.brokers import registry
 from incentive_fleet.cli.command_line import TEXT, format_option, open_reader, open_session, settings
 from incentive_fleet.cli.commands.dlq_options import Selection, attributed, confirm_many, selecting
-from incentive_fleet.cli.commands.dlq_runs import finish_run, following, stopped_when_interrupted, told_to_the_fleet
+from incentive_fleet.cli.commands.dlq_runs import (
+    finish_run,
+    following,
+    stopped_when_interrupted,
+    told_to_the_fleet,
+    with_approval,
+)
 from incentive_fleet.cli.printing import emit
 from incentive_fleet.cli.work import working
 
 if TYPE_CHECKING:
     from incentive_fleet.dead_letters.audit import Attribution
     from incentive_fleet.dead_letters.claims import Target
+    from incentive_fleet.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +60,7 @@ def _sending(command: Callable[..., Any]) -> Callable[..., Any]:
 @selecting("Every open dead letter.")
 @click.option("--dry-run", is_flag=True, help="Rehearse: print the transfers that it would book, send nothing.")
 @_sending
-@attributed("--because")
+@attributed("--because", approvable=True)
 @format_option
 def replay(
     selection: Selection,
@@ -80,7 +88,7 @@ def replay(
     help="The broker of that queue; by default the one that all of them came from.",
 )
 @_sending
-@attributed("--because")
+@attributed("--because", approvable=True)
 @format_option
 def redirect(
     selection: Selection,
@@ -119,8 +127,10 @@ def _send(
     from incentive_fleet.dead_letters.replay import ReplayRequest, begin_replay
     from incentive_fleet.dead_letters.replay import replay as run_replay
 
-    values, request = settings(), ReplayRequest(selected, by, how.force, how.rate, to)
-    if how.detach and selected:
+    values = settings()
+    by = with_approval(by, values, len(selected), lambda: _booked_at_most(values, selected))
+    request = ReplayRequest(selected, by, how.force, how.rate, to)
+    if how.detach or by.needs_approval:
         with open_reader(values, "dlq replay") as connection:
             told_to_the_fleet(connection, begin_replay(connection, request), output)
         return
@@ -132,6 +142,25 @@ def _send(
         run_replay(session, values, request, following(begun, progress, len(selected)))
     with open_reader(values, "dlq replay") as connection:
         finish_run(connection, begun.run, act, output)
+
+
+def _booked_at_most(values: Settings, selected: list[int]) -> int | None:
+    """Minor units of the currency that a replay would book most of; None where that cannot be foretold."""
+    from incentive_fleet.consumers.admission import admission_of
+    from incentive_fleet.dead_letters import rehearsal
+    from incentive_fleet.errors import DatabaseUnfit, Refused
+
+    try:
+        with open_session(values, "dlq replay") as session:
+            letters = rehearsal.letters_to_rehearse(session.connection, selected)
+            effects = rehearsal.rehearse(session, letters, admission_of(values))
+    except (Refused, DatabaseUnfit):  # too many, or a login that may not rehearse: then two have to look
+        return None
+    booked: Counter[str] = Counter()
+    for effect in effects:
+        for transfer in effect.transfers:
+            booked[transfer["currency"]] += transfer["amount"]
+    return max(booked.values(), default=0)
 
 
 def _dry_run(selected: list[int], output: str) -> None:
@@ -153,7 +182,7 @@ def _dry_run(selected: list[int], output: str) -> None:
 
 @click.command()
 @selecting("Every open dead letter.", "--reason-code")
-@attributed("--reason", "--because", required=True, help="Why, for whoever asks later.")
+@attributed("--reason", "--because", required=True, help="Why, for whoever asks later.", approvable=True)
 @format_option
 def discard(selection: Selection, by: Attribution, output: str) -> None:
     """Close dead letters that nobody needs. They are kept, and `restore` opens them again."""
@@ -162,7 +191,7 @@ def discard(selection: Selection, by: Attribution, output: str) -> None:
 
 @click.command()
 @selecting("Every discarded dead letter.", "--reason-code")
-@attributed("--reason", "--because")
+@attributed("--reason", "--because", approvable=True)
 @format_option
 def restore(selection: Selection, by: Attribution, output: str) -> None:
     """Open discarded dead letters again, and replayed ones (--status replayed) whose replay was lost on the way."""
@@ -175,6 +204,7 @@ def _move(verb: str, past: str, selection: Selection, status: str, by: Attributi
     values = settings()
     selected, sample = selection.letters(values, by.at, status)
     confirm_many(verb, len(selected), sample, selection.yes)
+    by = with_approval(by, values, len(selected))
     act = {"discard": changes.discard, "restore": changes.restore}[verb]
     with (
         stopped_when_interrupted(values) as begun,

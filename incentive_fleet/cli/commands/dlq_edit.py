@@ -11,7 +11,7 @@ import click
 
 from incentive_fleet.cli.command_line import TEXT, existing_file, fail, format_option, open_reader, settings
 from incentive_fleet.cli.commands.dlq_options import Selection, attributed, confirm_many, selecting
-from incentive_fleet.cli.commands.dlq_runs import finish_run, following, stopped_when_interrupted
+from incentive_fleet.cli.commands.dlq_runs import finish_run, following, stopped_when_interrupted, with_approval
 from incentive_fleet.cli.printing import ask, emit, say, tell
 from incentive_fleet.cli.work import working
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 )
 @click.option("--original", is_flag=True, help="Undo every edit of one letter.")
 @click.option("--dry-run", is_flag=True, help="One diff, how many would pass, and what the rest would fail with.")
-@attributed("--reason", "--because")
+@attributed("--reason", "--because", approvable=True)
 @format_option
 def edit(selection: Selection, original: bool, dry_run: bool, by: Attribution, output: str, **fields: Any) -> None:
     """Correct what a replay sends: one letter by fields or in $EDITOR, many by fields. Only a valid event is saved."""
@@ -62,7 +62,7 @@ def edit(selection: Selection, original: bool, dry_run: bool, by: Attribution, o
         _preview(selected, plan, output)
         return
     confirm_many("edit", len(selected), sample, selection.yes)
-    _edit_many(selected, plan, by, output)
+    _edit_many(selected, plan, with_approval(by, values, len(selected)), output)
 
 
 def _plan(sets: tuple[str, ...], appends: tuple[str, ...], unsets: tuple[str, ...], file: Path | None) -> EditPlan:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import click
 
-from incentive_fleet.cli.command_line import MOMENT, TEXT, fail, login_name, open_reader
+from incentive_fleet.cli.command_line import MOMENT, TEXT, fail, login_name, open_reader, settings
 from incentive_fleet.cli.layout import shortened
 from incentive_fleet.cli.printing import ask, tell
 from incentive_fleet.settings import Settings
@@ -145,28 +145,33 @@ def refuse_unknown(connection: Connection[Any], wanted: Filters, values: Setting
 
 
 def attributed(
-    *names: str, required: bool = False, help: str = "Why, for the audit trail."
+    *names: str, required: bool = False, help: str = "Why, for the audit trail.", approvable: bool = False
 ) -> Callable[[Command], Command]:
-    """--actor, and the reason under these names; the command gets both as `by`."""
+    """--actor, the reason under these names, and --needs-approval where the act may wait; the command gets all as `by`."""
     actor_option = click.option(
         "--actor",
         type=TEXT,
         envvar="INCENTIVES_ACTOR",
         default=None,
-        help="Who acts, for the audit trail; by default the login's name.",
+        help="Who acts, for the audit trail; a service's login alone may name somebody. By default the login's name.",
     )
     needed: dict[str, Any] = {"required": True} if required else {"default": ""}
     reason_option = click.option(*names, "act_reason", type=TEXT, help=help, **needed)
 
     def decorate(command: Command) -> Command:
         @wraps(command)
-        def run(actor: str | None, act_reason: str, **given: Any) -> Any:
+        def run(actor: str | None, act_reason: str, needs_approval: bool = False, **given: Any) -> Any:
             from incentive_fleet.dead_letters.audit import Attribution
+            from incentive_fleet.ledger.people import actor_of
 
-            by = Attribution(actor if actor is not None else login_name(), datetime.now(UTC), act_reason)
-            return command(by=by, **given)
+            with open_reader(settings(), "dlq") as connection:
+                acting = actor_of(connection, actor, login_name())
+            return command(by=Attribution(acting, datetime.now(UTC), act_reason, needs_approval), **given)
 
-        return cast("Command", actor_option(reason_option(run)))
+        approval_option = click.option(
+            "--needs-approval", is_flag=True, help="Only write the run down: it waits for another one's `dlq approve`."
+        )
+        return cast("Command", actor_option(reason_option(approval_option(run) if approvable else run)))
 
     return decorate
 
@@ -202,18 +207,19 @@ class Selection:
         return self.ids[0]
 
 
-def selecting(everything: str, *code_names: str) -> Callable[[Command], Command]:
-    """IDs, filters, --all (`everything` is its help) and --yes; the command gets them as `selection`."""
+def selecting(everything: str, *code_names: str, asks: bool = True) -> Callable[[Command], Command]:
+    """IDs, filters, --all (`everything` is its help) and, where it asks, --yes; the command gets them as `selection`."""
     all_option = click.option("--all", "everything", is_flag=True, help=everything)
     yes_option = click.option("--yes", is_flag=True, help="Do not ask before touching more than one.")
 
     def decorate(command: Command) -> Command:
         @wraps(command)
-        def run(ids: tuple[int, ...], everything: bool, yes: bool, **given: Any) -> Any:
+        def run(ids: tuple[int, ...], everything: bool, yes: bool = True, **given: Any) -> Any:
             filters = {name: given.pop(name) for name in FILTERS}
             return command(selection=Selection(ids, everything, filters, yes), **given)
 
-        return cast("Command", ids_argument(filter_options(*code_names)(all_option(yes_option(run)))))
+        asking = yes_option(run) if asks else run
+        return cast("Command", ids_argument(filter_options(*code_names)(all_option(asking))))
 
     return decorate
 

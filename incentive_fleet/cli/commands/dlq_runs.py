@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from incentive_fleet.cli.command_line import format_option, open_reader, settings
+from incentive_fleet.cli.command_line import fail, format_option, open_reader, settings
 from incentive_fleet.cli.commands.dlq_options import NUMBER, attributed, limit_option
 from incentive_fleet.cli.printing import emit, say, tell
 from incentive_fleet.cli.work import working
@@ -69,12 +69,28 @@ def following(begun: BegunRun, progress: Callable[[int, str], None], total: int 
     )
 
 
+def with_approval(
+    by: Attribution, values: Settings, letters: int, minor_units: Callable[[], int | None] = lambda: 0
+) -> Attribution:
+    """The same, in need of an approval where the settings ask for one over so many letters or minor units (None: unknown)."""
+    if by.needs_approval:
+        return by
+    needed = values.approval_letters is not None and letters > values.approval_letters
+    if not needed and values.approval_minor is not None:
+        units = minor_units()
+        needed = units is None or units > values.approval_minor
+    return replace(by, needs_approval=needed)
+
+
 def finish_run(connection: Connection[Any], run_id: int, act: str, output: str) -> None:
     """Print what became of each letter; exit code 1 when any was refused or not got to."""
     from incentive_fleet.cli import dead_letters as dead_letter_text
     from incentive_fleet.dead_letters import bulk_edit, runs
 
     run, done = runs.get_run(connection, run_id), runs.outcomes(connection, run_id)
+    if run.status == runs.WAITING:
+        told_to_the_fleet(connection, run_id, output)
+        return
     refused = [one for one in done if one.refused]
     untried, acted = run.letters - len(done), len(done) - len(refused)
     document: dict[str, object] = {"run": run_id, act: acted}
@@ -94,6 +110,8 @@ def told_to_the_fleet(connection: Connection[Any], run_id: int, output: str) -> 
 
     run = runs.get_run(connection, run_id)
     sentence = f"Run {run_id} of {run.letters:,} letters is written down: `incentives dlq watch {run_id}` follows it."
+    if run.status == runs.WAITING:
+        sentence = f"Run {run_id} of {run.letters:,} letters waits for another one's `incentives dlq approve {run_id}`."
     emit({"runs": [documents.run_document(run)]}, output, lambda: say(sentence))
 
 
@@ -157,6 +175,7 @@ def stop(number: int, output: str) -> None:
 def resume(number: int, output: str) -> None:
     """Go on with a run that was stopped or whose command has died, where it stood."""
     from incentive_fleet.dead_letters import resuming, runs
+    from incentive_fleet.ledger.people import actor_of
 
     values = settings()
     with (
@@ -164,6 +183,8 @@ def resume(number: int, output: str) -> None:
         open_reader(values, "dlq resume") as connection,
     ):
         run = runs.resume_run(connection, number)
+        if actor_of(connection, None, run.actor) != run.actor:
+            fail(f"Run {number} is {run.actor}'s: a person goes on with their own runs alone.")
         begun.begin(number)
         with working("Resuming", run.letters) as progress:
             resuming.resume(
@@ -173,6 +194,20 @@ def resume(number: int, output: str) -> None:
                 following(begun, progress, run.letters),
             )
         finish_run(connection, number, resuming.PAST[run.act], output)
+
+
+@click.command()
+@run_argument
+@attributed("--because")
+@format_option
+def approve(number: int, by: Attribution, output: str) -> None:
+    """Let a run go on that waits for another one's approval. A replay is carried on by the fleet, the rest by `resume`."""
+    from incentive_fleet.dead_letters import documents, runs
+
+    with open_reader(settings(), "dlq approve") as connection:
+        run = runs.approve_run(connection, number, by)
+    sentence = f"Run {number} of {run.actor} is approved by {run.approved_by}: `incentives dlq resume {number}` goes on with it."
+    emit({"runs": [documents.run_document(run)]}, output, lambda: say(sentence))
 
 
 @click.command()

@@ -145,3 +145,74 @@ GRANT UPDATE (dead_letter_queue, edited_body, headers, envelope, reason, detail,
     sent_sha256, same_body_replays, claim_run, claimed_by, claimed_at) ON dead_letters TO incentives_app;
 GRANT UPDATE (status, ended_at, note, approved_by, approved_at) ON dead_letter_runs TO incentives_app;
 GRANT UPDATE (state, status, detail, before, after) ON dead_letter_run_letters TO incentives_app;
+
+-- ── People ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+-- Roles that a database administrator grants to logins with the names of people; the application's login has none of them.
+DO $$
+DECLARE
+    wanted text;
+BEGIN
+    FOREACH wanted IN ARRAY ARRAY['incentives_viewer', 'incentives_support', 'incentives_operator', 'incentives_approver'] LOOP
+        BEGIN
+            IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = wanted) THEN
+                EXECUTE format('CREATE ROLE %I NOLOGIN', wanted);
+            END IF;
+        EXCEPTION WHEN duplicate_object OR unique_violation THEN
+            NULL;  -- made at the same moment by another database's migration: that is the same role
+        END;
+    END LOOP;
+END $$;
+
+-- A person is who is logged in. A login that may take the application's role acts for others, and says for whom.
+CREATE FUNCTION keep_actor() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp
+AS $$
+DECLARE
+    named text := to_jsonb(NEW) ->> TG_ARGV[0];
+BEGIN
+    IF named <> session_user AND NOT pg_has_role(session_user, 'incentives_app', 'MEMBER') THEN
+        RAISE EXCEPTION 'the login % acts as %, not as %', session_user, session_user, named
+            USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER keep_actor BEFORE INSERT ON dead_letter_audit FOR EACH ROW
+    WHEN (current_user <> 'incentives_app') EXECUTE FUNCTION keep_actor('actor');
+CREATE TRIGGER keep_actor BEFORE INSERT ON dead_letter_runs FOR EACH ROW
+    WHEN (current_user <> 'incentives_app') EXECUTE FUNCTION keep_actor('actor');
+CREATE TRIGGER keep_approver BEFORE UPDATE OF approved_by ON dead_letter_runs FOR EACH ROW
+    WHEN (current_user <> 'incentives_app' AND NEW.approved_by IS NOT NULL) EXECUTE FUNCTION keep_actor('approved_by');
+
+-- A run that waits for an approval goes on with one, whoever asks.
+CREATE FUNCTION keep_approval() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'run % needs an approval', NEW.run_id USING ERRCODE = 'insufficient_privilege';
+END $$;
+CREATE TRIGGER keep_approval BEFORE UPDATE OF status ON dead_letter_runs FOR EACH ROW
+    WHEN (NEW.status IN ('ready', 'done') AND NEW.approved_by IS NULL AND NEW.parameters @> '{"needs_approval": true}')
+    EXECUTE FUNCTION keep_approval();
+
+-- Viewers see what is the matter and what was done, and nothing that came with a message. What people may see beyond that
+-- begins with support, which answers customers' questions: bodies, orders, wallets.
+GRANT USAGE ON SCHEMA public TO incentives_viewer;
+GRANT SELECT ON alembic_version, dead_letter_groups, dead_letter_runs, dead_letter_audit TO incentives_viewer;
+GRANT SELECT (run_id, dead_letter_id, state, status, detail) ON dead_letter_run_letters TO incentives_viewer;
+GRANT SELECT (id, transport, source_queue, dead_letter_queue, body_sha256, reason, detail, group_text, group_no, edited,
+    current_sha256, size, event_type, event_source, event_id, order_id, customer_id, status, first_seen, last_seen, times_seen,
+    arrival, life, replays, returned, earlier_id, sent_sha256, same_body_replays, claim_run, claimed_by, claimed_at)
+    ON dead_letters TO incentives_viewer;
+GRANT incentives_viewer TO incentives_support;
+GRANT SELECT ON ALL TABLES IN SCHEMA public TO incentives_support;
+-- Operators change and send letters. They write nothing in the ledger, approve nothing and delete nothing.
+GRANT incentives_support TO incentives_operator;
+GRANT INSERT ON dead_letter_groups, dead_letters, dead_letter_runs, dead_letter_run_letters, dead_letter_audit
+    TO incentives_operator;
+GRANT UPDATE (edited_body, event_type, event_source, event_id, order_id, customer_id, status, life, replays, returned,
+    earlier_id, sent_sha256, same_body_replays, claim_run, claimed_by, claimed_at) ON dead_letters TO incentives_operator;
+GRANT UPDATE (status, ended_at, note) ON dead_letter_runs TO incentives_operator;
+GRANT UPDATE (state, status, detail, before, after) ON dead_letter_run_letters TO incentives_operator;
+-- Approvers let runs of others go on, and delete what is closed. They begin nothing.
+GRANT incentives_support TO incentives_approver;
+GRANT UPDATE (status, approved_by, approved_at) ON dead_letter_runs TO incentives_approver;
+GRANT INSERT ON dead_letter_audit TO incentives_approver;
+GRANT UPDATE (before, after) ON dead_letter_run_letters TO incentives_approver;
+GRANT DELETE ON dead_letters TO incentives_approver;

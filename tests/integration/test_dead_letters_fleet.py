@@ -1,0 +1,310 @@
+"""Replays that any process of the fleet carries on, letters sent elsewhere, and letters that leave, come and go for good."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from click.testing import CliRunner, Result
+
+from incentive_fleet.cli.root import cli
+from incentive_fleet.dead_letters import purging, runs
+from incentive_fleet.dead_letters.carrying import carry_ready
+from incentive_fleet.dead_letters.claims import Target
+from incentive_fleet.dead_letters.exchange import export_lines, import_file
+from incentive_fleet.dead_letters.replay import Ended, ReplayRequest, begin_replay, carry, replay
+from incentive_fleet.dead_letters.run_locks import RunLocks
+from incentive_fleet.dead_letters.runs import Following
+from incentive_fleet.embedded.postgres import Postgres
+from incentive_fleet.errors import BrokerUnavailable, Refused
+from incentive_fleet.ledger.session import Session
+from incentive_fleet.stopping import Stop
+from tests.brokers_and_workers import SOURCES, Brokers, Source, start
+from tests.dead_letter_world import LetterDatabase, LetterWorld, arrival, by, order
+from tests.parts import fresh_database
+
+BROKER_SETTINGS = {"sqs_visibility_s": 1}
+DLQ = [sys.executable, "-m", "incentive_fleet.cli.main", "dlq"]
+
+
+@pytest.fixture
+def world(brokers: Brokers, database_url: str) -> Iterator[LetterWorld]:
+    world = LetterWorld(database_url, brokers.settings.model_copy(update={"database_url": database_url}), brokers)
+    world.load()
+    yield world
+    for source in SOURCES:  # a test that failed must not fail the ones after it
+        if brokers.left(source):
+            world.consume(source)
+        brokers.letters(source)
+
+
+@pytest.fixture
+def database(database_url: str) -> LetterDatabase:
+    database = LetterDatabase(database_url)
+    database.load()
+    return database
+
+
+def stock(world: LetterWorld, source: Source, count: int) -> list[int]:
+    queue = world.brokers.queue_of(source, "order-placed.v1")
+    envelope: dict[str, Any] = {"attributes": {}} if source == "sqs" else {"headers": {}, "properties": {}}
+    copies = [
+        arrival(order(number), name=f"m-{number}", queue=queue, transport=source, envelope=envelope)
+        for number in range(count)
+    ]
+    world.keep(*copies)
+    return [letter.id for letter in world.summaries()]
+
+
+def begun(world: LetterWorld, ids: list[int], rate: float | None = None) -> int:
+    with world.connect() as connection:
+        return begin_replay(connection, ReplayRequest(ids, by(), rate_per_s=rate))
+
+
+def run_of(world: LetterDatabase, number: int) -> runs.RunRecord:
+    with world.connect() as connection:
+        return runs.get_run(connection, number)
+
+
+def carry_as_the_fleet(world: LetterWorld, **changed: Any) -> None:
+    with closing(Session(world.url)) as session:
+        carry_ready(session, world.settings.model_copy(update=changed), Stop())
+
+
+def dlq(url: str, *arguments: str) -> Result:
+    return CliRunner().invoke(cli, ["dlq", *arguments], env={"INCENTIVES_DATABASE_URL": url, "INCENTIVES_ACTOR": "ann"})
+
+
+# ── A run that any process carries on ──
+
+
+@pytest.mark.parametrize("step", ["replay-after-claim", "replay-after-send"])
+def test_the_fleet_carries_on_what_a_dead_command_left(world: LetterWorld, step: str) -> None:
+    ids = stock(world, "rabbitmq", 60)
+    dying = start([*DLQ, "replay", "--all", "--yes"], world.settings, INCENTIVES_TEST_FAULT=step)
+    assert dying.wait(60) == -signal.SIGKILL
+    carry_as_the_fleet(world)
+    (run,) = _runs(world)
+    assert (run.status, run.done, run.refused, run.carried) == ("done", 60, 0, False)
+    assert {letter.status for letter in world.summaries()} == {"replayed"}
+    assert {letter.replays for letter in world.summaries()} == {1}
+    assert world.consume("rabbitmq")["applied"] == len(ids)
+
+
+def _runs(world: LetterWorld) -> list[runs.RunRecord]:
+    with world.connect() as connection:
+        return runs.list_runs(connection)
+
+
+def test_a_collecting_process_carries_a_detached_run_and_another_shell_watches(world: LetterWorld) -> None:
+    stock(world, "rabbitmq", 5)
+    told = dlq(world.url, "replay", "--all", "--yes", "--detach", "--format", "json")
+    (run,) = json.loads(told.stdout)["runs"]
+    assert (told.exit_code, run["status"], run["pending"]) == (0, "ready", 5)
+    fleet = start([*DLQ, "collect", "--from", "rabbitmq"], world.settings)
+    try:
+        watched = dlq(world.url, "watch", str(run["run"]), "--format", "json")
+    finally:
+        fleet.send_signal(signal.SIGTERM)
+    assert fleet.wait(60) == 0
+    assert (watched.exit_code, json.loads(watched.stdout)["replayed"]) == (0, 5)
+    assert world.consume("rabbitmq") == {"applied": 5}
+
+
+def test_one_process_carries_a_run_at_a_time(world: LetterWorld) -> None:
+    number = begun(world, stock(world, "rabbitmq", 3))
+    with closing(Session(world.url)) as session:
+        with closing(RunLocks(world.url, number)) as other:
+            assert other.held
+            assert run_of(world, number).carried
+            assert carry(session, world.settings, number, Following(stop=Stop())) is Ended.ELSEWHERE
+        assert carry(session, world.settings, number, Following(stop=Stop())) is Ended.DONE
+        assert carry(session, world.settings, number, Following(stop=Stop())) is Ended.STOPPED
+    assert world.waiting("rabbitmq") == 3
+
+
+def test_a_run_is_stopped_from_another_shell_and_resumed(world: LetterWorld) -> None:
+    ids = stock(world, "rabbitmq", 6)
+    numbers: list[int] = []
+
+    def stopped_elsewhere(done: int) -> None:
+        if done == 2:
+            assert dlq(world.url, "stop", str(numbers[0])).exit_code == 0
+
+    following = Following(numbers.append, stopped_elsewhere)
+    done = replay(Session(world.url), world.settings, ReplayRequest(ids, by(), rate_per_s=2.0), following)
+    assert [one.id for one in done] == ids[:2]
+    assert (run_of(world, numbers[0]).status, run_of(world, numbers[0]).pending) == ("stopped", 4)
+    carry_as_the_fleet(world)
+    assert run_of(world, numbers[0]).pending == 4, "nobody goes on with what a person stopped"
+    with world.connect() as connection:
+        runs.resume_run(connection, numbers[0])
+    carry_as_the_fleet(world)
+    assert run_of(world, numbers[0]).status == "done"
+    assert world.consume("rabbitmq") == {"applied": 6}
+
+
+def test_a_process_carries_only_runs_whose_brokers_it_knows(world: LetterWorld) -> None:
+    number = begun(world, stock(world, "rabbitmq", 2))
+    carry_as_the_fleet(world, rabbitmq_url=None)
+    assert run_of(world, number).pending == 2
+
+
+def test_a_broker_that_is_away_leaves_the_run_to_be_gone_on_with(world: LetterWorld) -> None:
+    number = begun(world, stock(world, "rabbitmq", 3))
+    with pytest.raises(BrokerUnavailable):
+        carry_as_the_fleet(world, rabbitmq_url="amqp://guest:guest@127.0.0.1:9/")
+    run = run_of(world, number)
+    assert (run.status, run.pending) == ("ready", 3)
+    assert {letter.status for letter in world.summaries()} == {"open"}
+    carry_as_the_fleet(world)
+    assert run_of(world, number).status == "done"
+    assert world.waiting("rabbitmq") == 3
+
+
+# ── Elsewhere ──
+
+
+@pytest.mark.parametrize(("from_", "to"), [("rabbitmq", "sqs"), ("sqs", "rabbitmq"), ("sqs", "sqs")])
+def test_letters_are_redirected_to_a_queue_of_either_broker(world: LetterWorld, from_: Source, to: Source) -> None:
+    ids = stock(world, from_, 3)
+    queue = world.brokers.queue_of(to, "order-placed.v1")
+    request = ReplayRequest(ids, by(), to=Target(to, queue))
+    assert [one.refused for one in replay(Session(world.url), world.settings, request)] == [""] * 3
+    assert world.consume(to) == {"applied": 3}
+    sent = [act for act in world.acts() if act.act == "sent"]
+    assert {(act.after["to"], act.after["over"]) for act in sent} == {(queue, to)}
+
+
+def test_a_redirected_letter_that_fails_there_names_its_earlier_life(world: LetterWorld) -> None:
+    queue = world.brokers.queue_of("rabbitmq", "order-placed.v1")
+    world.keep(arrival(order(1, currency="XXX"), queue="of-old", transport="sqs"))
+    (letter,) = world.letters()
+    request = ReplayRequest([letter.id], by(), to=Target("rabbitmq", queue))
+    replay(Session(world.url), world.settings, request)
+    world.consume("rabbitmq")
+    world.collect("rabbitmq")
+    first, second = world.summaries()
+    assert (first.status, second.earlier_id, second.source_queue, second.life) == ("replayed", letter.id, queue, 2)
+
+
+def test_bytes_that_sqs_cannot_take_are_refused_alone(world: LetterWorld) -> None:
+    (good,) = stock(world, "rabbitmq", 1)
+    world.keep(
+        arrival(b"\xff\xfe", name="bytes", queue="q", transport="rabbitmq", envelope={"headers": {}, "properties": {}})
+    )
+    bad = world.summaries()[-1].id
+    target = Target("sqs", world.brokers.queue_of("sqs", "order-placed.v1"))
+    done = {
+        one.id: one.refused
+        for one in replay(Session(world.url), world.settings, ReplayRequest([good, bad], by(), to=target))
+    }
+    assert done[good] == ""
+    assert "SQS takes text alone" in done[bad]
+    assert world.letter(bad).status == "open"
+    assert world.consume("sqs") == {"applied": 1}
+
+
+# ── Leaving, coming, going ──
+
+
+@pytest.fixture
+def elsewhere(postgres: Postgres, database_template: str) -> Iterator[LetterDatabase]:
+    with fresh_database(postgres, database_template) as url:
+        yield LetterDatabase(url)
+
+
+def test_what_is_exported_is_imported_elsewhere_once_with_its_edit(
+    database: LetterDatabase, elsewhere: LetterDatabase, tmp_path: Path
+) -> None:
+    database.keep(
+        arrival(
+            order(1, currency="XXX"), name="1", headers={"fleet-reason": "unknown-currency", "fleet-detail": "XXX"}
+        ),
+        arrival(
+            b"\xff\x00", name="2", headers={"fleet-reason": "not-utf8", "x": "y"}, envelope={"attributes": {"a": 1}}
+        ),
+    )
+    database.edit(database.letters()[0], "data.currency=EUR")
+    file = tmp_path / "letters.jsonl"
+    with database.connect() as connection:
+        file.write_text("".join(export_lines(connection, [letter.id for letter in database.summaries()])))
+    assert file.read_text().isascii()
+    for expected in ({"imported": 2, "known": 0}, {"imported": 0, "known": 2}):
+        with elsewhere.connect() as connection:
+            assert import_file(connection, file, by(), None) == expected
+    for here, there in zip(database.letters(), elsewhere.letters(), strict=True):
+        for name in ("body", "edited_body", "reason", "detail", "source_queue", "transport", "envelope", "order_id"):
+            assert getattr(here, name) == getattr(there, name), name
+    assert [act.act for act in elsewhere.acts(1)] == ["collected", "edited", "imported"]
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("{", "line 2 is no JSON"),
+        ("{}", "line 2: format is no"),
+        ('{"format": "incentives-dead-letter/1"}', "line 2: transport is needed"),
+    ],
+)
+def test_a_file_with_a_bad_line_is_refused_whole(
+    database: LetterDatabase, tmp_path: Path, line: str, told: str
+) -> None:
+    database.keep(arrival(order(1), name="1"))
+    file = tmp_path / "letters.jsonl"
+    with database.connect() as connection:
+        good = next(export_lines(connection, [1])).replace("o-1", "o-2")
+        file.write_text(f"{good}{line}\n")
+        with pytest.raises(Refused, match="bad-line") as caught:
+            import_file(connection, file, by(), None)
+    assert told in caught.value.detail
+    assert database.count("dead_letters") == 1
+
+
+def test_what_was_closed_long_ago_is_purged_and_its_trail_stays(database: LetterDatabase) -> None:
+    long_ago = datetime.now(UTC) - timedelta(days=100)
+    database.keep(*(arrival(order(n, currency="XXX"), name=f"m-{n}") for n in range(4)), at=long_ago)
+    closed, lately, reopened, still_open = (letter.id for letter in database.summaries())
+    edited = database.edit(database.letter(closed), "data.currency=EUR")
+    database.discard(closed, reopened)  # on a day in May, as every act of these tests
+    dlq(database.url, "discard", str(lately), "--because", "x")
+    database.restore(reopened)
+    assert edited.edited
+    before = datetime.now(UTC) - timedelta(days=90)
+    with database.connect() as connection:
+        assert purging.count_closed(connection, before) == 1
+        assert purging.purge(connection, before, by("bob", "retention")) == 1
+        assert purging.purge(connection, before, by("bob", "retention")) == 0
+    assert [letter.id for letter in database.summaries()] == [lately, reopened, still_open]
+    acts = database.acts(closed)
+    assert [act.act for act in acts] == ["collected", "edited", "discarded", "purged"]
+    assert not any("body" in act.before for act in acts)
+    with psycopg.connect(database.url) as owner:
+        kept = owner.execute("SELECT count(*) FROM dead_letter_run_letters WHERE after IS NOT NULL").fetchone()
+    assert kept == (0,)
+
+
+@pytest.mark.parametrize("status", ["open", "replaying"])
+def test_the_database_keeps_what_is_not_closed(database: LetterDatabase, status: str) -> None:
+    database.keep(arrival(order(1)))
+    with psycopg.connect(database.url, autocommit=True) as owner:
+        if status == "replaying":
+            owner.execute(
+                "UPDATE dead_letters SET status = 'replaying', claim_run = 1, claimed_by = 'a', claimed_at = now()"
+            )
+        with pytest.raises(psycopg.errors.RestrictViolation):
+            owner.execute("DELETE FROM dead_letters")
+
+
+@pytest.mark.parametrize("arguments", [["purge", "--older-than", "90d"], ["purge", "--closed"], ["export"]])
+def test_wrong_use_of_files_exits_2(database: LetterDatabase, arguments: list[str]) -> None:
+    ran = dlq(database.url, *arguments)
+    assert (ran.exit_code, ran.stdout) == (2, "")
