@@ -22,7 +22,7 @@ QUICK := not chaos and not foreign and not deploy and not ha
 A_FILE_A_PROCESS := --dist loadfile --no-loadscope-reorder
 
 test: system-test .venv/.ready-test .venv-localstack/.ready .venv-deploy/.ready lint ## style, types and the whole suite on real servers
-	@.venv/bin/python -m pytest -m '$(QUICK)' -n 2 $(A_FILE_A_PROCESS)
+	@.venv/bin/python -m pytest -m '$(QUICK)' -n 3 $(A_FILE_A_PROCESS)
 
 FOREIGN := bookworm/pgbouncer trixie/pgbouncer
 

@@ -31,6 +31,7 @@ _NODE = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252}[A-Za-z0-9_.])?")
 _ENCODE = "in a user or password, / ? # @ [ ] and % are written as %2F %3F %23 %40 %5B %5D and %25"
 NODES_MAX: Final = 16  # RabbitMQ advises against clusters of more than seven
 SHORT_STRING_MAX: Final = 255  # bytes; AMQP 0-9-1 writes the length of such a text in one
+_LOGIN = re.compile(r"://.*@|password\s*=", re.DOTALL | re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +147,11 @@ def described(address: str) -> str:
     _, hosts, path = _parts(address.strip())
     whole = f"{scheme[1]}://{hosts}{path}"
     return whole if len(whole) <= DESCRIBED_MAX else f"{whole[:DESCRIBED_MAX]}... ({len(whole)} characters)"
+
+
+def holds_login(value: str) -> bool:
+    """Whether it looks like an address with a password in it: people put one where none belongs, and no error repeats it."""
+    return bool(_LOGIN.search(value))
 
 
 def without_logins(text: str) -> str:

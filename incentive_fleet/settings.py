@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from incentive_fleet.addresses import AWS, MANAGEMENT, POSTGRES, RABBITMQ, check_address
+from incentive_fleet.addresses import AWS, MANAGEMENT, POSTGRES, RABBITMQ, check_address, holds_login
 from incentive_fleet.allowed_sources import read_allowed_sources
 from incentive_fleet.errors import SettingsError
 
@@ -52,7 +52,7 @@ class Settings(BaseModel):
     rabbitmq_url: str | None = None
     rabbitmq_management_url: str | None = None
     aws_endpoint_url: str | None = None  # from AWS_ENDPOINT_URL; boto3 reads it as well
-    aws_region: str | None = None  # from AWS_REGION or AWS_DEFAULT_REGION
+    aws_region: str | None = Field(None, pattern=r"^[A-Za-z0-9-]{1,63}$")  # from AWS_REGION or AWS_DEFAULT_REGION
 
     aws_ca_bundle: str | None = None  # from AWS_CA_BUNDLE or REQUESTS_CA_BUNDLE, as botocore does
 
@@ -121,19 +121,18 @@ class Settings(BaseModel):
         if bundle and (region or endpoint):
             values["aws_ca_bundle"] = bundle
             _check_authorities("AWS_CA_BUNDLE" if environment.get("AWS_CA_BUNDLE") else "REQUESTS_CA_BUNDLE", bundle)
-        for name, kind in ADDRESSES.items():
-            if name in values:
-                check_address(variable(name), values[name], kind)
+        for name, value in values.items():
+            if name in ADDRESSES:
+                check_address(variable(name), value, ADDRESSES[name])
+            elif name != "allowed_sources" and holds_login(value):  # a source may look like one
+                raise _misplaced(variable(name))
         for name in ENDPOINTS_OF_BOTO3:
             if environment.get(name):
                 check_address(name, environment[name], AWS)
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            first = error.errors()[0]
-            raise SettingsError(
-                f"{variable(str(first['loc'][0]))} is {first['input']!r}: {first['msg'].removeprefix(_OURS)}."
-            ) from None
+            raise _wrong(error, values) from None
 
     def need_database_url(self) -> str:
         """The application's database; raises SettingsError when unset."""
@@ -163,12 +162,27 @@ class Settings(BaseModel):
 
 def _check_authorities(setting: str, path: str) -> None:
     """Raises SettingsError unless certificates of authorities can be read there: botocore would only say so in each call."""
+    if holds_login(path):
+        raise _misplaced(setting)
     folder = os.path.isdir(path)
     try:
         ssl.create_default_context(cafile=None if folder else path, capath=path if folder else None)
     except OSError as error:
         why = getattr(error, "reason", None) or error.strerror or type(error).__name__
         raise SettingsError(f"{setting} is {path!r}: {why}.") from None
+
+
+def _wrong(error: ValidationError, values: Mapping[str, str]) -> SettingsError:
+    """The setting, its value and what is the matter, the value only where nobody's password is in it."""
+    first = error.errors()[0]
+    name, fault = str(first["loc"][0]), first["msg"].removeprefix(_OURS)
+    if holds_login(values[name]):
+        return _misplaced(variable(name))
+    return SettingsError(f"{variable(name)} is {first['input']!r}: {fault}.")
+
+
+def _misplaced(setting: str) -> SettingsError:
+    return SettingsError(f"{setting} holds an address with a login, which has no place there.")
 
 
 def variable(name: str) -> str:

@@ -162,6 +162,13 @@ def _servers_are_up(request: pytest.FixtureRequest) -> None:
 
 
 @pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """With an empty `file` in it, for commands that take one."""
+    (tmp_path / "file").write_bytes(b"")
+    return tmp_path
+
+
+@pytest.fixture
 def say(request: pytest.FixtureRequest) -> Callable[[str], None]:
     """Tell a figure that whoever runs the tests shall see, also when they pass: it stands above the summary."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from incentive_fleet.doctor.examination import examine
+from incentive_fleet.doctor.examination import PART_S, examine
 from incentive_fleet.findings import Finding
 from incentive_fleet.settings import Settings
 from tests.command import Ran, incentives
@@ -21,9 +21,9 @@ def by_code(findings: Iterable[Finding]) -> Findings:
     return found
 
 
-def examined(processes: int = 12, **settings: object) -> Findings:
+def examined(processes: int = 12, within_s: float = PART_S, **settings: object) -> Findings:
     """What the examination finds under these settings, by code."""
-    return by_code(examine(Settings.model_validate(settings), processes))
+    return by_code(examine(Settings.model_validate(settings), processes, within_s))
 
 
 def worst(found: Findings, *codes: str) -> dict[str, str]:

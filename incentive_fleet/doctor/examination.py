@@ -32,6 +32,7 @@ class _Part:
     reached: Question
     whereabouts: str
     ask: Callable[[], Iterator[Finding]]
+    within_s: float
     found: list[Finding] = field(default_factory=list)
     failed: str = ""
     done: threading.Event = field(default_factory=threading.Event)
@@ -50,7 +51,10 @@ class _Part:
     def findings(self, until: float) -> list[Finding]:
         """What came until then, after a line that says whether the part was reached."""
         if not self.done.wait(max(0.0, until - time.monotonic())):
-            return [self.reached.found(RISK, f"{self.whereabouts}: no whole answer within {PART_S:g} s"), *self.found]
+            return [
+                self.reached.found(RISK, f"{self.whereabouts}: no whole answer within {self.within_s:g} s"),
+                *self.found,
+            ]
         if self.failed:
             return [self.reached.found(RISK, self.failed), *self.found]
         return [self.reached.found(OK, self.whereabouts), *self.found]
@@ -62,8 +66,10 @@ def checks() -> tuple[Question, ...]:
     return (*host.checks(), *postgres.checks(), *of_brokers)
 
 
-def examine(settings: Settings, processes: int) -> list[Finding]:
+def examine(settings: Settings, processes: int, within_s: float = PART_S) -> list[Finding]:
     """What host, database and brokers are set to, worst first, for a fleet of so many worker processes.
+
+    All parts are asked at once; of one that has not answered whole after `within_s` seconds that is said.
 
     Raises SettingsError for a setting that cannot be read, and where neither database nor broker is set.
     """
@@ -71,10 +77,10 @@ def examine(settings: Settings, processes: int) -> list[Finding]:
     if not settings.database_url and not brokers:
         raise SettingsError(none_configured("and neither is INCENTIVES_DATABASE_URL: there is nothing to examine"))
     _read(settings, brokers)
-    parts = [_of_broker(settings, broker) for broker in brokers]
+    parts = [_of_broker(settings, broker, within_s) for broker in brokers]
     if settings.database_url:
-        parts.insert(0, _of_database(settings, processes, len(brokers)))
-    until = time.monotonic() + PART_S
+        parts.insert(0, _of_database(settings, processes, len(brokers), within_s))
+    until = time.monotonic() + within_s
     for part in parts:
         threading.Thread(target=part.run, name=f"doctor {part.reached.code}", daemon=True).start()
     found = [*host.examine(), *_unset(settings, brokers)]
@@ -92,19 +98,19 @@ def _read(settings: Settings, brokers: list[Broker]) -> None:
         parts_of(broker).read_settings(settings)
 
 
-def _of_database(settings: Settings, processes: int, brokers: int) -> _Part:
+def _of_database(settings: Settings, processes: int, brokers: int, within_s: float) -> _Part:
     url = settings.need_database_url()
 
     def ask() -> Iterator[Finding]:
         return postgres.examine(url, settings.admin_database_url, processes=processes, brokers=brokers)
 
-    return _Part(postgres.REACHED, described(url), ask)
+    return _Part(postgres.REACHED, described(url), ask, within_s)
 
 
-def _of_broker(settings: Settings, broker: Broker) -> _Part:
+def _of_broker(settings: Settings, broker: Broker, within_s: float) -> _Part:
     addresses = [described(url) for name in broker.addresses if (url := getattr(settings, name))]
     where = ", ".join(addresses) or broker.whereabouts(settings) or broker.title
-    return _Part(_reached(broker), where, lambda: parts_of(broker).examine(settings))
+    return _Part(_reached(broker), where, lambda: parts_of(broker).examine(settings), within_s)
 
 
 def _reached(broker: Broker) -> Question:

@@ -12,7 +12,7 @@ from incentive_fleet.incentives.campaigns import CampaignSet
 from incentive_fleet.incentives.credit import LotTerms, open_lot
 from incentive_fleet.incentives.decision import Decision
 from incentive_fleet.incentives.refusals import RefusalCode
-from incentive_fleet.incentives.running_totals import RunningTotals, VestedEarning, reversed_of
+from incentive_fleet.incentives.running_totals import Fall, VestedEarning, reversed_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,26 +34,25 @@ class Completion:
 
 
 def complete(
-    delivery: DeliveryCompleted, decision: Decision, totals: RunningTotals, campaigns: CampaignSet, book: Book
-) -> Completion:
-    """Vest and make good, after the undelivered units were reversed. Marks the order as delivered."""
-    vested = _vest(decision, totals, book)
-    totals.delivered_at = delivery.delivered_at
-    return Completion(vested, _make_good(delivery, decision, campaigns, book))
+    delivery: DeliveryCompleted, decision: Decision, fall: Fall, campaigns: CampaignSet, book: Book
+) -> tuple[list[VestedEarning], Completion]:
+    """Vest what the undelivered units, which were reversed before, left standing, and make good. What vested is to be kept."""
+    vested, brought = _vest(decision, fall, book)
+    return vested, Completion(brought, _make_good(delivery, decision, campaigns, book))
 
 
-def _vest(decision: Decision, totals: RunningTotals, book: Book) -> list[NewCredit]:
+def _vest(decision: Decision, fall: Fall, book: Book) -> tuple[list[VestedEarning], list[NewCredit]]:
+    vested: list[VestedEarning] = []
     brought: list[NewCredit] = []
-    gone = totals.reversed_value(decision.gross)
     for earn in decision.earned:
-        reversed_before = reversed_of(earn.shares, decision.gross, gone)
+        reversed_before = reversed_of(earn.shares, fall.gross, fall.after)
         left, lot_no = earn.amount - reversed_before, 0
         if left:
             expires_at = _after(book.cause.happened_at, earn.valid_days)
             lot_no = open_lot(book, Kind.VEST, left, LotTerms(earn.campaign_id, expires_at, earn.reissue_days)).lot_no
             brought.append(NewCredit(earn.campaign_id, left, expires_at))
-        totals.vested.append(VestedEarning(earn.campaign_id, lot_no, reversed_before))
-    return brought
+        vested.append(VestedEarning(earn.campaign_id, lot_no, reversed_before))
+    return vested, brought
 
 
 def _make_good(delivery: DeliveryCompleted, decision: Decision, campaigns: CampaignSet, book: Book) -> list[NewCredit]:

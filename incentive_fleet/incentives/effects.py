@@ -40,9 +40,8 @@ def of_placing(order: OrderPlaced, campaigns: CampaignSet, book: Book) -> tuple[
 
 def of_refund(refund: OrderRefunded, decision: Decision, totals: RunningTotals, book: Book) -> Effect:
     """Reverse what the refund asks for; the totals move on."""
-    before = totals.reversed_value(decision.gross)
-    anomalies = note_refund(totals, decision, refund, book.cause.name)
-    reversal = reverse(decision, totals, before, book)
+    fall, anomalies = note_refund(totals, decision, refund, book.cause.name)
+    reversal = reverse(decision, totals, fall, book)
     data = outcomes.reversed_(reversal, anomalies, book.wallet)
     return Effect(REVERSED, data, released=reversal.released, anomalies=anomalies)
 
@@ -51,9 +50,9 @@ def of_delivery(
     delivery: DeliveryCompleted, decision: Decision, totals: RunningTotals, campaigns: CampaignSet, book: Book
 ) -> Effect:
     """Reverse undelivered units, vest the rest, make good a late delivery; the totals move on."""
-    before = totals.reversed_value(decision.gross)
-    anomalies = note_delivery(totals, decision, delivery)
-    reversal = reverse(decision, totals, before, book)
-    completion = complete(delivery, decision, totals, campaigns, book)
+    fall, anomalies = note_delivery(totals, decision, delivery)
+    reversal = reverse(decision, totals, fall, book)
+    totals.vested, completion = complete(delivery, decision, fall, campaigns, book)
+    totals.delivered_at = delivery.delivered_at
     data = outcomes.reissued(reversal, completion, anomalies, book.wallet)
     return Effect(REISSUED, data, released=reversal.released, anomalies=anomalies)

@@ -8,7 +8,7 @@ from incentive_fleet.incentives.accounts import Kind
 from incentive_fleet.incentives.booking import Book
 from incentive_fleet.incentives.credit import claw_back, give_back
 from incentive_fleet.incentives.decision import CouponShare, CreditShare, Decision, EarnShare
-from incentive_fleet.incentives.running_totals import RunningTotals, VestedEarning, reversed_of
+from incentive_fleet.incentives.running_totals import Fall, RunningTotals, VestedEarning
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,28 +39,13 @@ class Reversal:
     clawed_back: list[Clawback] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class Fall:
-    """What is reversed of each line: R before the fact and R after it, in minor units of gross value."""
-
-    gross: list[int]
-    before: list[int]
-    after: list[int]
-
-    def of(self, shares: list[int]) -> tuple[int, int]:
-        """How much of an incentive shared so had been reversed before, and is to be reversed in all."""
-        return reversed_of(shares, self.gross, self.before), reversed_of(shares, self.gross, self.after)
-
-
-def reverse(decision: Decision, totals: RunningTotals, before: list[int], book: Book) -> Reversal:
-    """Book the difference between what `before` (R of each line until now) reversed and what the totals ask for now.
+def reverse(decision: Decision, totals: RunningTotals, fall: Fall, book: Book) -> Reversal:
+    """Book the difference between what had been reversed and what is to be reversed in all.
 
     Coupons in the order they were applied, then credit, then earn by campaign id.
     """
-    after = totals.reversed_value(decision.gross)
-    if after == before:
+    if fall.after == fall.before:
         return Reversal()
-    fall = Fall(decision.gross, before, after)
     coupons, released = _reverse_coupons(decision.coupons, fall, book)
     returned = _return_credit(decision.credit, fall, book)
     if totals.delivered_at is None:

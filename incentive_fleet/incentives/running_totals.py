@@ -112,6 +112,19 @@ class RunningTotals:
         return undelivered + self.returned.get(line, 0)
 
 
+@dataclass(frozen=True, slots=True)
+class Fall:
+    """What is reversed of each line: R before a fact and R after it, in minor units of gross value."""
+
+    gross: list[int]
+    before: list[int]
+    after: list[int]
+
+    def of(self, shares: list[int]) -> tuple[int, int]:
+        """How much of an incentive shared so had been reversed before, and is to be reversed in all."""
+        return reversed_of(shares, self.gross, self.before), reversed_of(shares, self.gross, self.after)
+
+
 def _vested(row: Mapping[str, Any]) -> VestedEarning:
     return VestedEarning(row["campaign_id"], row["lot_no"], row["reversed_before"], row["clawed_back"])
 
@@ -127,8 +140,16 @@ def reversed_of(shares: list[int], gross: list[int], reversed_value: list[int]) 
     return total
 
 
-def note_refund(totals: RunningTotals, decision: Decision, refund: OrderRefunded, fact: str) -> list[Anomaly]:
-    """Add a refund to the totals; returns the anomalies that it brings to light."""
+def note_refund(
+    totals: RunningTotals, decision: Decision, refund: OrderRefunded, fact: str
+) -> tuple[Fall, list[Anomaly]]:
+    """Add a refund to the totals; returns what falls, and the anomalies that it brings to light."""
+    before = totals.reversed_value(decision.gross)
+    anomalies = _add_refund(totals, decision, refund, fact)
+    return Fall(decision.gross, before, totals.reversed_value(decision.gross)), anomalies
+
+
+def _add_refund(totals: RunningTotals, decision: Decision, refund: OrderRefunded, fact: str) -> list[Anomaly]:
     if refund.currency != decision.currency:
         return [Anomaly(AnomalyReason.WRONG_CURRENCY, fact)]
     if refund.lines is None:
@@ -148,10 +169,16 @@ def note_refund(totals: RunningTotals, decision: Decision, refund: OrderRefunded
     return _each_once(anomalies)
 
 
-def note_delivery(totals: RunningTotals, decision: Decision, delivery: DeliveryCompleted) -> list[Anomaly]:
-    """Add a delivery's undelivered units to the totals; returns the anomalies that it brings to light."""
+def note_delivery(totals: RunningTotals, decision: Decision, delivery: DeliveryCompleted) -> tuple[Fall, list[Anomaly]]:
+    """Add a delivery's undelivered units to the totals; returns what falls, and the anomalies that it brings to light."""
+    before = totals.reversed_value(decision.gross)
     if not delivery.undelivered:
-        return []
+        return Fall(decision.gross, before, before), []
+    anomalies = _add_undelivered(totals, decision, delivery)
+    return Fall(decision.gross, before, totals.reversed_value(decision.gross)), anomalies
+
+
+def _add_undelivered(totals: RunningTotals, decision: Decision, delivery: DeliveryCompleted) -> list[Anomaly]:
     anomalies: list[Anomaly | None] = []
     position = {line_id: line for line, line_id in enumerate(decision.line_ids)}
     for entry in delivery.undelivered:

@@ -46,7 +46,8 @@ LIKE: Final = {
 class Exposition(Collector):
     """Gathers at each scrape. `page` belongs to one event loop."""
 
-    def __init__(self, tally: Callable[[], Tally], readings: Sequence[Reading]) -> None:
+    def __init__(self, tally: Callable[[], Tally], readings: Sequence[Reading], wait_s: float = SCRAPE_WAIT_S) -> None:
+        self._wait_s = wait_s
         self._tally = tally
         self._readings = readings
         self._admitted = Admitted()
@@ -54,8 +55,10 @@ class Exposition(Collector):
         self._registry.register(self)
 
     async def page(self) -> tuple[str, bytes]:
-        """Content type and body. What is not read within `SCRAPE_WAIT_S` is told as it was read last, or not at all."""
-        await asyncio.gather(*(_patiently(asked) for reading in self._readings if (asked := reading.ask())))
+        """Content type and body. What is not read within `wait_s` is told as it was read last, or not at all."""
+        await asyncio.gather(
+            *(_patiently(asked, self._wait_s) for reading in self._readings if (asked := reading.ask()))
+        )
         return CONTENT_TYPE_LATEST, generate_latest(self._registry)
 
     def collect(self) -> Iterable[Family]:
@@ -100,9 +103,9 @@ def _histograms(series: dict[Key, list[float]]) -> Iterator[Family]:
     yield from families.values()
 
 
-async def _patiently(asked: Future[None]) -> None:
+async def _patiently(asked: Future[None], wait_s: float) -> None:
     try:
-        async with asyncio.timeout(SCRAPE_WAIT_S):
+        async with asyncio.timeout(wait_s):
             await asyncio.wrap_future(asked)
     except TimeoutError:  # the reading goes on; a later scrape finds what it brought
         return

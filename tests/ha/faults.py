@@ -19,7 +19,6 @@ Act = Callable[[FaultyProxy], None]
 CUT: Act = FaultyProxy.cut
 HANG: Act = FaultyProxy.hang
 FAILOVER_S = 25.0  # longer than Patroni's ttl: somebody else leads by then
-ALONE_S = 4.0  # longer than Patroni takes to let the leader go on without a standby
 CALM_S = 2.0  # between two faults
 NOTICED_S = 1.0  # a shorter time without a write is the watcher's own, or the machine's
 
@@ -86,14 +85,6 @@ def kill_patroni_alone(site: Site) -> None:
     name = site.patroni.leader()
     site.patroni.kill(name, and_postgres=False)
     site.due.append(partial(site.patroni.start_member, name))
-
-
-def kill_leader_without_standbys(site: Site) -> None:
-    """The leader has committed alone for a while when it dies: nobody else may be promoted."""
-    between_members(CUT, both_standbys=True)(site)
-    since = time.monotonic() + ALONE_S
-    site.until(lambda: site.watch.goes_on(since), "the leader did not go on alone")
-    kill_member(leader)(site)
 
 
 def kill_etcd(site: Site) -> None:
@@ -202,5 +193,4 @@ ALL = (
     Fault("Postgres leader - both standbys: cut", between_members(CUT, both_standbys=True), of_database=True),
     Fault("both consumer hosts killed", kill_hosts(2), 5.0),
     Fault("Patroni of the leader killed, Postgres goes on", kill_patroni_alone, FAILOVER_S),
-    Fault("both standbys cut off, then the leader killed", kill_leader_without_standbys, FAILOVER_S),
 )

@@ -17,13 +17,19 @@ from tests.shop import balances
 DONE_S = 120.0  # from the end of the load until all of it is in the ledger and every outcome is published
 
 
+def facts(site: Site) -> int:
+    return int(site.ask("SELECT count(*) FROM facts"))
+
+
 def come_to_rest(site: Site) -> None:
     """Stop the load, wait until everything that was confirmed is in the ledger, and drain the fleet."""
     site.load.stop()
     site.load.check()
     wanted = len(site.load.bodies)
-    site.until(lambda: int(site.ask("SELECT count(*) FROM facts")) >= wanted, f"not all of {wanted} facts", DONE_S)
-    site.until(lambda: site.ask("SELECT count(*) FROM outbox_unpublished") == 0, "outcomes are unpublished", DONE_S)
+    site.until(
+        lambda: facts(site) >= wanted, lambda: f"{facts(site)} of {wanted} published facts in the ledger", DONE_S
+    )
+    site.until(lambda: site.ask("SELECT count(*) FROM outbox_unpublished") == 0, "outcomes left unpublished", DONE_S)
     codes = [fleet.end(signal.SIGTERM) for fleet in site.serving()]
     assert codes == [0, 0, 0], f"the fleet drained with {codes}"
 
@@ -31,9 +37,9 @@ def come_to_rest(site: Site) -> None:
 def judge(site: Site, calm: dict[str, int]) -> list[str]:
     """A sentence for each thing that is not as it must be."""
     wrong: list[str] = []
-    facts, published = int(site.ask("SELECT count(*) FROM facts")), len(site.load.bodies)
-    if facts != published:
-        wrong.append(f"{published} facts were published and {facts} are in the ledger")
+    stored, published = facts(site), len(site.load.bodies)
+    if stored != published:
+        wrong.append(f"{published} facts were published and {stored} are in the ledger")
     if (ended := balances(site.url)) != calm:
         differing = {key for key in ended.keys() | calm.keys() if ended.get(key) != calm.get(key)}
         wrong.append(f"{len(differing)} balances differ from an undisturbed run's, as of {sorted(differing)[:5]}")

@@ -84,13 +84,16 @@ class Site:
         now = time.monotonic()
         self.until(lambda: self.watch.goes_on(now) and self.load.confirms[-1] > now, "the fleet did not get on")
 
-    def until(self, done: Callable[[], bool], otherwise: str, seconds: float = WHOLE_S) -> None:
+    def until(self, done: Callable[[], bool], otherwise: str | Callable[[], str], seconds: float = WHOLE_S) -> None:
+        """Wait for that; fails with `otherwise` after so many seconds, or when publisher or fleet have ended meanwhile."""
         deadline = time.monotonic() + seconds
         while not done():
             self.load.check()
             for fleet in self.serving():
                 fleet.running()
-            assert time.monotonic() < deadline, f"{otherwise} within {seconds:g} s: {self.patroni.roles()}"
+            if time.monotonic() > deadline:
+                told = otherwise if isinstance(otherwise, str) else otherwise()
+                raise AssertionError(f"after {seconds:g} s {told}; {self.patroni.roles()}")
             time.sleep(POLL_S)
 
     def leader_of(self, event: str) -> str:

@@ -69,7 +69,7 @@ def assert_back_in_time(found: Sequence[Found]) -> None:
 def test_the_example_replicates_synchronously_and_replaces_a_leader_as_soon_as_patroni_allows() -> None:
     in_force = yaml.safe_load(patroni.EXAMPLE.read_text(encoding="utf-8"))["bootstrap"]["dcs"]
     settings = in_force["postgresql"]["parameters"]
-    assert in_force["synchronous_mode"] is True
+    assert (in_force["synchronous_mode"], in_force["synchronous_mode_strict"]) == (True, True)
     assert [settings[name] for name in ("synchronous_commit", "fsync", "full_page_writes")] == ["on"] * 3
     assert in_force["ttl"] == TTL_LEAST_S
     assert in_force["loop_wait"] + 2 * in_force["retry_timeout"] <= in_force["ttl"]

@@ -21,7 +21,6 @@ from psycopg import sql
 from incentive_fleet.brokers import declare
 from incentive_fleet.brokers.aws.plan import sqs_queues
 from incentive_fleet.brokers.rabbitmq import doctor as rabbitmq_doctor
-from incentive_fleet.doctor import examination
 from incentive_fleet.embedded.postgres import Postgres
 from incentive_fleet.embedded.rabbitmq import RabbitMQ
 from incentive_fleet.ledger.doctor import examination as postgres_examination
@@ -348,11 +347,11 @@ def silent() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
-def test_parts_that_hang_are_findings_within_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(examination, "PART_S", 2.0)
+def test_parts_that_hang_are_findings_within_the_bound() -> None:
     with silent() as port:
         started = time.monotonic()
         found = examined(
+            within_s=2.0,
             database_url=f"postgresql://me:secret@127.0.0.1:{port}/incentives",
             rabbitmq_url=f"amqp://me:secret@127.0.0.1:{port}/%2F",
             aws_region="eu-central-1",

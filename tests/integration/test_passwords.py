@@ -7,25 +7,18 @@ import os
 import signal
 import subprocess
 import sys
-import traceback
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import click
 import pytest
 
 from incentive_fleet.brokers.aws import AWS
 from incentive_fleet.brokers.rabbitmq import RABBITMQ
-from incentive_fleet.cli.root import cli
 from incentive_fleet.consumers.probes import Database, Part, probes_of
 from incentive_fleet.errors import SettingsError
 from incentive_fleet.settings import ADDRESSES, Settings
-from tests.command import every_command
+from tests.every_command import LONG, leaves, shown_by, words_for
 
 CANARY = "cAnArY7"
-PARTS_OF_THEIR_OWN = {("up",), ("demo",)}  # they start parts and take these for whatever the settings say
-LONG = {("consume",), ("relay",), ("dlq", "collect")}  # they wait for what is away
 MISTAKES = (
     f"{{scheme}}://u:{CANARY}@x@127.0.0.1:1/y",
     f"{{scheme}}://u:{CANARY}/x@127.0.0.1:1/y",
@@ -44,51 +37,6 @@ AWAY = {
     "AWS_ACCESS_KEY_ID": "test",
     "AWS_SECRET_ACCESS_KEY": CANARY,
 }
-
-
-def leaves() -> Iterator[tuple[tuple[str, ...], click.Command]]:
-    for path, command, _ in every_command():
-        if not isinstance(command, click.Group) and path not in PARTS_OF_THEIR_OWN:
-            yield path, command
-
-
-def words_for(command: click.Command, folder: Path) -> list[str]:
-    """The least that a command takes, from what it says of itself."""
-    words: list[str] = []
-    for parameter in command.params:
-        if parameter.required:
-            value = _value_for(parameter.type, folder)
-            words += [value] if isinstance(parameter, click.Argument) else [parameter.opts[0], value]
-    return words
-
-
-def _value_for(kind: click.ParamType[Any], folder: Path) -> str:
-    if isinstance(kind, click.Choice):
-        return str(kind.choices[-1])
-    if isinstance(kind, click.Path):
-        return str(folder if kind.dir_okay and not kind.file_okay else folder / "file")
-    if isinstance(kind, click.types.IntParamType | click.types.FloatParamType):
-        return "1"
-    return "EUR"
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    (tmp_path / "file").write_bytes(b"")
-    return tmp_path
-
-
-def shown_by(words: list[str], capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> tuple[str, Any]:
-    """All that a command printed or logged, the traceback of its error with it, and that error."""
-    ended: BaseException | None = None
-    with caplog.at_level(logging.DEBUG, "incentive_fleet"):
-        try:
-            cli.main(words, standalone_mode=False)
-        except (Exception, SystemExit) as error:
-            ended = error
-    out, err = capfd.readouterr()
-    trace = "".join(traceback.format_exception(ended)) if ended else ""
-    return f"{out}{err}{caplog.text}{trace}", ended
 
 
 @pytest.mark.parametrize("setting", sorted(ADDRESSES))

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import traceback
+from typing import Any
+
 import pytest
+from botocore.exceptions import ClientError
 
 from incentive_fleet.addresses import (
     AWS,
@@ -14,8 +19,8 @@ from incentive_fleet.addresses import (
     described,
     without_logins,
 )
-from incentive_fleet.brokers.aws.client import sqs_client
-from incentive_fleet.errors import SettingsError
+from incentive_fleet.brokers.aws.client import SIGNATURE_CODES, available, sqs_client
+from incentive_fleet.errors import BrokerUnavailable, SettingsError
 from incentive_fleet.settings import ADDRESSES, ENDPOINTS_OF_BOTO3, Settings, variable
 
 GOOD = [
@@ -133,3 +138,36 @@ def test_an_endpoint_that_botocore_takes_no_client_for_is_refused(address: str) 
 def test_an_endpoint_that_botocore_takes_is_left_alone(address: str) -> None:
     settings = Settings.from_environment({"AWS_ENDPOINT_URL": address, "AWS_REGION": "eu-central-1"})
     assert sqs_client(settings).meta.endpoint_url == address
+
+
+ASTRAY = ["amqp://u:{}@h", "postgresql://h/shop?password={}", "host=h password={}", "https://u:x,{}/y@h"]
+
+
+@pytest.mark.parametrize("setting", sorted(Settings.model_fields.keys() - ADDRESSES))
+@pytest.mark.parametrize("address", ASTRAY)
+def test_an_address_in_the_place_of_another_setting_is_not_repeated(setting: str, address: str) -> None:
+    if setting == "allowed_sources":
+        return
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_environment({"AWS_REGION": "eu-central-1"} | {variable(setting): address.format("CANARY")})
+    assert str(caught.value) == f"{variable(setting)} holds an address with a login, which has no place there."
+
+
+def test_most_settings_take_no_address() -> None:
+    taken = set()
+    for setting in Settings.model_fields.keys() - ADDRESSES:
+        with contextlib.suppress(SettingsError):
+            Settings.from_environment({"AWS_REGION": "eu-central-1"} | {variable(setting): ASTRAY[0]})
+            taken.add(setting)
+    assert taken == {"allowed_sources"}
+
+
+@pytest.mark.parametrize("code", sorted(SIGNATURE_CODES))
+@pytest.mark.parametrize("destination", [None, "incentives-events"])
+def test_the_words_of_aws_that_repeat_a_request_are_not_repeated(code: str, destination: str | None) -> None:
+    """Neither in the error nor in its traceback: they hold the session token."""
+    answer: Any = {"Error": {"Code": code, "Message": "should have been 'x-amz-security-token:CANARY'"}}
+    with pytest.raises((BrokerUnavailable, SettingsError)) as caught, available(destination):
+        raise ClientError(answer, "Publish")
+    assert f"Publish was refused ({code})" in str(caught.value)
+    assert "CANARY" not in "".join(traceback.format_exception(caught.value))

@@ -72,7 +72,6 @@ def test_a_broker_of_one_folder_is_examined_with_the_others(monkeypatch: pytest.
 def test_a_part_that_breaks_or_hangs_keeps_what_it_had_said(monkeypatch: pytest.MonkeyPatch) -> None:
     parts, never = MemoryParts(), threading.Event()
     monkeypatch.setitem(registry.BROKERS, MEMORY, parts)
-    monkeypatch.setattr(examination, "PART_S", 0.2)
 
     def breaks(_: Settings) -> Iterator[Finding]:
         yield CHECK.found(Severity.OK, "well")
@@ -84,7 +83,7 @@ def test_a_part_that_breaks_or_hangs_keeps_what_it_had_said(monkeypatch: pytest.
 
     for way, said in ((breaks, "RuntimeError: of a driver"), (hangs, "no whole answer within 0.2 s")):
         monkeypatch.setattr(parts, "examine", way)
-        found = by_code(examination.examine(Settings(), 1))
+        found = by_code(examination.examine(Settings(), 1, within_s=0.2))
         assert said in found["memory-reached"][0].value
         assert worst(found, "memory-reached", "part-check") == {"memory-reached": "risk", "part-check": "ok"}
     never.set()

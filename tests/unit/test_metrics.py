@@ -212,8 +212,7 @@ def test_what_cannot_be_read_is_absent_and_says_so(error: Exception) -> None:
     assert found["incentives_waiting_facts",] == 3
 
 
-def test_a_part_that_hangs_keeps_no_scrape_and_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("incentive_fleet.telemetry.exposition.SCRAPE_WAIT_S", 0.1)
+def test_a_part_that_hangs_keeps_no_scrape_and_is_asked_once() -> None:
     asked, go_on = [], threading.Event()
 
     def read() -> dict[Key, float]:
@@ -221,7 +220,7 @@ def test_a_part_that_hangs_keeps_no_scrape_and_is_asked_once(monkeypatch: pytest
         assert go_on.wait(30)
         return {("incentives_waiting_facts",): 3}
 
-    exposition = Exposition(Tally, [reading := Reading("slow", read)])
+    exposition = Exposition(Tally, [reading := Reading("slow", read)], wait_s=0.1)
     began = time.monotonic()
     for _ in range(3):
         assert samples(page(exposition))["incentives_reading_up", "slow"] == 0

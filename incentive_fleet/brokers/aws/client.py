@@ -77,6 +77,9 @@ DESTINATION_CODES: Final = MISSING_QUEUE | frozenset(
     ]
 )
 
+# AWS' words for these repeat the request that they cannot verify, the session token in its headers included.
+SIGNATURE_CODES: Final = frozenset({"SignatureDoesNotMatch", "IncompleteSignature"})
+
 
 class Blame(Enum):
     """Whose fault an error is: of what was sent, of destination or login, or of the service and the way there."""
@@ -143,11 +146,12 @@ def available(destination: str | None = None) -> Iterator[None]:
             raise BrokerUnavailable(f"SNS/SQS: {error}") from error
         raise SettingsError("AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or another source, are not set.") from error
     except (BotoCoreError, ClientError) as error:
-        raise _translated(error, destination) from error
+        # What repeats a secret is no cause that a traceback may show.
+        raise _translated(error, destination) from (None if _repeats_request(error) else error)
 
 
 def _translated(error: BotoCoreError | ClientError, destination: str | None) -> Exception:
-    said = certificate_fault(error) or without_logins(str(error))
+    said = certificate_fault(error) or _words_of(error)
     match blame(error) if destination is not None else Blame.SERVICE:
         case Blame.CONTENT:
             return ContentRefused(said)
@@ -155,6 +159,20 @@ def _translated(error: BotoCoreError | ClientError, destination: str | None) -> 
             return SettingsError(f"SNS does not let us publish to topic {destination!r}: {said}")
         case _:
             return BrokerUnavailable(f"SNS/SQS: {said}")
+
+
+def _repeats_request(error: BotoCoreError | ClientError) -> bool:
+    return isinstance(error, ClientError) and error_code(error) in SIGNATURE_CODES
+
+
+def _words_of(error: BotoCoreError | ClientError) -> str:
+    """What people may read of it."""
+    if isinstance(error, ClientError) and _repeats_request(error):
+        return (
+            f"{error.operation_name} was refused ({error_code(error)}): the secret key does not belong to the access key, "
+            "or this machine's clock is wrong"
+        )
+    return without_logins(str(error))
 
 
 def blame(error: BotoCoreError | ClientError) -> Blame:

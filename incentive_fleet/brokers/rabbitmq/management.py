@@ -29,6 +29,13 @@ REFUSED: Final = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 Record = dict[str, Any]
 
 
+class _Stay(urllib.request.HTTPRedirectHandler):
+    """No redirect is followed: urllib would take the login along to wherever it leads."""
+
+    def redirect_request(self, *_: object) -> None:
+        return None
+
+
 class NotAllowed(BrokerUnavailable):
     """The login may not read this; a person must grant it a tag. The rest of the API may still answer."""
 
@@ -47,7 +54,8 @@ class Management:
         password = api.password or amqp.password or "guest"
         self._authorization = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
         self._bases = [f"{api.scheme}://{node}{api.path.rstrip('/')}/api" for node in api.nodes]
-        self._context = tls_of(amqp, settings).context() if api.secure else None
+        tls = [urllib.request.HTTPSHandler(context=tls_of(amqp, settings).context())] if api.secure else []
+        self._opener = urllib.request.build_opener(_Stay, *tls)
         self._vhost = urllib.parse.quote(amqp.virtual_host, safe="")
 
     def _read(self, path: str) -> list[Record]:
@@ -60,12 +68,14 @@ class Management:
         for base in self._bases:
             request = urllib.request.Request(f"{base}/{path}", headers={"Authorization": self._authorization})
             try:
-                with urllib.request.urlopen(request, timeout=TIMEOUT_S, context=self._context) as response:
+                with self._opener.open(request, timeout=TIMEOUT_S) as response:
                     return json.load(response), str(response.headers.get("Date", ""))
             except urllib.error.HTTPError as error:
+                error.close()
+                told = f"RabbitMQ management API at {base}: HTTP {error.code}"  # its other words are the server's
                 if error.code in REFUSED:
-                    raise NotAllowed(f"RabbitMQ management API at {base}: {error!r}") from error
-                failed.append(f"RabbitMQ management API at {base}: {error!r}")
+                    raise NotAllowed(told) from None
+                failed.append(told)
             except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
                 failed.append(f"RabbitMQ management API at {base}: {certificate_fault(error) or repr(error)}")
         raise BrokerUnavailable("; ".join(failed))
