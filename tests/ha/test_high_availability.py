@@ -18,6 +18,7 @@ from tests.ha import patroni
 from tests.ha.faults import ALL, FAILOVER_S, SHORT, Fault, Found, suffer
 from tests.ha.judgement import come_to_rest, judge, table
 from tests.ha.site import site
+from tests.parts import ROOT
 from tests.shop import calm_balances, open_shop
 
 EVENTS_A_SECOND = 100.0
@@ -74,6 +75,12 @@ def test_the_example_replicates_synchronously_and_replaces_a_leader_as_soon_as_p
     assert in_force["ttl"] == TTL_LEAST_S
     assert in_force["loop_wait"] + 2 * in_force["retry_timeout"] <= in_force["ttl"]
     assert in_force["ttl"] < FAILOVER_S, "the runs must keep a leader away until another one leads"
+
+
+def test_the_page_tells_of_every_fault_what_it_cost() -> None:
+    page = (ROOT / "docs/recovery.md").read_text(encoding="utf-8")
+    assert [fault.kind for fault in ALL if f"| {fault.kind} | {fault.lasts_s:g} s |" not in page] == []
+    assert f"within {PROMISED_S:g} s" in page
 
 
 @pytest.mark.usefixtures("_parts_are_here")
