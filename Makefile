@@ -6,7 +6,7 @@ SOURCES_OF_VERSIONS := pyproject.toml $(LOCKS)/build.lock $(BOOTSTRAP)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install demo test foreign-parts rabbitmq4 deploy-check ha lint lock system-demo system-test chaos fuzz bench clean
+.PHONY: help install demo test foreign-parts rabbitmq4 postgres-releases deploy-check ha lint lock system-demo system-test chaos fuzz bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ deploy-check: .venv/.ready-test .venv-localstack/.ready .venv-deploy/.ready ## w
 ha: .venv/.ready-test ## twenty faults against Patroni and three RabbitMQ nodes under load, ten minutes
 	@$(BOOTSTRAP) system ha
 	@.venv/bin/python -m pytest -m ha
+
+postgres-releases: .venv/.ready-test ## the tests of the ledger on Postgres 15, 16 and 17, as far as they can be had
+	@deploy/install/on_postgres.sh
 
 rabbitmq4: system-test .venv/.ready-test .venv-localstack/.ready ## the tests of RabbitMQ on 4.x, unpacked beside the system's
 	@deploy/install/on_rabbitmq4.sh

@@ -23,18 +23,53 @@ class SupportedRelease:
     remark: str = ""
 
 
-SUITE: Final = ("tests",)
+SUITE: Final = ("tests/integration", "tests/contract")
+LEDGER: Final = tuple(
+    f"tests/integration/test_{name}.py"
+    for name in (
+        *("balances", "batch", "concurrency", "database_set_up", "plans"),
+        *("schema_refuses", "statements_order", "verify", "doctor"),
+    )
+)
+BROKER: Final = ("tests/contract", "tests/integration/test_topology.py", "tests/integration/test_publish_rabbitmq.py")
+POOLER: Final = ("tests/integration/test_pooler.py",)
+AVAILABLE: Final = ("tests/ha/test_high_availability.py",)
+NEVER: Final = "nothing here can run it"
+
 TABLE: Final = (
-    SupportedRelease("Postgres", "15"),
-    SupportedRelease("Postgres", "16"),
-    SupportedRelease("Postgres", "17"),
-    SupportedRelease("Postgres", "18", "test", SUITE),
-    SupportedRelease("RabbitMQ", "3.10", "test", SUITE),
-    SupportedRelease("RabbitMQ", "4.0"),
-    SupportedRelease("Python", "3.11", "test", SUITE),
-    SupportedRelease("Python", "3.12"),
-    SupportedRelease("Python", "3.13"),
-    SupportedRelease("Python", "3.14"),
+    SupportedRelease(
+        "Postgres", "15", "postgres-releases", LEDGER, "as Debian 12 has it; `make ha` runs Patroni with it"
+    ),
+    SupportedRelease("Postgres", "16", "postgres-releases", LEDGER, "from the wheel that brings 18"),
+    SupportedRelease("Postgres", "17", "postgres-releases", LEDGER, "as Debian 13 has it"),
+    SupportedRelease("Postgres", "18", "test", SUITE, "what the suite and `incentives up` run"),
+    SupportedRelease(
+        "Aurora PostgreSQL",
+        "15 to 17",
+        remark=f"{NEVER}; it is Postgres to its clients, and `doctor` knows its storage",
+    ),
+    SupportedRelease("RDS for PostgreSQL", "15 to 18", remark=f"{NEVER}; Multi-AZ is to be looked at in its console"),
+    SupportedRelease("Patroni", "3.0", "ha", AVAILABLE, "three servers, synchronous mode"),
+    SupportedRelease("PgBouncer", "1.18", "foreign-parts", POOLER, "as Debian 12 has it; transaction and session mode"),
+    SupportedRelease("PgBouncer", "1.24", "foreign-parts", POOLER, "as Debian 13 has it; transaction and session mode"),
+    SupportedRelease("RDS Proxy", "", remark=f"{NEVER}; it is no PgBouncer: it pins a session where it sees SET"),
+    SupportedRelease("RabbitMQ", "3.10", "test", SUITE, "as Debian 12 has it"),
+    SupportedRelease("RabbitMQ", "3.11", remark="no Debian has it"),
+    SupportedRelease("RabbitMQ", "3.12", remark="no Debian has it"),
+    SupportedRelease("RabbitMQ", "3.13", remark="no Debian has it"),
+    SupportedRelease("RabbitMQ", "4.0", "rabbitmq4", BROKER, "as Debian 13 has it"),
+    SupportedRelease("RabbitMQ", "4.1", remark="no Debian has it"),
+    SupportedRelease("RabbitMQ", "4.2", remark="no Debian has it"),
+    SupportedRelease("RabbitMQ", "4.3", "rabbitmq4", BROKER, "as sid has it; it moves on"),
+    SupportedRelease("SNS and SQS", "", remark="what AWS runs; nothing here has an account"),
+    SupportedRelease(
+        "LocalStack", "4.12", "test", SUITE, "SNS, SQS and CloudWatch; CloudFormation in `make deploy-check`"
+    ),
+    SupportedRelease("moto", "5", "test", SUITE, "what `incentives up` runs; it keeps messages in memory"),
+    SupportedRelease("Python", "3.11", "test", SUITE, "as Debian 12 has it"),
+    SupportedRelease("Python", "3.12", remark="packages are resolved for it"),
+    SupportedRelease("Python", "3.13", "test", SUITE, "on Debian 13"),
+    SupportedRelease("Python", "3.14", remark="packages are resolved for it"),
 )
 
 

@@ -3,6 +3,7 @@
 # the system is changed, nothing is started, and it needs no root.
 #
 #   foreign.sh RELEASE FOLDER pgbouncer          FOLDER/usr/sbin/pgbouncer
+#   foreign.sh RELEASE FOLDER postgresql-17      FOLDER/usr/lib/postgresql/17/bin/postgres
 #   foreign.sh RELEASE FOLDER docker-compose     FOLDER/usr/libexec/docker/cli-plugins/docker-compose
 #   foreign.sh RELEASE FOLDER rabbitmq-server    FOLDER/usr/lib/rabbitmq/lib/rabbitmq_server-*, and its Erlang
 #
@@ -81,6 +82,7 @@ END
 version() {
   case $program in
     pgbouncer) "$root/usr/sbin/pgbouncer" --version ;;
+    postgresql-*) "$root/usr/lib/postgresql/${program#*-}/bin/postgres" --version ;;
     docker-compose) "$root/usr/libexec/docker/cli-plugins/docker-compose" version ;;
     rabbitmq-server)
       erl_knows_its_place || return 1

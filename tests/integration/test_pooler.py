@@ -29,6 +29,7 @@ from incentive_fleet.ledger.migrate import upgrade
 from incentive_fleet.ledger.session import Session
 from tests.command import Ran, incentives
 from tests.dead_letter_world import LetterDatabase, arrival, order
+from tests.doctors import examined, worst
 from tests.poolers import RELEASES, pooling, program_of
 from tests.shop import balances, calm_balances, faults, open_shop
 
@@ -203,6 +204,20 @@ def test_a_pooler_without_transactions_is_refused_by_name(
                 DatabaseUnfit, match=rf"pooler at 127\.0\.0\.1:{port} \(PgBouncer or one like it\) takes no"
             ):
                 act(f"postgresql://{user}@127.0.0.1:{port}/{database}")
+
+
+@pytest.mark.parametrize(("mode", "severity"), [("transaction", "note"), ("session", "note"), ("statement", "risk")])
+def test_the_doctor_tells_the_mode(
+    program: Path, postgres: Postgres, database_url: str, tmp_path: Path, mode: str, severity: str
+) -> None:
+    database = psycopg.conninfo.conninfo_to_dict(database_url)["dbname"]
+    with pooling(program, postgres, tmp_path / "pooler", pool_mode=mode) as port:
+        found = examined(database_url=f"postgresql://postgres@127.0.0.1:{port}/{database}")
+    assert worst(found, "postgres-pooler", "postgres-reached") == {
+        "postgres-pooler": severity,
+        "postgres-reached": "ok",
+    }
+    assert found["postgres-pooler"][0].value.startswith(f"pool_mode {mode}")
 
 
 def test_a_fleet_consumes_publishes_and_replays(
