@@ -10,6 +10,7 @@ import codecs
 import gzip
 import io
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Final, cast
 
@@ -18,6 +19,7 @@ from incentive_fleet.errors import Refused
 # What reading may raise besides Refused: gzip cut short is an EOFError, damaged inside a zlib.error.
 UNREADABLE: Final = (OSError, EOFError, zlib.error)
 HEAD_BYTES: Final = 4
+LINE_BYTES_MAX: Final = 16 * 2**20 + 2  # more than any body that is decoded
 # UTF-32 first: its little-endian mark begins with UTF-16's.
 OTHER_MARKS: Final = (
     (codecs.BOM_UTF32_LE, "UTF-32"),
@@ -64,3 +66,18 @@ def _without_mark(head: bytes) -> str | None:
     if zeros in ((False, True, True, True), (True, True, True, False)):
         return "UTF-32"
     return "UTF-16" if zeros in ((False, True, False, True), (True, False, True, False)) else None
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """The lines of a file that hold anything, with their numbers, none longer than an event may be; a longer one is cut.
+
+    Raises UNREADABLE, and Refused as past_mark.
+    """
+    with open_text(path) as file:
+        number = 0
+        while line := file.readline(LINE_BYTES_MAX):
+            number += 1
+            while not line.endswith(b"\n") and file.readline(LINE_BYTES_MAX):
+                pass  # the rest of a line that is too long: what was kept is too long already
+            if line.strip():
+                yield number, line.rstrip(b"\r\n")

@@ -14,17 +14,26 @@ from functools import cache
 from typing import Any
 
 from incentive_fleet.events.codec import Event, decode, encode_event
-from incentive_fleet.events.models import DeliveryCompleted, EventData, OrderPlaced, OrderRefunded
+from incentive_fleet.events.models import (
+    CreditGrantRequested,
+    DeliveryCompleted,
+    EventData,
+    OrderCancelled,
+    OrderFinalized,
+    OrderPlaced,
+    OrderRefunded,
+    subject_of,
+)
 from incentive_fleet.incentives.accounts import Kind
 from incentive_fleet.incentives.booking import Book, Cause, Posting
-from incentive_fleet.incentives.campaign_file import parse_campaigns
-from incentive_fleet.incentives.campaigns import CampaignSet
+from incentive_fleet.incentives.campaign_file import CampaignFile, credit_from_terms, parse_campaigns
+from incentive_fleet.incentives.campaigns import CampaignSet, CreditTerms
 from incentive_fleet.incentives.credit import LotTerms, expire, open_lot, take_back_grant
 from incentive_fleet.incentives.decision import Decision
+from incentive_fleet.incentives.effects import Progress
 from incentive_fleet.incentives.running_totals import RunningTotals
 from incentive_fleet.incentives.wallet import Lot, Wallet
-from incentive_fleet.ledger.batch import Identity, Verdict, classify, decide
-from incentive_fleet.ledger.locking import Identities
+from incentive_fleet.ledger.batch import Known, Verdict, decide
 from incentive_fleet.ledger.working_set import Order, WorkingSet
 
 NOON = datetime(2026, 1, 10, 12, tzinfo=UTC)
@@ -39,9 +48,11 @@ def text(moment: datetime) -> str:
     return moment.isoformat().replace("+00:00", "Z")
 
 
-def line(line_id: str = "a", quantity: int = 1, unit_price: int = 1_000, category: str | None = None) -> dict[str, Any]:
+def line(
+    line_id: str = "a", quantity: int = 1, unit_price: int = 1_000, category: str | None = None, kind: str | None = None
+) -> dict[str, Any]:
     known = {"line_id": line_id, "sku": f"sku-{line_id}", "quantity": quantity, "unit_price": unit_price}
-    return known | ({"category": category} if category is not None else {})
+    return known | {name: text for name, text in (("category", category), ("kind", kind)) if text is not None}
 
 
 def placed(
@@ -82,6 +93,39 @@ def refunded(
     return OrderRefunded.model_validate(data | ({"lines": list(lines)} if lines else {}))
 
 
+def estimated(placing: OrderPlaced) -> OrderPlaced:
+    """The same placing, of a basket that a final one will follow."""
+    return placing.model_copy(update={"estimated": True})
+
+
+def finalized(order: str = "o1", *lines: dict[str, Any], at: datetime | None = None) -> OrderFinalized:
+    """A final basket of these lines, which may be none; half a day after the first noon unless told."""
+    return OrderFinalized.model_validate(
+        {"order_id": order, "finalized_at": text(at or day(0.5)), "lines": list(lines)}
+    )
+
+
+def cancelled(order: str = "o1", *, at: datetime | None = None) -> OrderCancelled:
+    """A cancelling, half a day after the first noon unless told."""
+    return OrderCancelled.model_validate({"order_id": order, "cancelled_at": text(at or day(0.5))})
+
+
+def asked(
+    key: str, amount: int, *, customer: str = "ann", campaign: str = "gift", at: datetime | None = None
+) -> CreditGrantRequested:
+    """A grant that somebody asks for by event, in EUR and for ever; at the first noon unless told."""
+    return CreditGrantRequested.model_validate(
+        {
+            "grant_key": key,
+            "customer_id": customer,
+            "currency": "EUR",
+            "amount": amount,
+            "campaign_id": campaign,
+            "requested_at": text(at or NOON),
+        }
+    )
+
+
 def delivered(
     order: str = "o1",
     *,
@@ -101,8 +145,19 @@ def delivered(
 def event(data: EventData, id: str | None = None, source: str = "/shop") -> Event:
     """The event that carries the data; its id is made from the fact's identity unless told."""
     if id is None:
-        id = f"{data.order_id}/{getattr(data, 'refund_id', type(data).__name__)}"
+        id = f"{subject_of(data)}/{getattr(data, 'refund_id', type(data).__name__)}"
     return decode(encode_event(source, id, data, NOON))
+
+
+def toml(value: object) -> str:
+    """A value as TOML writes it in one line."""
+    match value:
+        case dict():
+            return "{ " + ", ".join(f"{name} = {toml(part)}" for name, part in value.items()) + " }"
+        case list():
+            return "[" + ", ".join(map(toml, value)) + "]"
+        case _:
+            return json.dumps(value, ensure_ascii=False)
 
 
 def terms(kind: str, id: str, **keys: Any) -> str:
@@ -115,17 +170,20 @@ def terms(kind: str, id: str, **keys: Any) -> str:
         "ends_at": "2030-01-01T00:00:00Z",
     }
     values |= {name: text(value) if isinstance(value, datetime) else value for name, value in keys.items()}
-    rows = (
-        f"{name} = {value if name in ('starts_at', 'ends_at') else json.dumps(value, ensure_ascii=False)}"
-        for name, value in values.items()
-    )
+    rows = (f"{name} = {value if name in ('starts_at', 'ends_at') else toml(value)}" for name, value in values.items())
     return "\n[[campaign]]\n" + "\n".join(rows) + "\n"
+
+
+def set_of(file: CampaignFile) -> CampaignSet:
+    """The terms of a file, as they would be read back once it is loaded."""
+    credit = CreditTerms() if file.credit is None else credit_from_terms(file.credit, 1)
+    return CampaignSet.of([campaign for campaign, _ in file.campaigns], credit)
 
 
 @cache
 def campaigns(*tables: str) -> CampaignSet:
     """The terms of these tables; read once, for nothing changes them."""
-    return CampaignSet.of(campaign for campaign, _ in parse_campaigns("".join(tables)))
+    return set_of(parse_campaigns("".join(tables)))
 
 
 def fold(postings: Iterable[Posting]) -> dict[str, int]:
@@ -137,13 +195,24 @@ def fold(postings: Iterable[Posting]) -> dict[str, int]:
     return {account: balance for account, balance in sorted(balances.items()) if balance}
 
 
+def _stored_and_read(progress: Progress) -> Progress:
+    """As the ledger would give it back for the order's next fact."""
+    placed, final = (
+        one and Decision.from_json(one.customer_id, one.currency, json.loads(one.to_json()))
+        for one in (progress.placed, progress.final)
+    )
+    assert placed is not None
+    totals = RunningTotals.from_json(json.loads(progress.totals.to_json()), len((final or placed).line_ids))
+    return Progress(placed, totals, final)
+
+
 class World:
     """One currency's campaigns, wallets and orders in memory."""
 
     def __init__(self, *tables: str) -> None:
         self.campaigns = campaigns(*tables) if tables else CampaignSet()
         self.working = WorkingSet()
-        self.identities = Identities({}, {})
+        self.known = Known({}, {})
 
     @property
     def postings(self) -> list[Posting]:
@@ -169,9 +238,9 @@ class World:
         return [(lot.lot_no, lot.remaining) for lot in lots if lot.remaining]
 
     def decision(self, order: str = "o1") -> Decision:
-        decision = self.working.orders[order].decision
-        assert decision is not None
-        return decision
+        progress = self.working.orders[order].progress
+        assert progress is not None
+        return progress.counts
 
     def outcome(self, order: str = "o1") -> dict[str, Any]:
         """The data of the order's last outcome."""
@@ -199,7 +268,8 @@ class World:
     def sweep(self, due: datetime) -> int:
         """An expiry run without grace; the minor units that it moved."""
         cause = Cause("expiry", due, None)
-        return sum(expire(self._book(cause, customer), due) for customer, _ in list(self.working.wallets))
+        wallets = list(self.working.wallets)
+        return sum(one.data["amount"] for customer, _ in wallets for one in expire(self._book(cause, customer), due))
 
     def _book(self, cause: Cause, customer: str) -> Book:
         return Book(cause, self.wallet(customer), self.working.usage, self.postings)
@@ -209,19 +279,12 @@ class World:
         return [self._take(event(data)) for data in facts]
 
     def _take(self, arrived: Event) -> Verdict:
-        [identity] = classify([arrived], self.identities)
-        if identity is Identity.NEW:
-            self.identities.events[arrived.source, arrived.id] = arrived.digest
-            self.identities.facts[arrived.order_id, arrived.fact] = arrived.digest
         order = self.working.orders.setdefault(arrived.order_id, Order())
-        if isinstance(arrived.data, OrderPlaced):
+        if isinstance(arrived.data, OrderPlaced | CreditGrantRequested):
             self.wallet(arrived.data.customer_id)
-        [verdict] = decide([arrived], [identity], self.working, self.campaigns)
-        if order.decision is not None:
-            stored = json.loads(order.decision.to_json())
-            order.decision = Decision.from_json(order.decision.customer_id, order.decision.currency, stored)
-            if order.totals is not None:
-                order.totals = RunningTotals.from_json(json.loads(order.totals.to_json()), len(order.decision.line_ids))
+        [verdict] = decide([arrived], self.known, self.working, self.campaigns)
+        if order.progress is not None:
+            order.progress = _stored_and_read(order.progress)
         return verdict
 
     def assert_sound(self) -> None:

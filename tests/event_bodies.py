@@ -59,7 +59,57 @@ DELIVERY: Document = {
         "undelivered": [{"line_id": "2", "quantity": 1}],
     },
 }
-ALL = {"order": ORDER, "refund": REFUND, "delivery": DELIVERY}
+FINAL: Document = {
+    "specversion": "1.0",
+    "id": "f-1",
+    "source": "/shop/test",
+    "type": "order-finalized.v1",
+    "subject": "o-1",
+    "time": "2026-03-02T10:00:00Z",
+    "data": {
+        "order_id": "o-1",
+        "finalized_at": "2026-03-02T10:00:00Z",
+        "lines": [
+            {"line_id": "1", "sku": "TEA", "category": "grocery", "quantity": 1, "unit_price": 450},
+            {"line_id": "bag", "sku": "BAG", "quantity": 1, "unit_price": 25, "kind": "deposit"},
+        ],
+    },
+}
+CANCELLING: Document = {
+    "specversion": "1.0",
+    "id": "c-1",
+    "source": "/shop/test",
+    "type": "order-cancelled.v1",
+    "subject": "o-1",
+    "time": "2026-03-02T11:00:00Z",
+    "data": {"order_id": "o-1", "cancelled_at": "2026-03-02T11:00:00Z", "reason": "payment failed"},
+}
+GRANT: Document = {
+    "specversion": "1.0",
+    "id": "g-1",
+    "source": "/support/test",
+    "type": "credit-grant-requested.v1",
+    "subject": "sorry-1",
+    "time": "2026-03-04T10:00:00Z",
+    "data": {
+        "grant_key": "sorry-1",
+        "customer_id": "c-1",
+        "currency": "EUR",
+        "amount": 500,
+        "campaign_id": "goodwill",
+        "requested_at": "2026-03-04T10:00:00Z",
+        "expires_at": "2026-06-01T00:00:00Z",
+        "reason": "late twice",
+    },
+}
+ALL = {
+    "order": ORDER,
+    "refund": REFUND,
+    "delivery": DELIVERY,
+    "final": FINAL,
+    "cancelling": CANCELLING,
+    "grant": GRANT,
+}
 
 REMOVED = object()
 

@@ -15,11 +15,25 @@ import psycopg
 from incentive_fleet.events.models import EventData
 from incentive_fleet.incentives.campaign_file import parse_campaigns
 from incentive_fleet.ledger.batch import Verdict, apply_events
+from incentive_fleet.ledger.codes import PoolRow, load_codes
 from incentive_fleet.ledger.expiry import expire_lots
 from incentive_fleet.ledger.grants import Grant, Granted, grant, reverse_grant
 from incentive_fleet.ledger.session import Session
 from incentive_fleet.ledger.terms import load_campaigns
-from tests.domain import NOON, back, day, delivered, event, line, placed, refunded, terms
+from tests.domain import (
+    NOON,
+    back,
+    cancelled,
+    day,
+    delivered,
+    estimated,
+    event,
+    finalized,
+    line,
+    placed,
+    refunded,
+    terms,
+)
 
 ODD = '  Zoë; (k:u)  [2026-01-01] {%41} "=" @ *!, über|\\ 顾客 '  # whatever a customer id may hold, blanks at both ends
 TERMS = (
@@ -29,6 +43,7 @@ TERMS = (
     terms("grant", "gift"),
     terms("grant", "yen", currency="JPY"),
     terms("grant", "dinar", currency="BHD"),
+    terms("coupon", "pool", codes="pool", rate_bps=1_000, budget=100_000),
 )
 
 
@@ -51,6 +66,9 @@ def play(url: str) -> None:
     session = Session(url)
     try:
         load(session, *TERMS)
+        load_codes(
+            session.connection, [PoolRow(1, "pool", "POOL-1", None, None), PoolRow(2, "pool", "POOL-2", "fay", None)]
+        )
         _grants(session)
         for batch in _batches():
             apply(session, *batch)
@@ -68,6 +86,7 @@ def _grants(session: Session) -> None:
     give(session, "g-yen", 987, customer_id=ODD, currency="JPY", campaign_id="yen")
     give(session, "g-dinar", 1_005, customer_id="ann", currency="BHD", campaign_id="dinar")
     give(session, "g-mistake", 77, customer_id="eve")
+    give(session, "g-fay", 600, customer_id="fay")
     give(session, "g-soon", 400, customer_id="cat", expires_at=day(25))
 
 
@@ -100,6 +119,14 @@ def _batches() -> Iterable[Sequence[EventData]]:
         placed("odd", line("a"), customer="dan", coupons=["K"]),
         refunded("r1", back("a", quantity=2), back("z"), order="odd"),
     )
+    # An estimated order of which less was picked and one article more; another that was cancelled before its basket came.
+    picked = estimated(
+        placed("picked", line("a", 2, 500), line("b", 1, 300), customer="fay", coupons=["POOL-1"], credit=400)
+    )
+    yield picked, delivered("picked", at=day(2))
+    yield (finalized("picked", line("a", 1, 480), line("c", 1, 90, kind="fee")),)
+    yield estimated(placed("dropped", customer="fay", coupons=["POOL-2"], credit=100)), cancelled("dropped", at=day(3))
+    yield (finalized("dropped", line(unit_price=900), at=day(4)),)
     # Credit that expires after some of it was spent and came back.
     yield placed("expired", customer="cat", credit=150), refunded("r1", back(amount=400), order="expired")
 

@@ -19,19 +19,38 @@ from incentive_fleet.events.codec import decode
 from incentive_fleet.events.models import EventData
 from incentive_fleet.incentives.booking import Posting
 from incentive_fleet.incentives.campaign_file import CampaignFileError, parse_campaigns
-from incentive_fleet.incentives.campaigns import CampaignSet
+from incentive_fleet.incentives.campaigns import CampaignSet, PooledCode
 from incentive_fleet.incentives.money import half_up, share
 from incentive_fleet.ledger.batch import Verdict
 from incentive_fleet.settings import Settings
-from tests.domain import World, back, delivered, line, placed, refunded, terms
+from tests.domain import (
+    World,
+    asked,
+    back,
+    cancelled,
+    delivered,
+    estimated,
+    finalized,
+    line,
+    placed,
+    refunded,
+    terms,
+    toml,
+)
 from tests.rules_page import Block, Table
 
 Row = dict[str, str]
 
 MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
 WHEN = re.compile(r"(\d+) (\w{3})(?: (20\d\d))?(?: (\d\d):(\d\d))?")
-PLACES = re.compile(r"(\w+) places ([\w-]+): (.+?)(?:; coupons (.+?))?(?:; credit (\d+))?")
-LINE = re.compile(r"(\d+) x (\d+) (\w+)(?: \[(\w+)\])?")
+PLACES = re.compile(r"(\w+) places ([\w-]+)(, estimated)?: (.+?)(?:; coupons (.+?))?(?:; credit (\d+))?")
+PICKED = re.compile(r"([\w-]+) is picked: (.+)")
+CANCELLED = re.compile(r"([\w-]+) is cancelled")
+ASKED = re.compile(r"([\w-]+) asks (\d+) for (\w+) of (\w+)")
+CODE = re.compile(r"code (\S+) is in the pool of (\w+)(?:, for (\w+))?(?:, until (.+?))?(, revoked)?")
+JOINS = re.compile(r"(\w+) joins the audience (\w+)")
+HELD = re.compile(r"the credit of (\w+) is (held|released)")
+LINE = re.compile(r"(\d+) x (\d+) (\w+)(?: \[(\w+)\])?(?: \((\w+)\))?")
 REFUNDS = re.compile(r"([\w-]+) refunds ([\w-]+): (.+?)(?:; in (\w{3}))?")
 CLAIM = re.compile(r"(\d+) (of )?(\w+)(?: \((\w+)\))?")
 DELIVERED = re.compile(r"([\w-]+) is delivered(?:; promised for (.+?))?(?:; without (.+?))?")
@@ -42,6 +61,7 @@ LOADED = re.compile(r"loaded anew: (\{.+\})")
 TRANSFER = re.compile(r"(\w+) (\d+)(?: (\S+) → (\S+))?")
 LOT = re.compile(r"lot (\d+) of (\w+): (\d+) (?:until (.+)|for ever)")
 LAST = re.compile(r"(\w+) of (no order|[\w-]+) at (.+)")
+DUE = re.compile(r"money due (\d+)")
 SHARES = re.compile(r"shares of ([\w-]+): (.+)")
 NAMES = {
     "field",
@@ -53,7 +73,9 @@ NAMES = {
     "what arrives",
 }  # first columns of tables that list names
 GRACE_HOURS = Settings.model_fields["expiry_grace_hours"].default
-ALWAYS_SAID = re.compile(r"(waits|duplicate|conflict|shortfall .*|[\w-]+ refused: .*|[\w-]+ released|anomaly .*)")
+ALWAYS_SAID = re.compile(
+    r"(waits|duplicate|conflict|grant-refused .*|shortfall .*|[\w-]+ refused: .*|[\w-]+ released|anomaly .*)"
+)
 
 
 def check_section(parts: Iterable[Block | Table]) -> int:
@@ -97,7 +119,7 @@ def play(world: World, row: Row) -> None:
     if "balances" in row:
         assert _amounts(row["balances"], none="all zero") == world.balances, row
     said = [part for part in re.split(r"; ", row.get("besides", "")) if part]
-    besides = {verdict.value} - {"applied"} if verdict else set()
+    besides = {verdict.value.replace(":", " ")} - {"applied"} if verdict else set()
     besides = {"waits" if word == "waiting" else word for word in besides}
     besides |= {
         f"anomaly {reason}: {subject}"
@@ -121,11 +143,20 @@ def happen(world: World, sentence: str, at: datetime) -> Verdict | None:
     elif match := TAKEN_BACK.fullmatch(sentence):
         world.take_back(world.wallet(match[2]).lots[int(match[1])], match[2], at=at)
     elif match := LOADED.fullmatch(sentence):
-        [(changed, _)] = parse_campaigns(terms(**tomllib.loads(f"campaign = {match[1]}")["campaign"]))
+        [(changed, _)] = parse_campaigns(terms(**tomllib.loads(f"campaign = {match[1]}")["campaign"])).campaigns
         before = world.campaigns.by_id
-        world.campaigns = CampaignSet.of(
-            (before | {changed.id: replace(changed, version=before[changed.id].version + 1)}).values()
-        )
+        newer = {changed.id: replace(changed, version=before[changed.id].version + 1)}
+        older = world.campaigns.versions
+        world.campaigns = CampaignSet.of((before | newer).values(), world.campaigns.credit)
+        world.campaigns.versions.update(older)
+    elif match := CODE.fullmatch(sentence):
+        until = moment(match[4]) if match[4] else None
+        world.working.usage.codes[match[1]] = PooledCode(match[2], match[3], until, bool(match[5]))
+    elif match := JOINS.fullmatch(sentence):
+        world.working.usage.members.add((match[2], match[1]))
+    elif match := HELD.fullmatch(sentence):
+        held = world.working.usage.held
+        held.add(match[1]) if match[2] == "held" else held.discard(match[1])
     elif match := EXPIRE.fullmatch(sentence):
         world.sweep(moment(match[1]) - timedelta(hours=GRACE_HOURS))
     else:
@@ -137,11 +168,16 @@ def happen(world: World, sentence: str, at: datetime) -> Verdict | None:
 def fact(sentence: str, at: datetime) -> EventData:
     """The fact that the sentence tells."""
     if match := PLACES.fullmatch(sentence):
-        lines = [LINE.fullmatch(part) for part in match[3].split(", ")]
-        assert all(lines), sentence
-        basket = [line(one[3], int(one[1]), int(one[2]), one[4]) for one in lines if one]
-        coupons = match[4].split(", ") if match[4] else []
-        return placed(match[2], *basket, customer=match[1], at=at, coupons=coupons, credit=int(match[5] or 0))
+        coupons = match[5].split(", ") if match[5] else []
+        basket, credit = _basket(match[4]), int(match[6] or 0)
+        placing = placed(match[2], *basket, customer=match[1], at=at, coupons=coupons, credit=credit)
+        return estimated(placing) if match[3] else placing
+    if match := PICKED.fullmatch(sentence):
+        return finalized(match[1], *([] if match[2] == "nothing" else _basket(match[2])), at=at)
+    if match := CANCELLED.fullmatch(sentence):
+        return cancelled(match[1], at=at)
+    if match := ASKED.fullmatch(sentence):
+        return asked(match[1], int(match[2]), customer=match[3], campaign=match[4], at=at)
     if match := REFUNDS.fullmatch(sentence):
         claims = [] if match[3] == "all" else [_claim(part) for part in match[3].split(", ")]
         return refunded(match[1], *claims, order=match[2], currency=match[4] or "EUR", at=at)
@@ -150,6 +186,12 @@ def fact(sentence: str, at: datetime) -> EventData:
     units = [part.split(" ") for part in match[3].split(", ")] if match[3] else []
     promised = moment(match[2]) if match[2] else None
     return delivered(match[1], at=at, promised=promised, missing={name: int(number) for number, name in units})
+
+
+def _basket(text: str) -> list[dict[str, Any]]:
+    lines = [LINE.fullmatch(part) for part in text.split(", ")]
+    assert all(lines), text
+    return [line(one[3], int(one[1]), int(one[2]), one[4], one[5]) for one in lines if one]
 
 
 def moment(text: str) -> datetime:
@@ -190,8 +232,10 @@ def _replaced(text: str, row: Row, judge: Callable[[str, str], str]) -> None:
 
 
 def _campaigns(text: str) -> list[str]:
-    tables = tomllib.loads(text).get("campaign", [])
-    return [terms(**table) for table in tables]
+    document = tomllib.loads(text)
+    credit = document.get("credit")
+    table = "\n[credit]\n" + "".join(f"{name} = {toml(value)}\n" for name, value in (credit or {}).items())
+    return [*([] if credit is None else [table]), *(terms(**one) for one in document.get("campaign", []))]
 
 
 def _claim(text: str) -> dict[str, Any]:
@@ -216,7 +260,9 @@ def _compare_transfers(postings: list[Posting], row: Row) -> None:
 def _of_outcome(data: dict[str, Any]) -> set[str]:
     said = {f"{one['code']} refused: {one['refusal']}" for one in data.get("coupons", ()) if one.get("refusal")}
     given = (*data.get("earned", ()), *data.get("made_good", ()))
-    said |= {f"{one['campaign_id']} refused: {one['refusal']}" for one in given if one["refusal"]}
+    said |= {f"{one['campaign_id']} refused: {one['refusal']}" for one in given if one.get("refusal")}
+    if data.get("credit", {}).get("refusal"):
+        said.add(f"credit refused: {data['credit']['refusal']}")
     shortfall = data.get("credit", {}).get("shortfall")
     return said | ({f"shortfall {shortfall}"} if shortfall else set())
 
@@ -231,10 +277,13 @@ def _holds(world: World, part: str, row: Row) -> None:
         last, order_id = world.postings[-1], None if match[2] == "no order" else match[2]
         assert (last.kind, last.order_id, last.happened_at) == (match[1], order_id, moment(match[3])), row
         return
+    if match := DUE.fullmatch(part):
+        assert json.loads(world.working.writes.outcomes[-1].body)["data"]["money_due_back"] == int(match[1]), row
+        return
     match = SHARES.fullmatch(part)
     assert match, f"nothing that a row may say: {part}"
-    [decision] = [order.decision for name, order in world.working.orders.items() if f" {name}:" in row["what happens"]]
-    assert decision is not None
+    [name] = [name for name in world.working.orders if f" {name}:" in row["what happens"]]
+    decision = world.decision(name)
     shares = {coupon.campaign_id: coupon.shares for coupon in decision.coupons}
     shares |= {earned.campaign_id: earned.shares for earned in decision.earned} | {"credit": decision.credit.shares}
     assert _amounts(match[2]) == dict(zip(decision.line_ids, shares[match[1]], strict=True)), row

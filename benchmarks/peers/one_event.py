@@ -24,13 +24,13 @@ from incentive_fleet.events.codec import Event, decode, stored_event
 from incentive_fleet.events.models import OrderPlaced
 from incentive_fleet.incentives.campaigns import CampaignSet, Usage
 from incentive_fleet.incentives.decision import Decision
+from incentive_fleet.incentives.effects import Progress
 from incentive_fleet.incentives.placing import normal_codes
 from incentive_fleet.incentives.running_totals import RunningTotals
 from incentive_fleet.incentives.wallet import Lot, Wallet
-from incentive_fleet.ledger.batch import Identity, classify
+from incentive_fleet.ledger.batch import Identity, Known
 from incentive_fleet.ledger.connection import mapped_errors, retry_contention
 from incentive_fleet.ledger.effect import take_effect
-from incentive_fleet.ledger.locking import Identities
 from incentive_fleet.ledger.rows import LotRow
 from incentive_fleet.ledger.session import Session
 from incentive_fleet.ledger.terms import read_terms
@@ -58,7 +58,7 @@ def _attempt(session: Session, event: Event) -> None:
     connection = session.connection
     try:
         stored, working = _lock_and_read(session, connection, event)
-        if classify([event], stored) != [Identity.NEW]:
+        if stored.identity(event) is not Identity.NEW:
             connection.execute("COMMIT")
             return
         _read_limits(connection, working, session.terms.campaigns, event)
@@ -70,9 +70,7 @@ def _attempt(session: Session, event: Event) -> None:
         raise
 
 
-def _lock_and_read(
-    session: Session, connection: psycopg.Connection[Any], event: Event
-) -> tuple[Identities, WorkingSet]:
+def _lock_and_read(session: Session, connection: psycopg.Connection[Any], event: Event) -> tuple[Known, WorkingSet]:
     if isinstance(event.data, OrderPlaced):
         key, row, lots = _lock_for_placing(connection, event, (event.data.customer_id, event.data.currency))
         order = Order()
@@ -84,15 +82,18 @@ def _lock_and_read(
         row, lots = _lock_for_undoing(connection, event)
         key, order = (row[3], row[4]), Order()
         if row[5] is not None:
-            order.decision = Decision.from_json(*key, row[5])
-            order.totals = RunningTotals.from_json(row[6], len(order.decision.line_ids)) if row[6] else None
+            placed = Decision.from_json(*key, row[5])
+            lines = len(placed.line_ids)
+            order.progress = Progress(
+                placed, RunningTotals.from_json(row[6], lines) if row[6] else RunningTotals(lines)
+            )
     if row[0] != session.terms.revision:
         session.terms = read_terms(connection, row[0])
-    stored = Identities(facts={}, events={})
+    stored = Known(by_event={}, by_fact={})
     if row[1] is not None:
-        stored.facts[(event.order_id, event.fact)] = row[1]
+        stored.by_fact[(event.order_id, event.fact)] = row[1]
     if row[2] is not None:
-        stored.events[(event.source, event.id)] = row[2]
+        stored.by_event[(event.source, event.id)] = row[2]
     working = WorkingSet()
     working.orders[event.order_id] = order
     if key[0] is not None:
@@ -167,9 +168,9 @@ def _read_limits(
         coupons = [campaigns.by_code[code] for code in normal_codes(data.coupons) if code in campaigns.by_code]
         named = [*coupons, *campaigns.earning.get(data.currency, ()), *campaigns.making_good.get(data.currency, ())]
         customer_id = data.customer_id
-    elif order.decision is not None:
-        coupons, named = [], [*campaigns.making_good.get(order.decision.currency, ())]
-        customer_id = order.decision.customer_id
+    elif order.progress is not None:
+        coupons, named = [], [*campaigns.making_good.get(order.progress.placed.currency, ())]
+        customer_id = order.progress.placed.customer_id
     else:
         return
     limited = sorted({campaign.id for campaign in named if campaign.is_limited})
@@ -230,8 +231,8 @@ def _parts(working: WorkingSet) -> Iterator[Part]:
         yield sql.RELEASE_REDEMPTION, (released_at, campaign_id, customer_id, order_id)
     yield from ((sql.INSERT_ANOMALY, anomaly) for anomaly in sorted(writes.anomalies))
     for order_id, order in working.orders.items():
-        if order.changed and order.totals:
-            yield sql.UPDATE_ORDER, (order.totals.to_json(), order_id)
+        if order.changed and order.progress:
+            yield sql.UPDATE_ORDER, (order.progress.totals.to_json(), order_id)
     yield _insert(sql.INSERT_OUTCOMES, writes.outcomes)
     yield _insert(sql.INSERT_TRANSFERS, writes.postings)
 

@@ -12,8 +12,11 @@ from typing import Final, Literal
 # The event's type and what its queues are called. An event of unknown type, or of none, goes to the first.
 SOURCES: Final = (
     ("order-placed.v1", "order-placed"),
+    ("order-finalized.v1", "order-finalized"),
+    ("order-cancelled.v1", "order-cancelled"),
     ("order-refunded.v1", "order-refunded"),
     ("delivery-completed.v1", "delivery-completed"),
+    ("credit-grant-requested.v1", "credit-grant-requested"),
 )
 CATCH_ALL: Final = "order-placed.v1"
 

@@ -35,6 +35,14 @@ format_option = click.option(
     show_default=True,
     help="json: one document on standard output, nothing else.",
 )
+lines_option = click.option(
+    "--format",
+    "_output",
+    type=click.Choice(["text", "json"]),
+    default="json",
+    expose_value=False,
+    help="Either way one JSON document a line.",
+)
 existing_file = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
 
 

@@ -11,9 +11,16 @@ READ_ONLY: Final = "Nothing was changed; run it again for the whole answer."
 SENTENCES: Final = {
     "anomalies": READ_ONLY,
     "anomalies resolve": "The anomaly is resolved or it is not, never half; resolving it again is safe.",
+    "audiences load": "The file is loaded as a whole or not at all; loading it again is safe.",
+    "audiences remove": "All are taken out, or none; removing again is safe.",
     "backfill": "Whole batches are applied, the rest of the file is not; run it again: what is applied is a duplicate.",
     "campaigns list": READ_ONLY,
     "campaigns load": "The file is loaded as a whole or not at all; loading it again is safe and says which.",
+    "codes export": READ_ONLY,
+    "codes generate": "Whole parts of the batch are there; run it again with the same --batch and --count for the rest.",
+    "codes load": "The file is loaded as a whole or not at all; loading it again is safe.",
+    "codes revoke": "All are revoked, or none; revoking again is safe.",
+    "codes show": READ_ONLY,
     "consume": "What was not committed comes again; run it again.",
     "db upgrade": "Each migration is applied as a whole or not at all; run it again for the rest.",
     "demo": "Nothing is left running.",
@@ -47,8 +54,12 @@ SENTENCES: Final = {
     "ledger export": "The journal printed so far is not complete: throw it away. Nothing was changed; run it again.",
     "ledger verify": "No balance or transfer was changed, and nothing is said of the ledger; run it again.",
     "order": READ_ONLY,
+    "orders finalize": "The order is finalized or it is not, never half; running it again says which.",
+    "outcomes export": "What was printed is not complete. Nothing was changed; run it again.",
     "publish": "What is not counted may have arrived or not; publish the file again: consumers drop what comes twice.",
+    "quote": READ_ONLY,
     "relay": "What was not confirmed is published again, with the same ids; run it again.",
+    "remind": "What was announced stays so; run it again with the same --as-of and --days for the rest.",
     "schemas check": READ_ONLY,
     "schemas write": "Some files may be written and others not; run it again.",
     "topology apply": "What was declared stays, the rest is missing; run it again: it declares what is missing.",
@@ -56,6 +67,8 @@ SENTENCES: Final = {
     "up": "Parts that were started go on: `incentives up` brings the rest, `incentives down` stops them.",
     "waiting": READ_ONLY,
     "wallet": READ_ONLY,
+    "wallets hold": "The credit is held or it is not; holding it again is safe and says which.",
+    "wallets release": "The credit is released or it is not; releasing it again is safe and says which.",
 }
 
 

@@ -84,6 +84,12 @@ def say_table(columns: Iterable[str | Column], rows: Iterable[Iterable[object]],
         _write("\n".join([*lines, ""]), sys.stdout)
 
 
+def say_json_line(document: object) -> None:
+    """A document on one line, as JSON; for commands whose result is many of them."""
+    is_utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    _write(literal_json(document, default=plain, ascii_only=not is_utf8) + "\n", sys.stdout)
+
+
 def say_raw(text: str) -> None:
     """A text of ours that is made for another program and holds nothing from outside unescaped, such as a journal."""
     _write(text, sys.stdout)

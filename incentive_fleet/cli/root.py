@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 # name -> (module, attribute, one line of help). The help stands here so that listing needs no import.
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "anomalies": ("anomalies", "anomalies", "Orders that a person should look at; resolve them with a reason."),
+    "audiences": ("audiences", "audiences", "Lists of customers that campaigns are for, or are not for."),
     "backfill": ("backfill", "backfill_command", "Apply events from a file, without a broker."),
     "campaigns": ("campaigns", "campaigns", "Load and list campaign terms."),
+    "codes": ("codes", "codes", "Codes of campaigns with a pool: load, generate, revoke, export, show."),
     "consume": ("consume", "consume", "Run the fleet: consume events and apply their incentives."),
     "db": ("db", "db", "The database's schema."),
     "demo": ("demo", "demo", "See all of it work on embedded parts, in under a minute."),
@@ -32,13 +34,18 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "grants": ("grants", "grants", "Hand out credit in bulk."),
     "ledger": ("ledger", "ledger", "Balances, verification and export."),
     "order": ("statements", "order", "Everything about one order: facts, decision, transfers."),
+    "orders": ("orders", "orders", "What a person does for an order: finalize it as it was placed."),
+    "outcomes": ("outcomes", "outcomes", "What was told of orders and credit, as it was published."),
     "publish": ("publish", "publish", "Publish events from a file to SNS or RabbitMQ."),
+    "quote": ("quote", "quote_command", "What orders would get that were placed next, without effect."),
     "relay": ("relay", "relay", "Publish outcomes from the outbox."),
+    "remind": ("remind", "remind_command", "Announce credit that expires soon."),
     "schemas": ("schemas", "schemas", "JSON Schemas and the AsyncAPI document of the events."),
     "topology": ("topology", "topology", "Topics, queues and exchanges: apply them, check them for drift."),
     "up": ("parts", "up_command", "Start embedded Postgres, RabbitMQ and SNS/SQS, and keep them running."),
-    "waiting": ("waiting", "waiting", "Refunds and deliveries whose order never came."),
+    "waiting": ("waiting", "waiting", "Facts that wait for their order, or for its final basket."),
     "wallet": ("statements", "wallet", "A customer's statement: balance, lots, transfers."),
+    "wallets": ("wallets", "wallets", "Put customers' credit on hold, or let it go."),
 }
 
 

@@ -26,6 +26,7 @@ from incentive_fleet.errors import Malformed
 from incentive_fleet.events.codec import Event
 from incentive_fleet.events.document import BODY_BYTES_MAX, refuse_large
 from incentive_fleet.events.foreign import binary_mode
+from incentive_fleet.events.models import CreditGrantRequested
 from incentive_fleet.events.reasons import Reason
 from incentive_fleet.failpoints import failpoint
 from incentive_fleet.ledger.attempts import FailedMessage, forget_attempts, record_attempt
@@ -248,10 +249,20 @@ def _disposition(event: Event, verdict: Verdict) -> Disposition:
             return Ack()
         case Verdict.CONFLICT:
             return DeadLetter(CONFLICT, conflict_detail(event))
+        case Verdict.UNKNOWN_CAMPAIGN | Verdict.WRONG_CURRENCY | Verdict.BUDGET_EXHAUSTED:
+            return DeadLetter(verdict.value, refusal_detail(event))
         case Verdict.DEFERRED:
             raise AssertionError("what is deferred has no disposition yet")
         case _:
             assert_never(verdict)
+
+
+def refusal_detail(event: Event) -> str:
+    """A sentence for the person who finds a refused grant."""
+    data = event.data
+    assert isinstance(data, CreditGrantRequested), "nothing else is refused"
+    asked = f"{data.amount} {data.currency} for customer {data.customer_id!r} under campaign {data.campaign_id!r}"
+    return f"grant {data.grant_key!r}: {asked}; it can be replayed once its cause is gone"
 
 
 def conflict_detail(event: Event) -> str:

@@ -25,7 +25,7 @@ def differences(connection: Connection[Any], event: Event) -> list[str]:
     Raises DatabaseUnavailable or DatabaseContention.
     """
     values = {
-        "order": event.data.order_id,
+        "order": event.order_id,
         "fact": event.fact,
         "source": event.source,
         "id": event.id,

@@ -14,15 +14,25 @@ from datetime import datetime
 from typing import Any, Final, assert_never
 
 from incentive_fleet.events.codec import Event
-from incentive_fleet.events.models import DeliveryCompleted, Line, OrderPlaced, OrderRefunded, RefundLine
+from incentive_fleet.events.models import (
+    CreditGrantRequested,
+    DeliveryCompleted,
+    Line,
+    OrderCancelled,
+    OrderFinalized,
+    OrderPlaced,
+    OrderRefunded,
+    RefundLine,
+)
 from incentive_fleet.events.times import format_time
 
 SOURCE: Final = "/incentive-fleet/corrections"
 CANCEL_AND_PLACE: Final = "cancel-and-place"
 REFUND_DIFFERENCE: Final = "refund-difference"
 NEW_EVENT_ID: Final = "new-event-id"
+NEW_GRANT_KEY: Final = "new-grant-key"
 GRANT_DIFFERENCE: Final = "grant-difference"
-NAMES: Final = (CANCEL_AND_PLACE, REFUND_DIFFERENCE, NEW_EVENT_ID, GRANT_DIFFERENCE)
+NAMES: Final = (CANCEL_AND_PLACE, REFUND_DIFFERENCE, NEW_EVENT_ID, NEW_GRANT_KEY, GRANT_DIFFERENCE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +84,12 @@ def corrections_of(about: Correcting) -> list[Correction | Impossible]:
     match event.data:
         case OrderPlaced():
             return [_cancel_and_place(about, event.data), _refund_of_placing(about, event.data)]
+        case OrderFinalized():
+            return [_refund_of_final(about, event.data)]
+        case OrderCancelled():
+            return [Impossible(REFUND_DIFFERENCE, "the order is cancelled either way: no money differs")]
+        case CreditGrantRequested():
+            return [_new_grant_key(about, event.data)]
         case OrderRefunded():
             return [_refund_more(about, event.data)]
         case DeliveryCompleted():
@@ -109,8 +125,16 @@ def _refund_of_placing(about: Correcting, data: OrderPlaced) -> Correction | Imp
     for name in ("customer_id", "currency", "coupons", "credit_requested"):
         if getattr(first, name) != getattr(data, name):
             return Impossible(REFUND_DIFFERENCE, f"{name} differs: no refund says that")
-    wanted = {line.line_id: _gross(line) for line in data.lines}
-    known = {line.line_id: _gross(line) for line in first.lines}
+    return _refund_of_basket(about, first.lines, data.lines)
+
+
+def _refund_of_final(about: Correcting, data: OrderFinalized) -> Correction | Impossible:
+    return _refund_of_basket(about, OrderFinalized.model_validate(dict(about.applied.data)).lines, data.lines)
+
+
+def _refund_of_basket(about: Correcting, first: Sequence[Line], second: Sequence[Line]) -> Correction | Impossible:
+    wanted = {line.line_id: _gross(line) for line in second}
+    known = {line.line_id: _gross(line) for line in first}
     more = sorted(name for name, gross in wanted.items() if gross > known.get(name, 0))
     if more:
         return Impossible(
@@ -124,6 +148,15 @@ def _refund_of_placing(about: Correcting, data: OrderPlaced) -> Correction | Imp
     if not lines:
         return Impossible(REFUND_DIFFERENCE, "no line is worth less than what was applied: there is nothing to refund")
     return _refund(about, lines, "what the first basket has beyond this one is refunded")
+
+
+def _new_grant_key(about: Correcting, data: CreditGrantRequested) -> Correction:
+    key = f"correction-{about.letter_id}-of-{data.grant_key}"[:200]
+    asked = {**json.loads(about.event.canonical), "grant_key": key}
+    sentence = (
+        f"the grant that this event asks for under the key {key}; `incentives grant reverse` takes the first one back"
+    )
+    return Correction(NEW_GRANT_KEY, sentence, [_body(about, 1, about.event.type, asked)])
 
 
 def _refund_more(about: Correcting, data: OrderRefunded) -> Correction | Impossible:
@@ -197,7 +230,7 @@ def _body(about: Correcting, number: int, type_: str, data: Mapping[str, Any]) -
         "source": SOURCE,
         "type": type_,
         "time": format_time(about.at),
-        "subject": data["order_id"],
+        "subject": data.get("order_id") or data["grant_key"],
         "data": data,
     }
     return json.dumps(envelope, ensure_ascii=False, separators=(",", ":")).encode()

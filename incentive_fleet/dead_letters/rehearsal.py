@@ -10,7 +10,7 @@ from typing import Any, Final, assert_never
 from psycopg import Connection
 
 from incentive_fleet.consumers.admission import Admission, admitted
-from incentive_fleet.consumers.core import CONFLICT, UNEXPECTED, conflict_detail
+from incentive_fleet.consumers.core import CONFLICT, UNEXPECTED, conflict_detail, refusal_detail
 from incentive_fleet.dead_letters.conflicts import differences
 from incentive_fleet.dead_letters.letter import Letter
 from incentive_fleet.dead_letters.store import get_letters
@@ -133,6 +133,8 @@ def _effect(letter: Letter, event: Event, verdict: Verdict, postings: list[Posti
             sentence = f"0 transfers: would wait for its order {event.order_id}"
         case Verdict.CONFLICT:
             return _refused(letter, CONFLICT, conflict_detail(event))
+        case Verdict.UNKNOWN_CAMPAIGN | Verdict.WRONG_CURRENCY | Verdict.BUDGET_EXHAUSTED:
+            return _refused(letter, verdict.value, refusal_detail(event))
         case Verdict.DEFERRED:
             raise AssertionError("a rehearsal waits for locks")
         case _:

@@ -13,8 +13,8 @@ order.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from datetime import datetime
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -24,18 +24,23 @@ from incentive_fleet.errors import Malformed
 from incentive_fleet.events.data_base64 import opened
 from incentive_fleet.events.document import decode_text, parse_json, shown
 from incentive_fleet.events.envelope import SPECVERSION, Envelope
-from incentive_fleet.events.facts import fact_of, model_of_fact
+from incentive_fleet.events.facts import fact_of, model_of_fact, order_of
 from incentive_fleet.events.foreign import what_it_is
 from incentive_fleet.events.models import (
+    QUOTE_TYPE,
     TYPE_OF,
     TYPES,
+    CreditGrantRequested,
     DeliveryCompleted,
     EventData,
     Line,
+    OrderFinalized,
     OrderPlaced,
     OrderRefunded,
+    QuoteRequested,
     RefundLine,
     UndeliveredLine,
+    subject_of,
 )
 from incentive_fleet.events.plain import read_plain
 from incentive_fleet.events.reasons import Reason
@@ -54,18 +59,21 @@ class Event(NamedTuple):
     time: str  # the envelope's, as it was written: any RFC 3339 time; "" when read from the ledger, for no rule uses it
     traceparent: str | None
     data: EventData
-    order_id: str
-    fact: str  # its name within the order: 'placing', 'delivery', 'refund:<refund_id>'
+    order_id: str  # "" for a grant
+    fact: str  # its name within the order: 'placing', 'final-basket', 'cancelling', 'delivery', 'refund:<id>', 'grant:<key>'
     happened_at: datetime  # in the world, as the data says
     canonical: bytes  # the validated data: defaults filled in, absent optionals left out, UTC, fixed order, UTF-8
     digest: bytes  # SHA-256 of type, line feed, canonical
 
 
+_ANY_TIME: Final = datetime(1970, 1, 1, tzinfo=UTC)
 # The names of our types without their versions.
-_NAMES: Final = frozenset(type_.rpartition(".")[0] for type_ in TYPES)
+_NAMES: Final = frozenset(type_.rpartition(".")[0] for type_ in (*TYPES, QUOTE_TYPE))
 # Which field of a type's data holds objects, and of which model.
 _ITEMS: Final[dict[type[BaseModel], tuple[str, type[BaseModel]]]] = {
     OrderPlaced: ("lines", Line),
+    OrderFinalized: ("lines", Line),
+    QuoteRequested: ("lines", Line),
     OrderRefunded: ("lines", RefundLine),
     DeliveryCompleted: ("undelivered", UndeliveredLine),
 }
@@ -73,7 +81,7 @@ _OPTIONAL: Final[dict[type[BaseModel], tuple[str, ...]]] = {
     model: tuple(
         name for name, field in model.model_fields.items() if not field.is_required() and field.default is None
     )
-    for model in (Envelope, *TYPES.values(), Line, RefundLine, UndeliveredLine)
+    for model in (Envelope, *TYPES.values(), QuoteRequested, Line, RefundLine, UndeliveredLine)
 }
 
 
@@ -86,7 +94,24 @@ def decode(body: bytes) -> Event:
 def decode_strictly(body: bytes) -> Event:
     """As `decode`, one check after the other: for what cannot be read in one pass, and for finding the first fault."""
     document, text = _cloud_event(decode_text(body))
-    model = _model_of(document)
+    model: type[EventData] = _model_of(document)
+    envelope, data = _checked(document, text, model)
+    named = "grant_key" if isinstance(data, CreditGrantRequested) else "order_id"
+    _same_subject(envelope, subject_of(data), named)
+    return _event(envelope, data)
+
+
+def decode_quote(body: bytes) -> tuple[QuoteRequested, str | None]:
+    """The quote request in a message's body, and its traceparent. Raises Malformed; a retry does not help."""
+    document, text = _cloud_event(decode_text(body))
+    if (type_ := _type_of(document)) != QUOTE_TYPE:
+        raise _not_known(type_, (QUOTE_TYPE,))
+    envelope, data = _checked(document, text, QuoteRequested)
+    _same_subject(envelope, data.quote_id, "quote_id")
+    return data, envelope.traceparent
+
+
+def _checked(document: dict[str, Any], text: str, model: type[Model]) -> tuple[Envelope, Model]:
     if "data_base64" in document:
         document, data_text = opened(document)
         text += data_text
@@ -95,12 +120,14 @@ def decode_strictly(body: bytes) -> Event:
     envelope = _validated(Envelope, document, "")
     if "data" not in document:
         raise Malformed(Reason.MISSING_FIELD, "data is missing")
-    data = _validated(model, document["data"], "data")
-    if envelope.subject != data.order_id:
+    return envelope, _validated(model, document["data"], "data")
+
+
+def _same_subject(envelope: Envelope, subject: str, named: str) -> None:
+    if envelope.subject != subject:
         raise Malformed(
-            Reason.SUBJECT_MISMATCH, f"subject is {shown(envelope.subject)}, data.order_id is {shown(data.order_id)}"
+            Reason.SUBJECT_MISMATCH, f"subject is {shown(envelope.subject)}, data.{named} is {shown(subject)}"
         )
-    return _event(envelope, data)
 
 
 def encode_event(source: str, id: str, data: EventData, time: datetime | str, traceparent: str | None = None) -> bytes:
@@ -114,7 +141,7 @@ def encode_event(source: str, id: str, data: EventData, time: datetime | str, tr
         "id": id,
         "source": source,
         "type": TYPE_OF[type(data)],
-        "subject": data.order_id,
+        "subject": subject_of(data),
         "time": time if isinstance(time, str) else format_time(check_time(time)),
         "datacontenttype": "application/json",
     }
@@ -141,12 +168,29 @@ def stored_event(fact: str, source: str, id: str, digest: bytes, traceparent: st
     model = model_of_fact(fact)
     data = model.model_validate_json(canonical)
     _, happened_at = fact_of(data)
-    return Event(source, id, TYPE_OF[model], "", traceparent, data, data.order_id, fact, happened_at, canonical, digest)
+    order_id = order_of(data)
+    return Event(source, id, TYPE_OF[model], "", traceparent, data, order_id, fact, happened_at, canonical, digest)
 
 
 def digest_of(type: str, canonical: bytes) -> bytes:
     """SHA-256 over the type and the canonical data; no type holds a line feed, so the two cannot run together."""
     return sha256(b"%b\n%b" % (type.encode(), canonical)).digest()
+
+
+def grant_digest(
+    key: str, customer_id: str, currency: str, amount: int, campaign_id: str, expires_at: datetime | None
+) -> bytes:
+    """The digest of a grant that came by file or command, as its event would have it (rules 2.3)."""
+    data = CreditGrantRequested.model_construct(
+        grant_key=key,
+        customer_id=customer_id,
+        currency=currency,
+        amount=amount,
+        campaign_id=campaign_id,
+        requested_at=_ANY_TIME,  # not in the digest
+        expires_at=None if expires_at is None else expires_at.astimezone(UTC),
+    )
+    return digest_of(TYPE_OF[CreditGrantRequested], _digested(data, b""))
 
 
 def _event(envelope: Envelope, data: EventData) -> Event:
@@ -159,12 +203,19 @@ def _event(envelope: Envelope, data: EventData) -> Event:
         envelope.time,
         envelope.traceparent,
         data,
-        data.order_id,
+        order_of(data),
         fact,
         happened_at,
         canonical,
-        digest_of(envelope.type, canonical),
+        digest_of(envelope.type, _digested(data, canonical)),
     )
+
+
+def _digested(data: EventData, canonical: bytes) -> bytes:
+    """Of a grant only what a file or a command says too: by whichever way it comes, its digest is one (rules 2.3)."""
+    if isinstance(data, CreditGrantRequested):
+        return data.__pydantic_serializer__.to_json(data, exclude={"requested_at", "reason"}, exclude_none=True)
+    return canonical
 
 
 def _cloud_event(text: str) -> tuple[dict[str, Any], str]:
@@ -184,6 +235,14 @@ def _cloud_event(text: str) -> tuple[dict[str, Any], str]:
 
 
 def _model_of(document: dict[str, Any]) -> type[EventData]:
+    type_ = _type_of(document)
+    model = TYPES.get(type_)
+    if model is None:
+        raise _not_known(type_, TYPES)
+    return model
+
+
+def _type_of(document: dict[str, Any]) -> str:
     version = document["specversion"]
     if version != SPECVERSION:
         raise Malformed(Reason.UNKNOWN_SPECVERSION, f'specversion is {shown(version)}: "1.0" is needed')
@@ -193,12 +252,15 @@ def _model_of(document: dict[str, Any]) -> type[EventData]:
     if not isinstance(type_, str):
         reason = Reason.NULL_FIELD if type_ is None else Reason.WRONG_TYPE
         raise Malformed(reason, f"type is {shown(type_)}: a text is needed")
-    model = TYPES.get(type_)
-    if model is None:
-        ours = type_.rpartition(".")[0] in _NAMES
-        reason = Reason.UNKNOWN_TYPE_VERSION if ours else Reason.UNKNOWN_TYPE
-        raise Malformed(reason, f"type is {shown(type_)}: known are {', '.join(TYPES)}")
-    return model
+    return type_
+
+
+def _not_known(type_: str, known: Iterable[str]) -> Malformed:
+    if type_ in TYPES or type_ == QUOTE_TYPE:
+        return Malformed(Reason.WRONG_QUEUE, f"type is {shown(type_)}: it has a queue of its own")
+    ours = type_.rpartition(".")[0] in _NAMES
+    reason = Reason.UNKNOWN_TYPE_VERSION if ours else Reason.UNKNOWN_TYPE
+    return Malformed(reason, f"type is {shown(type_)}: known are {', '.join(known)}")
 
 
 def _validated(model: type[Model], value: object, where: str) -> Model:
@@ -208,7 +270,7 @@ def _validated(model: type[Model], value: object, where: str) -> Model:
         raise from_validation(error, where) from None
 
 
-def _refuse_nulls(document: dict[str, Any], model: type[EventData]) -> None:
+def _refuse_nulls(document: dict[str, Any], model: type[BaseModel]) -> None:
     """In Python None stands for an absent optional field, so the models accept it; on the wire null is malformed."""
     for where, value, owner in _objects(document, model):
         for name in _OPTIONAL[owner]:
@@ -216,7 +278,7 @@ def _refuse_nulls(document: dict[str, Any], model: type[EventData]) -> None:
                 raise Malformed(Reason.NULL_FIELD, f"{where}{name} is null: leave an optional field out")
 
 
-def _objects(document: dict[str, Any], model: type[EventData]) -> Iterator[tuple[str, dict[str, Any], type[BaseModel]]]:
+def _objects(document: dict[str, Any], model: type[BaseModel]) -> Iterator[tuple[str, dict[str, Any], type[BaseModel]]]:
     yield "", document, Envelope
     data = document.get("data")
     if not isinstance(data, dict):

@@ -95,7 +95,7 @@ def _records(first: dict[str, Any]) -> str:
 
 
 def _data(document: dict[str, Any]) -> str:
-    if "order_id" not in document or ENVELOPE & document.keys():
+    if not {"order_id", "grant_key", "campaign_id"} & document.keys() or ENVELOPE & document.keys():
         return ""
     # Complete or not: what lacks a field is told by the fields that it has.
     held = {type_: len(document.keys() & model.model_fields.keys()) for type_, model in TYPES.items()}

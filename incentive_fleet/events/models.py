@@ -1,4 +1,4 @@
-"""The data of the three events in (rules 2.1): frozen pydantic models with every bound that one event can be checked for.
+"""The data of the events in (rules 2.1): frozen pydantic models with every bound that one event can be checked for.
 
 Unknown fields are ignored. The order of fields is the order in the canonical JSON, so it must not change within a
 version of a type. The models never read bytes (codec.py does), and know nothing of other events: what a refund of
@@ -23,6 +23,7 @@ from incentive_fleet.events.currencies import MINOR_DIGITS
 from incentive_fleet.events.reasons import Reason
 from incentive_fleet.events.times import RFC3339_PATTERN, check_time, parse_time
 
+GOODS: Final = "goods"
 TEXT_LENGTH_MAX: Final = 200  # code points, rules 2.1
 LINES_MAX: Final = 2_000  # of an order, rules 2.1
 COUPONS_MAX: Final = 20  # rules 2.1
@@ -65,8 +66,15 @@ UtcTime = Annotated[
 Currency = Annotated[str, AfterValidator(_known), WithJsonSchema({"type": "string", "enum": sorted(MINOR_DIGITS)})]
 
 
+# What came after the first release and says what its absence says is kept as absent: so it stays out of the digest.
+LineKind = Annotated[
+    Literal["goods", "fee", "deposit", "tip"] | None, AfterValidator(lambda kind: None if kind == GOODS else kind)
+]
+Yes = Annotated[bool | None, AfterValidator(lambda value: value or None)]
+
+
 class Line(BaseModel):
-    """A line of an order; its gross is quantity * unit_price minor units."""
+    """A line of a basket; its gross is quantity * unit_price minor units."""
 
     model_config = WIRE
 
@@ -75,6 +83,7 @@ class Line(BaseModel):
     category: Text | None = None
     quantity: int = Field(ge=1, le=LINE_QUANTITY_MAX)
     unit_price: int = Field(ge=0, le=UNIT_PRICE_MAX)  # minor units
+    kind: LineKind = None  # absent: goods
 
 
 def _fit_together(lines: tuple[Line, ...]) -> tuple[Line, ...]:
@@ -101,6 +110,9 @@ Lines = Annotated[
     Field(strict=False, min_length=1, max_length=LINES_MAX, fail_fast=True),
     AfterValidator(_fit_together),
 ]
+FinalLines = Annotated[
+    tuple[Line, ...], Field(strict=False, max_length=LINES_MAX, fail_fast=True), AfterValidator(_fit_together)
+]
 Coupons = Annotated[tuple[Text, ...], Field(strict=False, max_length=COUPONS_MAX, fail_fast=True)]
 
 
@@ -116,6 +128,27 @@ class OrderPlaced(BaseModel):
     lines: Lines
     coupons: Coupons = ()
     credit_requested: int = Field(default=0, ge=0, le=CREDIT_REQUESTED_MAX)  # minor units
+    estimated: Yes = None  # a final basket will follow
+
+
+class OrderFinalized(BaseModel):
+    """The whole basket of an estimated order as it was picked, never a difference (`order-finalized.v1`)."""
+
+    model_config = WIRE
+
+    order_id: Text
+    finalized_at: UtcTime
+    lines: FinalLines
+
+
+class OrderCancelled(BaseModel):
+    """An order was cancelled (`order-cancelled.v1`)."""
+
+    model_config = WIRE
+
+    order_id: Text
+    cancelled_at: UtcTime
+    reason: Text | None = None
 
 
 class RefundLine(BaseModel):
@@ -180,11 +213,50 @@ class DeliveryCompleted(BaseModel):
     undelivered: UndeliveredLines = ()
 
 
-EventData = OrderPlaced | OrderRefunded | DeliveryCompleted
+class CreditGrantRequested(BaseModel):
+    """Somebody asks for credit for a customer (`credit-grant-requested.v1`)."""
 
-TYPES: Final[dict[str, type[OrderPlaced] | type[OrderRefunded] | type[DeliveryCompleted]]] = {
+    model_config = WIRE
+
+    grant_key: Text
+    customer_id: Text
+    currency: Currency
+    amount: int = Field(ge=1, le=CREDIT_REQUESTED_MAX)  # minor units
+    campaign_id: Text
+    requested_at: UtcTime
+    expires_at: UtcTime | None = None
+    reason: Text | None = None
+
+
+class QuoteRequested(BaseModel):
+    """A question without effect: what would a placing get that took effect next (`incentives-quote-requested.v1`)?"""
+
+    model_config = WIRE
+
+    quote_id: Text
+    customer_id: Text
+    currency: Currency
+    at: UtcTime
+    lines: Lines
+    coupons: Coupons = ()
+    credit_requested: int = Field(default=0, ge=0, le=CREDIT_REQUESTED_MAX)  # minor units
+
+
+OrderFact = OrderPlaced | OrderFinalized | OrderCancelled | OrderRefunded | DeliveryCompleted
+EventData = OrderFact | CreditGrantRequested
+
+TYPES: Final[dict[str, type[EventData]]] = {
     "order-placed.v1": OrderPlaced,
+    "order-finalized.v1": OrderFinalized,
+    "order-cancelled.v1": OrderCancelled,
     "order-refunded.v1": OrderRefunded,
     "delivery-completed.v1": DeliveryCompleted,
+    "credit-grant-requested.v1": CreditGrantRequested,
 }
+QUOTE_TYPE: Final = "incentives-quote-requested.v1"  # of a queue of its own: no fact
 TYPE_OF: Final[dict[type[BaseModel], str]] = {model: type_ for type_, model in TYPES.items()}
+
+
+def subject_of(data: EventData) -> str:
+    """The `subject` that an event with this data has: the order id, or the grant key."""
+    return data.grant_key if isinstance(data, CreditGrantRequested) else data.order_id

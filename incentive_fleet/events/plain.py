@@ -7,13 +7,24 @@ JSON has a quote and a colon after each name, white space aside, and a text that
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from collections.abc import Sequence
+from typing import Any, Final, Literal, assert_never
 
 from pydantic import BaseModel, ValidationError, create_model
 
 from incentive_fleet.events.document import VALUES_MAX
 from incentive_fleet.events.envelope import Envelope
-from incentive_fleet.events.models import TYPES, DeliveryCompleted, EventData
+from incentive_fleet.events.models import (
+    TYPES,
+    CreditGrantRequested,
+    DeliveryCompleted,
+    EventData,
+    OrderCancelled,
+    OrderFinalized,
+    OrderPlaced,
+    OrderRefunded,
+    subject_of,
+)
 
 
 def _validator(type_: str, data: type[BaseModel]) -> Any:
@@ -37,10 +48,19 @@ def read_plain(body: bytes) -> tuple[Envelope, EventData] | None:
     data: EventData = whole.data
     if body.translate(None, b" \t\r\n").count(b'":') != len(whole.__pydantic_fields_set__) + _names(data):
         return None
-    return (whole, data) if whole.subject == data.order_id else None
+    return (whole, data) if whole.subject == subject_of(data) else None
 
 
 def _names(data: EventData) -> int:
     """How many names the data and the objects in its list had on the wire."""
-    items = data.undelivered if isinstance(data, DeliveryCompleted) else data.lines
+    items: Sequence[BaseModel] | None = None
+    match data:
+        case OrderPlaced() | OrderRefunded() | OrderFinalized():
+            items = data.lines
+        case DeliveryCompleted():
+            items = data.undelivered
+        case OrderCancelled() | CreditGrantRequested():
+            pass
+        case _:
+            assert_never(data)
     return len(data.__pydantic_fields_set__) + sum([len(item.__pydantic_fields_set__) for item in items or ()])

@@ -36,10 +36,12 @@ class Reason(StrEnum):
     INVALID_TIME = "invalid-time"
     UNKNOWN_CURRENCY = "unknown-currency"
     UNKNOWN_REFUND_REASON = "unknown-refund-reason"
+    UNKNOWN_LINE_KIND = "unknown-line-kind"
     QUANTITY_OR_AMOUNT = "quantity-or-amount"
     REPEATED_LINE = "repeated-line"
     GROSS_TOO_LARGE = "gross-too-large"
     SUBJECT_MISMATCH = "subject-mismatch"
+    WRONG_QUEUE = "wrong-queue"
     SOURCE_NOT_ALLOWED = "source-not-allowed"
 
 
@@ -55,7 +57,7 @@ MEANINGS: dict[Reason, str] = {
     Reason.BAD_SNS_ENVELOPE: "An SNS notification whose Message is missing or not a string.",
     Reason.NOT_A_CLOUD_EVENT: "The document is not an object with `specversion`. Where it is known what it is, the detail says so.",
     Reason.UNKNOWN_SPECVERSION: 'A CloudEvent of a version other than "1.0".',
-    Reason.UNKNOWN_TYPE: "The `type` is none of the three events in.",
+    Reason.UNKNOWN_TYPE: "The `type` is none of the events in.",
     Reason.UNKNOWN_TYPE_VERSION: "The `type` is one of ours in a version that this release does not know.",
     Reason.WRONG_CONTENT_TYPE: "`datacontenttype` is there and is not application/json or application/*+json in UTF-8.",
     Reason.DATA_TWICE: "Both of `data` and `data_base64` are there.",
@@ -68,9 +70,11 @@ MEANINGS: dict[Reason, str] = {
     Reason.INVALID_TIME: "Not an RFC 3339 date-time with an offset, or no such day; a leap second in a time that rules use.",
     Reason.UNKNOWN_CURRENCY: "Not the code of an ISO 4217 currency, active or retired, that has minor units.",
     Reason.UNKNOWN_REFUND_REASON: "A refund line's `reason` is not returned, undelivered or goodwill.",
+    Reason.UNKNOWN_LINE_KIND: "A line's `kind` is not goods, fee, deposit or tip.",
     Reason.QUANTITY_OR_AMOUNT: "A refund line has both of `quantity` and `amount`, or neither.",
-    Reason.REPEATED_LINE: "Two lines of an order have the same `line_id`.",
-    Reason.GROSS_TOO_LARGE: "The order's gross exceeds 10^15 minor units.",
-    Reason.SUBJECT_MISMATCH: "`subject` is not the order id of the data.",
+    Reason.REPEATED_LINE: "Two lines of a basket have the same `line_id`.",
+    Reason.GROSS_TOO_LARGE: "The basket's gross exceeds 10^15 minor units.",
+    Reason.SUBJECT_MISMATCH: "`subject` is not the order id of the data, or the grant key.",
+    Reason.WRONG_QUEUE: "A quote request among facts, or a fact among quote requests.",
     Reason.SOURCE_NOT_ALLOWED: "`INCENTIVES_ALLOWED_SOURCES` does not allow the `source` on this queue, or on that of its type.",
 }

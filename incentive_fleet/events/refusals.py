@@ -15,6 +15,7 @@ _KINDS: Final[dict[str, tuple[Reason, str]]] = {
     "string_type": (Reason.WRONG_TYPE, "a text is needed"),
     "string_unicode": (Reason.LONE_SURROGATE, "a text without lone surrogates is needed"),
     "int_type": (Reason.WRONG_TYPE, "a whole number is needed"),
+    "bool_type": (Reason.WRONG_TYPE, "true or false is needed"),
     "tuple_type": (Reason.WRONG_TYPE, "a list is needed"),
     "model_type": (Reason.WRONG_TYPE, "an object is needed"),
     "datetime_type": (Reason.WRONG_TYPE, "a text with an RFC 3339 date-time is needed"),
@@ -33,6 +34,7 @@ _KINDS: Final[dict[str, tuple[Reason, str]]] = {
 _NARROWER: Final[dict[tuple[str, str], tuple[Reason, str]]] = {
     ("string_pattern_mismatch", "datacontenttype"): (Reason.WRONG_CONTENT_TYPE, "application/json is needed"),
     ("literal_error", "reason"): (Reason.UNKNOWN_REFUND_REASON, "{expected} is needed"),
+    ("literal_error", "kind"): (Reason.UNKNOWN_LINE_KIND, "{expected} is needed"),
 }
 # A kind that a later pydantic brings is refused all the same; a test keeps the table whole for today's.
 _UNFORESEEN: Final = (Reason.WRONG_TYPE, "another value is needed")

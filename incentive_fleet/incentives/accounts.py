@@ -73,9 +73,11 @@ ACCOUNTS: Final[dict[AccountClass, AccountRule]] = {
 WAYS: Final[dict[Kind, Way]] = {
     Kind.GRANT: Way(AccountClass.CAMPAIGN, AccountClass.WALLET, "a grant"),
     Kind.GRANT_REVERSAL: Way(AccountClass.WALLET, AccountClass.CAMPAIGN, "a grant is taken back"),
-    Kind.COUPON: Way(AccountClass.CAMPAIGN, AccountClass.ORDER, "a coupon is applied"),
+    Kind.COUPON: Way(
+        AccountClass.CAMPAIGN, AccountClass.ORDER, "a coupon is applied, or is worth more on the final basket"
+    ),
     Kind.CREDIT: Way(AccountClass.WALLET, AccountClass.ORDER, "credit is applied"),
-    Kind.EARN: Way(AccountClass.CAMPAIGN, AccountClass.PENDING, "credit is earned"),
+    Kind.EARN: Way(AccountClass.CAMPAIGN, AccountClass.PENDING, "credit is earned, or more of it on the final basket"),
     Kind.VEST: Way(AccountClass.PENDING, AccountClass.WALLET, "the order is delivered"),
     Kind.COUPON_REVERSAL: Way(AccountClass.ORDER, AccountClass.CAMPAIGN, "a discount is taken back"),
     Kind.CREDIT_RETURN: Way(AccountClass.ORDER, AccountClass.WALLET, "applied credit goes back"),

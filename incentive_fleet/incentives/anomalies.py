@@ -15,12 +15,16 @@ class AnomalyReason(StrEnum):
     EXCEEDS_GROSS = "exceeds-gross"
     UNKNOWN_LINE = "unknown-line"
     WRONG_CURRENCY = "wrong-currency"
+    FINAL_NOT_EXPECTED = "final-not-expected"
+    CANCELLED_AND_DELIVERED = "cancelled-and-delivered"
 
 
 MEANINGS: Final[dict[AnomalyReason, str]] = {
     AnomalyReason.EXCEEDS_GROSS: "more of a line was claimed back than it was worth; the excess has no effect",
     AnomalyReason.UNKNOWN_LINE: "a refund or a delivery names a line that the order does not have; that entry has no effect",
     AnomalyReason.WRONG_CURRENCY: "a refund is in another currency than the order; all of it has no effect",
+    AnomalyReason.FINAL_NOT_EXPECTED: "a final basket came for an order that was not placed as estimated; it has no effect",
+    AnomalyReason.CANCELLED_AND_DELIVERED: "the order was cancelled, and it was delivered",
 }
 
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Any, Final
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import TypeAdapter, ValidationError
 
 from incentive_fleet.errors import FleetError
-from incentive_fleet.events.models import GROSS_MAX, Currency, Text
-from incentive_fleet.incentives.campaigns import DEFAULT_REISSUE_DAYS, Campaign
-from incentive_fleet.incentives.money import FULL_RATE_BPS
+from incentive_fleet.incentives.campaign_tables import CouponTable, CreditTable, EarnTable, GrantTable, MakeGoodTable
+from incentive_fleet.incentives.campaigns import GOODS_ONLY, Campaign, CreditTerms
+from incentive_fleet.incentives.rewards import BuyGet, SetPrice, Tier
 
-GRACE_MINUTES_MAX = 5_256_000  # ten years, as far as days go
 CAMPAIGNS_MAX = 100_000  # of one file
 ERRORS_MAX = 50  # shown of one file
 
@@ -27,90 +27,26 @@ class CampaignFileError(FleetError):
         self.problems = list(problems)
 
 
-def _with_offset(moment: datetime) -> datetime:
-    if moment.tzinfo is None:
-        raise ValueError("needs an offset, like 2026-01-31T00:00:00Z")
-    if not 1970 <= moment.year <= 2199:
-        raise ValueError("must lie in the years 1970 to 2199")
-    return moment
-
-
-Minor = Annotated[int, Field(ge=1, le=GROSS_MAX)]
-Count = Annotated[int, Field(ge=1, le=10**12)]
-Days = Annotated[int, Field(ge=1, le=3_650)]
-Moment = Annotated[datetime, AfterValidator(_with_offset)]
-
-
-class _Terms(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-    id: Text
-    currency: Currency
-    starts_at: Moment
-    ends_at: Moment
-    budget: Annotated[int, Field(ge=0, le=10**18)] | None = None
-
-    @model_validator(mode="after")
-    def _window(self) -> _Terms:
-        if self.starts_at >= self.ends_at:
-            raise ValueError("ends_at must be later than starts_at")
-        return self
-
-
-class _Valued(_Terms):
-    rate_bps: Annotated[int, Field(ge=1, le=FULL_RATE_BPS)] | None = None
-    amount: Minor | None = None
-    max_amount: Minor | None = None
-
-    @model_validator(mode="after")
-    def _one_value(self) -> _Valued:
-        if (self.rate_bps is None) == (self.amount is None):
-            raise ValueError("exactly one of rate_bps and amount is needed")
-        return self
-
-
-class _Selective(_Valued):
-    min_subtotal: Annotated[int, Field(ge=0, le=GROSS_MAX)] = 0
-    categories: list[Text] = Field(default=[], max_length=1_000)
-    excluded_categories: list[Text] = Field(default=[], max_length=1_000)
-
-
-class _Coupon(_Selective):
-    kind: Literal["coupon"]
-    code: Annotated[Text, AfterValidator(str.upper)]
-    per_customer: Count | None = None
-    total: Count | None = None
-    stacking: Literal["exclusive", "stackable"] = "exclusive"
-
-
-class _Earn(_Selective):
-    kind: Literal["earn"]
-    valid_days: Days | None = None
-    reissue_days: Days = DEFAULT_REISSUE_DAYS
-
-
-class _MakeGood(_Valued):
-    kind: Literal["make_good"]
-    grace_minutes: Annotated[int, Field(ge=0, le=GRACE_MINUTES_MAX)] = 0
-    valid_days: Days | None = None
-    reissue_days: Days = DEFAULT_REISSUE_DAYS
-
-
-class _Grant(_Terms):
-    kind: Literal["grant"]
-    reissue_days: Days = DEFAULT_REISSUE_DAYS
-
-
+TABLES: Final = ("campaign", "credit")
+_CREDIT: Final = TypeAdapter(CreditTable)
 _ADAPTERS: dict[str, TypeAdapter[Any]] = {
-    "coupon": TypeAdapter(_Coupon),
-    "earn": TypeAdapter(_Earn),
-    "make_good": TypeAdapter(_MakeGood),
-    "grant": TypeAdapter(_Grant),
+    "coupon": TypeAdapter(CouponTable),
+    "earn": TypeAdapter(EarnTable),
+    "make_good": TypeAdapter(MakeGoodTable),
+    "grant": TypeAdapter(GrantTable),
 }
 
 
-def parse_campaigns(text: str) -> list[tuple[Campaign, dict[str, Any]]]:
-    """Read campaigns with their terms as plain JSON values, in the order of the file.
+@dataclass(frozen=True, slots=True)
+class CampaignFile:
+    """What a file asks for: campaigns with their terms as plain JSON values, and the [credit] table where there is one."""
+
+    campaigns: list[tuple[Campaign, dict[str, Any]]]
+    credit: dict[str, Any] | None = None
+
+
+def parse_campaigns(text: str) -> CampaignFile:
+    """Read a campaign file; campaigns stand in the order of the file.
 
     Raises CampaignFileError with every problem found (the first fifty); a retry with the same text does not help.
     """
@@ -118,9 +54,9 @@ def parse_campaigns(text: str) -> list[tuple[Campaign, dict[str, Any]]]:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise CampaignFileError([f"not TOML: {error}"]) from None
-    problems = [f"{key}: only [[campaign]] tables are known here" for key in document if key != "campaign"]
+    problems = [f"{key}: only [[campaign]] and [credit] are known here" for key in document if key not in TABLES]
     tables = document.get("campaign", [])
-    if not isinstance(tables, list) or not tables:
+    if not isinstance(tables, list) or not (tables or "credit" in document):
         raise CampaignFileError([*problems, "campaign: at least one [[campaign]] table is needed"])
     if len(tables) > CAMPAIGNS_MAX:
         raise CampaignFileError([*problems, f"campaign: {len(tables)} tables, more than {CAMPAIGNS_MAX}"])
@@ -133,12 +69,34 @@ def parse_campaigns(text: str) -> list[tuple[Campaign, dict[str, Any]]]:
             problems += [f"campaign {name}: {_sentence(detail)}" for detail in error.errors()]
         except CampaignFileError as error:
             problems += [f"campaign {name}: {problem}" for problem in error.problems]
+    credit = _credit(document["credit"], problems) if "credit" in document else None
     problems += _repeats("id", [campaign.id for campaign, _ in read])
     problems += _repeats("code", [campaign.code for campaign, _ in read if campaign.code is not None])
     if problems:
         more = len(problems) - ERRORS_MAX
         raise CampaignFileError(problems[:ERRORS_MAX] + ([f"and {more} more"] if more > 0 else []))
-    return read
+    return CampaignFile(read, credit)
+
+
+def credit_document(terms: CreditTerms) -> dict[str, Any]:
+    """What parse_campaigns gives for a [credit] table with these terms."""
+    kinds = None if terms.line_kinds is None else sorted(terms.line_kinds)
+    document: dict[str, Any] = {"excluded_categories": sorted(terms.excluded_categories)}
+    return document if kinds is None else {"line_kinds": kinds} | document
+
+
+def credit_from_terms(terms: Mapping[str, Any], version: int) -> CreditTerms:
+    """The [credit] table of stored terms."""
+    kinds = terms.get("line_kinds")
+    return CreditTerms(version, None if kinds is None else frozenset(kinds), frozenset(terms["excluded_categories"]))
+
+
+def _credit(table: object, problems: list[str]) -> dict[str, Any]:
+    try:
+        return _CREDIT.validate_python(table).model_dump(mode="json", exclude_none=True)
+    except ValidationError as error:
+        problems += [f"[credit]: {_sentence(detail)}" for detail in error.errors()]
+        return {}
 
 
 def campaign_from_terms(terms: Mapping[str, Any], version: int) -> Campaign:
@@ -147,6 +105,12 @@ def campaign_from_terms(terms: Mapping[str, Any], version: int) -> Campaign:
     values["categories"] = frozenset(values.get("categories", ()))
     values["excluded_categories"] = frozenset(values.get("excluded_categories", ()))
     values["exclusive"] = values.pop("stacking", "exclusive") == "exclusive"
+    values["pooled"] = values.pop("codes", None) == "pool"
+    values["line_kinds"] = frozenset(values.get("line_kinds", GOODS_ONLY))
+    values["tiers"] = tuple(Tier(**tier) for tier in values.get("tiers", ()))
+    for name, terms_of in (("buy_get", BuyGet), ("set_price", SetPrice)):
+        if name in values:
+            values[name] = terms_of(**values[name])
     for moment in ("starts_at", "ends_at"):
         values[moment] = datetime.fromisoformat(values[moment])
     return Campaign(version=version, **values)

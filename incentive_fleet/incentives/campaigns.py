@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
-from incentive_fleet.incentives.money import FULL_RATE_BPS, half_up
+from incentive_fleet.events.models import GOODS
+from incentive_fleet.incentives.rewards import BuyGet, SetPrice, Tier, value_of
 
 Kind = Literal["coupon", "earn", "make_good", "grant"]
 DEFAULT_REISSUE_DAYS = 30  # rules 6.4
+GOODS_ONLY = frozenset({GOODS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +30,22 @@ class Campaign:
     rate_bps: int | None = None
     amount: int | None = None
     max_amount: int | None = None
+    tiers: tuple[Tier, ...] = ()
+    buy_get: BuyGet | None = None
+    set_price: SetPrice | None = None
     min_subtotal: int = 0
+    min_basket: int = 0  # of the gross of all goods
+    recheck_minimum: bool = False  # on the final basket
+    line_kinds: frozenset[str] = GOODS_ONLY
     categories: frozenset[str] = frozenset()
     excluded_categories: frozenset[str] = frozenset()
     per_customer: int | None = None
     total: int | None = None
+    first_orders: int | None = None  # refused to who has as many counting orders
+    audience: str | None = None
+    not_audience: str | None = None
+    pooled: bool = False  # has codes of its own
+    auto: bool = False  # needs no code
     exclusive: bool = True
     valid_days: int | None = None
     reissue_days: int = DEFAULT_REISSUE_DAYS
@@ -49,8 +62,17 @@ class Campaign:
 
     def value_of(self, base: int) -> int:
         """The campaign's amount, or its rate of `base` rounded half up, at most `max_amount`."""
-        value = self.amount if self.amount is not None else half_up(base * (self.rate_bps or 0), FULL_RATE_BPS)
+        value = value_of(self.rate_bps, self.amount, base)
         return value if self.max_amount is None else min(value, self.max_amount)
+
+
+@dataclass(frozen=True, slots=True)
+class CreditTerms:
+    """Which lines credit pays: a version of the campaign file's [credit] table (rules 9)."""
+
+    version: int = 0
+    line_kinds: frozenset[str] | None = None  # None: all
+    excluded_categories: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +83,24 @@ class CampaignSet:
     by_code: dict[str, Campaign] = field(default_factory=dict)
     earning: dict[str, tuple[Campaign, ...]] = field(default_factory=dict)  # currency -> by campaign id
     making_good: dict[str, tuple[Campaign, ...]] = field(default_factory=dict)  # currency -> by campaign id
+    automatic: dict[str, tuple[Campaign, ...]] = field(default_factory=dict)  # currency -> by campaign id
+    credit: CreditTerms = CreditTerms()
+    # Terms that orders were placed under, which no load changes: read when an order's final basket asks for them.
+    versions: dict[tuple[str, int], Campaign] = field(default_factory=dict)
+    credit_versions: dict[int, CreditTerms] = field(default_factory=lambda: {0: CreditTerms()})
 
     @classmethod
-    def of(cls, campaigns: Iterable[Campaign]) -> CampaignSet:
+    def of(cls, campaigns: Iterable[Campaign], credit: CreditTerms = CreditTerms()) -> CampaignSet:
         ordered = sorted(campaigns, key=lambda campaign: campaign.id)
         return cls(
             by_id={campaign.id: campaign for campaign in ordered},
             by_code={campaign.code: campaign for campaign in ordered if campaign.code is not None},
             earning=_by_currency(ordered, "earn"),
             making_good=_by_currency(ordered, "make_good"),
+            automatic=_by_currency([campaign for campaign in ordered if campaign.auto], "coupon"),
+            credit=credit,
+            versions={(campaign.id, campaign.version): campaign for campaign in ordered},
+            credit_versions={0: CreditTerms(), credit.version: credit},
         )
 
 
@@ -82,19 +113,41 @@ def _by_currency(ordered: list[Campaign], kind: Kind) -> dict[str, tuple[Campaig
 
 
 @dataclass(slots=True)
-class Usage:
-    """What limited campaigns have been used for so far: a working copy, read under the campaigns' locks.
+class PooledCode:
+    """One code of a campaign's pool; `order_id` is that of its live redemption."""
 
-    `spent` is the net spend in minor units; `live` counts live redemptions of all customers, `live_by_customer` of one.
+    campaign_id: str
+    customer_id: str | None = None  # whom it is bound to
+    expires_at: datetime | None = None
+    revoked: bool = False
+    order_id: str | None = None
+
+
+@dataclass(slots=True)
+class Usage:
+    """What a decision asks of others' orders and of people's acts: a working copy, read under the locks that guard it.
+
+    `spent` is the net spend of limited campaigns in minor units; `live` counts live redemptions of all customers,
+    `live_by_customer` of one; `counting` the orders that count for first_orders, by customer and currency.
     """
 
     spent: dict[str, int] = field(default_factory=dict)
     live: dict[str, int] = field(default_factory=dict)
     live_by_customer: dict[tuple[str, str], int] = field(default_factory=dict)
+    counting: dict[tuple[str, str], int] = field(default_factory=dict)
+    codes: dict[str, PooledCode] = field(default_factory=dict)  # those that the batch's orders name
+    members: set[tuple[str, str]] = field(default_factory=set)  # (audience, customer)
+    held: set[str] = field(default_factory=set)  # customers whose credit is on hold
 
-    def affords(self, campaign: Campaign, amount: int) -> bool:
-        """Whether the budget, if there is one, bears `amount` more."""
-        return campaign.budget is None or self.spent.get(campaign.id, 0) + amount <= campaign.budget
+    def affords(self, campaign: Campaign, amount: int, standing: int = 0) -> bool:
+        """Whether the budget, if there is one, bears `amount` in place of what of it is `standing`."""
+        return campaign.budget is None or self.spent.get(campaign.id, 0) - standing + amount <= campaign.budget
+
+    def fits_audience(self, campaign: Campaign, customer_id: str) -> bool:
+        """Whether the customer is where the campaign wants customers to be, and not where it does not."""
+        if campaign.audience is not None and (campaign.audience, customer_id) not in self.members:
+            return False
+        return campaign.not_audience is None or (campaign.not_audience, customer_id) not in self.members
 
     def at_customer_limit(self, campaign: Campaign, customer_id: str) -> bool:
         """Whether the customer has as many live redemptions as the campaign allows."""
@@ -110,7 +163,13 @@ class Usage:
         self.spent[campaign_id] = self.spent.get(campaign_id, 0) + amount
 
     def redeem(self, campaign_id: str, customer_id: str, count: int = 1) -> None:
-        """Count a redemption as live, or with -1 as released."""
+        """Count a redemption as live."""
         self.live[campaign_id] = self.live.get(campaign_id, 0) + count
         key = (campaign_id, customer_id)
         self.live_by_customer[key] = self.live_by_customer.get(key, 0) + count
+
+    def release(self, campaign_id: str, customer_id: str, code: str | None) -> None:
+        """Count a redemption as released, and let its code be used again where it is one of a pool."""
+        self.redeem(campaign_id, customer_id, -1)
+        if code is not None and code in self.codes:
+            self.codes[code].order_id = None

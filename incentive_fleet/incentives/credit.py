@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 
 from incentive_fleet.incentives.accounts import Kind
 from incentive_fleet.incentives.booking import Book, Cause
+from incentive_fleet.incentives.notices import Notice, expired
 from incentive_fleet.incentives.wallet import Lot
 
 
@@ -117,12 +118,12 @@ def claw_back(book: Book, campaign_id: str, vested_lot_no: int, amount: int) -> 
     return amount
 
 
-def expire(book: Book, due: datetime) -> int:
-    """Move what is left of lots with expires_at <= due to breakage; returns the minor units moved (rules 8.3).
+def expire(book: Book, due: datetime) -> list[Notice]:
+    """Move what is left of lots with expires_at <= due to breakage; returns a notice for each (rules 8.3).
 
     Each lot expires at its own time and in the name of the order that it came with.
     """
-    moved = 0
+    notices: list[Notice] = []
     for lot in book.wallet.live_in_burn_order():
         if not lot.expired_at(due):
             continue
@@ -131,8 +132,8 @@ def expire(book: Book, due: datetime) -> int:
         book.wallet.take(lot, amount)
         book.wallet.note_expired(lot, amount)
         book.because(Cause("expiry", lot.expires_at, lot.order_id)).book(Kind.EXPIRY, amount, lot=lot)
-        moved += amount
-    return moved
+        notices.append(expired(book.wallet, lot, amount))
+    return notices
 
 
 def take_back_grant(book: Book, granted_lot_no: int) -> int:

@@ -1,4 +1,4 @@
-"""What was decided at a placing (rules 5.5): stored with the order and never changed. Reversals read this, not the terms of today.
+"""What was decided at a placing or by a final basket: stored with the order and never changed. Reversals read this.
 
 The stored document has named members and says which format it has. A member that came later is absent from older
 documents and then has its default; tests/unit/test_stored_documents.py keeps one document of each format for ever.
@@ -21,13 +21,15 @@ FORMAT: Final = 1
 
 @dataclass(slots=True)
 class CouponShare:
-    """An accepted coupon: its discount and how it was shared over the order's lines, in minor units."""
+    """An accepted coupon: its discount and how it was shared over the basket's lines, in minor units."""
 
     campaign_id: str
     version: int
-    code: str
+    code: str | None  # None: an automatic coupon
     discount: int
     shares: list[int]
+    tier: int | None = None  # that was reached
+    pooled: bool = False  # the code is one of the campaign's pool
 
 
 @dataclass(slots=True)
@@ -39,6 +41,8 @@ class CreditShare:
     shortfall: int = 0
     shares: list[int] = field(default_factory=list)
     burned: list[Burn] = field(default_factory=list)
+    version: int = 0  # of the [credit] table; 0: there was none
+    refusal: RefusalCode | None = None
 
 
 @dataclass(slots=True)
@@ -51,6 +55,7 @@ class EarnShare:
     shares: list[int]
     valid_days: int | None
     reissue_days: int
+    tier: int | None = None  # that was reached
 
 
 @dataclass(slots=True)
@@ -65,7 +70,7 @@ class Refusal:
 
 @dataclass(slots=True)
 class Decision:
-    """The whole result of a placing. Lists over lines are in the order of the placing's lines."""
+    """The whole result of a placing, or of a final basket. Lists over lines are in the order of the basket's lines."""
 
     customer_id: str
     currency: str
@@ -76,6 +81,13 @@ class Decision:
     credit: CreditShare
     earned: list[EarnShare]
     refusals: list[Refusal]
+    not_goods: list[int] = field(default_factory=list)  # positions of the lines of other kinds
+    estimated: bool = False  # a final basket is to follow
+    all_reversed: bool = False  # of a final basket: everything had been reversed before it came, and nothing was booked
+
+    def goods(self, values: list[int]) -> int:
+        """The sum of a list over lines for the lines of kind `goods`."""
+        return sum(values) - sum([values[line] for line in self.not_goods])
 
     def to_json(self) -> str:
         """One compact JSON document without customer and currency; `from_json` reads it back."""
@@ -86,32 +98,19 @@ class Decision:
             "gross": self.gross,
         }
         if self.coupons:
-            document["coupons"] = [
-                {
-                    "campaign_id": one.campaign_id,
-                    "version": one.version,
-                    "code": one.code,
-                    "discount": one.discount,
-                    "shares": one.shares,
-                }
-                for one in self.coupons
-            ]
+            document["coupons"] = [_coupon_document(one) for one in self.coupons]
         if self.credit.requested:
-            document["credit"] = self.credit
+            document["credit"] = _credit_document(self.credit)
         if self.earned:
-            document["earned"] = [
-                {
-                    "campaign_id": one.campaign_id,
-                    "version": one.version,
-                    "amount": one.amount,
-                    "shares": one.shares,
-                    "valid_days": one.valid_days,
-                    "reissue_days": one.reissue_days,
-                }
-                for one in self.earned
-            ]
+            document["earned"] = [_earned_document(one) for one in self.earned]
         if self.refusals:
             document["refusals"] = self.refusals
+        if self.not_goods:
+            document["not_goods"] = self.not_goods
+        if self.estimated:
+            document["estimated"] = True
+        if self.all_reversed:
+            document["all_reversed"] = True
         return to_json(document).decode()
 
     @classmethod
@@ -129,20 +128,70 @@ class Decision:
             credit=_credit(document["credit"]) if "credit" in document else CreditShare(),
             earned=[_earned(row) for row in document.get("earned", ())],
             refusals=[_refusal(row) for row in document.get("refusals", ())],
+            not_goods=document.get("not_goods", []),
+            estimated=document.get("estimated", False),
+            all_reversed=document.get("all_reversed", False),
         )
 
 
+def _coupon_document(one: CouponShare) -> dict[str, object]:
+    document: dict[str, object] = {
+        "campaign_id": one.campaign_id,
+        "version": one.version,
+        "code": one.code,
+        "discount": one.discount,
+        "shares": one.shares,
+    }
+    if one.tier is not None:
+        document["tier"] = one.tier
+    if one.pooled:
+        document["pooled"] = True
+    return document
+
+
 def _coupon(row: Mapping[str, Any]) -> CouponShare:
-    return CouponShare(row["campaign_id"], row["version"], row["code"], row["discount"], row["shares"])
+    terms = row.get("tier"), row.get("pooled", False)
+    return CouponShare(row["campaign_id"], row["version"], row["code"], row["discount"], row["shares"], *terms)
+
+
+def _credit_document(credit: CreditShare) -> dict[str, object]:
+    document: dict[str, object] = {
+        "requested": credit.requested,
+        "applied": credit.applied,
+        "shortfall": credit.shortfall,
+        "shares": credit.shares,
+        "burned": credit.burned,
+    }
+    if credit.version:
+        document["version"] = credit.version
+    if credit.refusal is not None:
+        document["refusal"] = credit.refusal
+    return document
 
 
 def _credit(row: Mapping[str, Any]) -> CreditShare:
     burned = [Burn(one["lot_no"], one["amount"]) for one in row["burned"]]
-    return CreditShare(row["requested"], row["applied"], row["shortfall"], row["shares"], burned)
+    refusal = RefusalCode(row["refusal"]) if "refusal" in row else None
+    amounts = row["requested"], row["applied"], row["shortfall"]
+    return CreditShare(*amounts, row["shares"], burned, row.get("version", 0), refusal)
+
+
+def _earned_document(one: EarnShare) -> dict[str, object]:
+    document: dict[str, object] = {
+        "campaign_id": one.campaign_id,
+        "version": one.version,
+        "amount": one.amount,
+        "shares": one.shares,
+        "valid_days": one.valid_days,
+        "reissue_days": one.reissue_days,
+    }
+    if one.tier is not None:
+        document["tier"] = one.tier
+    return document
 
 
 def _earned(row: Mapping[str, Any]) -> EarnShare:
-    terms = row["valid_days"], row["reissue_days"]
+    terms = row["valid_days"], row["reissue_days"], row.get("tier")
     return EarnShare(row["campaign_id"], row["version"], row["amount"], row["shares"], *terms)
 
 

@@ -61,7 +61,9 @@ def _make_good(delivery: DeliveryCompleted, decision: Decision, campaigns: Campa
         return brought
     for campaign in campaigns.making_good.get(decision.currency, ()):
         late = delivery.delivered_at > delivery.promised_by + timedelta(minutes=campaign.grace_minutes)
-        amount = campaign.value_of(sum(decision.gross)) if late and campaign.holds(delivery.delivered_at) else 0
+        amount = (
+            campaign.value_of(decision.goods(decision.gross)) if late and campaign.holds(delivery.delivered_at) else 0
+        )
         if amount == 0:
             continue
         if not book.usage.affords(campaign, amount):

@@ -1,24 +1,59 @@
-"""What a fact does to its order (rules 5 to 7): the rules of its type, one after the other, and the outcome to tell.
+"""What a fact does to its order (rules 5 to 7 and 12): the rules of its type, one after the other, and the outcome to tell.
 
 Money goes into the book; what else is to be recorded comes back as an Effect. No I/O here.
 """
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass, field
 
-from incentive_fleet.events.models import DeliveryCompleted, OrderPlaced, OrderRefunded
-from incentive_fleet.incentives import outcomes
-from incentive_fleet.incentives.anomalies import Anomaly
+from incentive_fleet.events.models import DeliveryCompleted, OrderCancelled, OrderFinalized, OrderPlaced, OrderRefunded
+from incentive_fleet.incentives import outcomes, standing
+from incentive_fleet.incentives.anomalies import Anomaly, AnomalyReason
 from incentive_fleet.incentives.booking import Book
 from incentive_fleet.incentives.campaigns import CampaignSet
 from incentive_fleet.incentives.decision import CouponShare, Decision
 from incentive_fleet.incentives.delivery import complete
+from incentive_fleet.incentives.final_basket import Adjustment, finalize
 from incentive_fleet.incentives.placing import place
 from incentive_fleet.incentives.reversal import reverse
-from incentive_fleet.incentives.running_totals import RunningTotals, note_delivery, note_refund
+from incentive_fleet.incentives.running_totals import RunningTotals, note_cancelling, note_delivery, note_refund
 
-APPLIED, REVERSED, REISSUED = "incentives-applied.v1", "incentives-reversed.v1", "incentives-reissued.v1"
+APPLIED, ADJUSTED = "incentives-applied.v1", "incentives-adjusted.v1"
+REVERSED, REISSUED = "incentives-reversed.v1", "incentives-reissued.v1"
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far an order has come: what its placing decided, what its final basket did, and what its facts add up to."""
+
+    placed: Decision
+    totals: RunningTotals
+    final: Decision | None = None
+
+    @property
+    def counts(self) -> Decision:
+        """The basket that counts, as it was decided."""
+        return self.final or self.placed
+
+    @property
+    def awaits_final(self) -> bool:
+        """Whether the order is estimated and its final basket has not taken effect."""
+        return self.placed.estimated and self.final is None
+
+    @property
+    def former(self) -> Container[str]:
+        """The lines that the placing had, where another basket counts."""
+        return self.placed.line_ids if self.final else ()
+
+    def gone(self) -> list[int]:
+        """R of each line of the basket that counts."""
+        return self.totals.reversed_value(self.counts.gross)
+
+    def counts_as_order(self) -> bool:
+        """Whether it counts for first_orders: the gross of its goods is more than what is reversed of it (rules 5)."""
+        return self.counts.goods(self.counts.gross) > self.counts.goods(self.gone())
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,24 +70,57 @@ class Effect:
 def of_placing(order: OrderPlaced, campaigns: CampaignSet, book: Book) -> tuple[Decision, Effect]:
     """The placing's decision, to be kept with the order, and its effect."""
     decision = place(order, campaigns, book)
-    return decision, Effect(APPLIED, outcomes.applied(decision, book.wallet), redeemed=decision.coupons)
+    data = outcomes.applied(decision, book.wallet)
+    return decision, Effect(APPLIED, data, redeemed=decision.coupons)
 
 
-def of_refund(refund: OrderRefunded, decision: Decision, totals: RunningTotals, book: Book) -> Effect:
-    """Reverse what the refund asks for; the totals move on."""
-    fall, anomalies = note_refund(totals, decision, refund, book.cause.name)
-    reversal = reverse(decision, totals, fall, book)
-    data = outcomes.reversed_(reversal, anomalies, book.wallet)
+def of_final_basket(final: OrderFinalized, progress: Progress, campaigns: CampaignSet, book: Book) -> Effect:
+    """Settle an estimated order by what was picked; the basket that counts is the final one from now on."""
+    stands = not (progress.totals.fully_refunded or progress.totals.cancelled)
+    decision, adjustment = finalize(final, progress.placed, campaigns, book, stands=stands)
+    progress.final, progress.totals.lines = decision, len(decision.line_ids)
+    # All of its money is due where everything was reversed before: as if this fact alone had brought that about.
+    stood = [0] * len(decision.gross)
+    data = outcomes.adjusted(progress.placed, decision, adjustment, [], book.wallet)
+    data |= _stands(progress, stood, progress.gone())
+    return Effect(ADJUSTED, data, released=adjustment.released)
+
+
+def of_unexpected_final(progress: Progress, book: Book) -> Effect:
+    """A final basket of an order that is not estimated: kept, told, and without effect."""
+    anomalies = [Anomaly(AnomalyReason.FINAL_NOT_EXPECTED, book.cause.name)]
+    data = outcomes.adjusted(progress.placed, progress.placed, Adjustment(), anomalies, book.wallet)
+    return Effect(ADJUSTED, data | _stands(progress, progress.gone(), progress.gone()), anomalies=anomalies)
+
+
+def of_refund(refund: OrderRefunded | OrderCancelled, progress: Progress, book: Book) -> Effect:
+    """Reverse what the refund, or the cancelling, asks for; the totals move on."""
+    if isinstance(refund, OrderCancelled):
+        fall, anomalies = note_cancelling(progress.totals, progress.counts)
+    else:
+        fall, anomalies = note_refund(progress.totals, progress.counts, progress.former, refund, book.cause.name)
+    reversal = reverse(progress.counts, progress.totals, fall, book)
+    data = outcomes.reversed_(reversal, anomalies, book.wallet) | _stands(progress, fall.before, fall.after)
     return Effect(REVERSED, data, released=reversal.released, anomalies=anomalies)
 
 
-def of_delivery(
-    delivery: DeliveryCompleted, decision: Decision, totals: RunningTotals, campaigns: CampaignSet, book: Book
-) -> Effect:
+def of_delivery(delivery: DeliveryCompleted, progress: Progress, campaigns: CampaignSet, book: Book) -> Effect:
     """Reverse undelivered units, vest the rest, make good a late delivery; the totals move on."""
-    fall, anomalies = note_delivery(totals, decision, delivery)
-    reversal = reverse(decision, totals, fall, book)
-    totals.vested, completion = complete(delivery, decision, fall, campaigns, book)
+    totals = progress.totals
+    fall, anomalies = note_delivery(totals, progress.counts, progress.former, delivery)
+    reversal = reverse(progress.counts, totals, fall, book)
+    totals.vested, completion = complete(delivery, progress.counts, fall, campaigns, book)
     totals.delivered_at = delivery.delivered_at
-    data = outcomes.reissued(reversal, completion, anomalies, book.wallet)
+    data = outcomes.reissued(reversal, completion, anomalies, book.wallet) | _stands(progress, fall.before, fall.after)
     return Effect(REISSUED, data, released=reversal.released, anomalies=anomalies)
+
+
+def _stands(progress: Progress, before: list[int], after: list[int]) -> outcomes.Data:
+    """The members of every outcome: what stands on each line, and what this fact makes due in money.
+
+    Before an estimated order's final basket nothing is due, for nothing was charged.
+    """
+    decision, due = progress.counts, 0
+    if after != before and not progress.awaits_final:
+        due = standing.money_due(decision, after) - standing.money_due(decision, before)
+    return {"lines": standing.lines(decision, after), "money_due_back": due}

@@ -9,9 +9,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from incentive_fleet.incentives import standing
 from incentive_fleet.incentives.anomalies import Anomaly
 from incentive_fleet.incentives.decision import Decision
 from incentive_fleet.incentives.delivery import Completion, NewCredit
+from incentive_fleet.incentives.final_basket import Adjustment
 from incentive_fleet.incentives.reversal import CampaignReturn, Reversal
 from incentive_fleet.incentives.wallet import Wallet
 
@@ -35,8 +37,41 @@ def applied(decision: Decision, wallet: Wallet) -> Data:
     credit = decision.credit
     return {
         "coupons": coupons,
-        "credit": {"requested": credit.requested, "applied": credit.applied, "shortfall": credit.shortfall},
+        "credit": {
+            "requested": credit.requested,
+            "applied": credit.applied,
+            "shortfall": credit.shortfall,
+            "refusal": credit.refusal,
+        },
         "earned": earned,
+        "lines": standing.lines(decision, [0] * len(decision.gross)),
+        "money_due_back": 0,
+    } | _standing(wallet)
+
+
+def adjusted(
+    placed: Decision, final: Decision, adjustment: Adjustment, anomalies: list[Anomaly], wallet: Wallet
+) -> Data:
+    """What a final basket made of each incentive that the placing gave."""
+    released = set(adjustment.released)
+    return {
+        "coupons": [
+            {
+                "code": was.code,
+                "campaign_id": was.campaign_id,
+                "before": was.discount,
+                "after": now.discount,
+                "released": was.campaign_id in released,
+            }
+            for was, now in zip(placed.coupons, final.coupons, strict=True)
+        ],
+        "credit": {"before": placed.credit.applied, "after": final.credit.applied},
+        "credit_returned": adjustment.credit_returned,
+        "earned": [
+            {"campaign_id": was.campaign_id, "before": was.amount, "after": now.amount}
+            for was, now in zip(placed.earned, final.earned, strict=True)
+        ],
+        "anomalies": _reasons(anomalies),
     } | _standing(wallet)
 
 
@@ -60,8 +95,12 @@ def _reversal(reversal: Reversal, anomalies: list[Anomaly]) -> Data:
         "clawed_back": [
             {"campaign_id": one.campaign_id, "amount": one.amount, "debt": one.debt} for one in reversal.clawed_back
         ],
-        "anomalies": sorted({anomaly.reason for anomaly in anomalies}),
+        "anomalies": _reasons(anomalies),
     }
+
+
+def _reasons(anomalies: list[Anomaly]) -> list[str]:
+    return sorted({anomaly.reason for anomaly in anomalies})
 
 
 def _amounts(rows: list[CampaignReturn]) -> list[Data]:

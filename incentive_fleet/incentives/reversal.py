@@ -66,7 +66,7 @@ def _reverse_coupons(coupons: list[CouponShare], fall: Fall, book: Book) -> tupl
         book.book(Kind.COUPON_REVERSAL, now - done, campaign_id=coupon.campaign_id)
         fallen.append(CampaignReturn(coupon.campaign_id, now - done))
         if now == coupon.discount:
-            book.usage.redeem(coupon.campaign_id, book.wallet.customer_id, -1)
+            book.usage.release(coupon.campaign_id, book.wallet.customer_id, coupon.code)
             released.append(coupon.campaign_id)
     return fallen, released
 

@@ -6,7 +6,7 @@ named members and says which format it has, as a decision's does.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -14,12 +14,14 @@ from typing import Any, Final
 from pydantic_core import to_json
 
 from incentive_fleet.errors import UnknownFormat
+from incentive_fleet.events.facts import CANCELLING
 from incentive_fleet.events.models import DeliveryCompleted, OrderRefunded
 from incentive_fleet.incentives.anomalies import Anomaly, AnomalyReason
 from incentive_fleet.incentives.decision import Decision
 from incentive_fleet.incentives.money import half_up
 
 FORMAT: Final = 1
+_BOTH: Final = Anomaly(AnomalyReason.CANCELLED_AND_DELIVERED, CANCELLING)
 
 
 @dataclass(slots=True)
@@ -36,14 +38,15 @@ class VestedEarning:
 class RunningTotals:
     """What an order's facts add up to: minor units of gross value by line, for the lines that lost any.
 
-    Lines go by their position in the placing.
+    Lines go by their position in the basket that counts; until it is there, nothing is noted of a line.
     """
 
-    lines: int  # of the placing
+    lines: int  # of the basket that counts
     undelivered: dict[int, int] = field(default_factory=dict)  # by the delivery
     refunded_undelivered: dict[int, int] = field(default_factory=dict)  # by refunds with the reason `undelivered`
     returned: dict[int, int] = field(default_factory=dict)  # by refunds with the reason `returned`
     fully_refunded: bool = False
+    cancelled: bool = False
     delivered_at: datetime | None = None
     vested: list[VestedEarning] = field(default_factory=list)
     outcomes: int = 1  # in the outbox so far, the placing's included; the next outcome's number is one more
@@ -56,6 +59,8 @@ class RunningTotals:
                 document[name] = [totals.get(line, 0) for line in range(self.lines)]
         if self.fully_refunded:
             document["fully_refunded"] = True
+        if self.cancelled:
+            document["cancelled"] = True
         if self.delivered_at:
             document["delivered_at"] = self.delivered_at.isoformat()
         if self.vested:
@@ -82,6 +87,7 @@ class RunningTotals:
         totals = cls(
             lines,
             fully_refunded=document.get("fully_refunded", False),
+            cancelled=document.get("cancelled", False),
             delivered_at=datetime.fromisoformat(delivered_at) if delivered_at else None,
             vested=[_vested(row) for row in document.get("vested", ())],
             outcomes=document["outcomes"],
@@ -99,7 +105,7 @@ class RunningTotals:
 
     def reversed_value(self, gross: list[int]) -> list[int]:
         """R of each line (rules 6.1): the gross value that is no longer standing."""
-        if self.fully_refunded:
+        if self.fully_refunded or self.cancelled:
             return gross
         gone = [0] * len(gross)
         for line in {*self.undelivered, *self.refunded_undelivered, *self.returned}:
@@ -140,16 +146,27 @@ def reversed_of(shares: list[int], gross: list[int], reversed_value: list[int]) 
     return total
 
 
+def note_cancelling(totals: RunningTotals, decision: Decision) -> tuple[Fall, list[Anomaly]]:
+    """Add a cancelling to the totals; returns what falls, and the anomaly that it brings to light."""
+    before, totals.cancelled = totals.reversed_value(decision.gross), True
+    return Fall(decision.gross, before, decision.gross), [_BOTH] if totals.delivered_at else []
+
+
 def note_refund(
-    totals: RunningTotals, decision: Decision, refund: OrderRefunded, fact: str
+    totals: RunningTotals, decision: Decision, former: Container[str], refund: OrderRefunded, fact: str
 ) -> tuple[Fall, list[Anomaly]]:
-    """Add a refund to the totals; returns what falls, and the anomalies that it brings to light."""
+    """Add a refund to the totals; returns what falls, and the anomalies that it brings to light.
+
+    `former` are the lines that the placing had: one that the final basket left out is no anomaly.
+    """
     before = totals.reversed_value(decision.gross)
-    anomalies = _add_refund(totals, decision, refund, fact)
+    anomalies = _add_refund(totals, decision, former, refund, fact)
     return Fall(decision.gross, before, totals.reversed_value(decision.gross)), anomalies
 
 
-def _add_refund(totals: RunningTotals, decision: Decision, refund: OrderRefunded, fact: str) -> list[Anomaly]:
+def _add_refund(
+    totals: RunningTotals, decision: Decision, former: Container[str], refund: OrderRefunded, fact: str
+) -> list[Anomaly]:
     if refund.currency != decision.currency:
         return [Anomaly(AnomalyReason.WRONG_CURRENCY, fact)]
     if refund.lines is None:
@@ -160,7 +177,7 @@ def _add_refund(totals: RunningTotals, decision: Decision, refund: OrderRefunded
     for entry in refund.lines:
         line = position.get(entry.line_id)
         if line is None:
-            anomalies.append(Anomaly(AnomalyReason.UNKNOWN_LINE, entry.line_id))
+            anomalies.append(_unknown(entry.line_id, former))
         elif entry.reason != "goodwill":
             value = entry.amount if entry.amount is not None else (entry.quantity or 0) * decision.unit_prices[line]
             claims = totals.returned if entry.reason == "returned" else totals.refunded_undelivered
@@ -169,27 +186,36 @@ def _add_refund(totals: RunningTotals, decision: Decision, refund: OrderRefunded
     return _each_once(anomalies)
 
 
-def note_delivery(totals: RunningTotals, decision: Decision, delivery: DeliveryCompleted) -> tuple[Fall, list[Anomaly]]:
-    """Add a delivery's undelivered units to the totals; returns what falls, and the anomalies that it brings to light."""
+def note_delivery(
+    totals: RunningTotals, decision: Decision, former: Container[str], delivery: DeliveryCompleted
+) -> tuple[Fall, list[Anomaly]]:
+    """Add a delivery's undelivered units to the totals; returns what falls, and the anomalies, as for a refund."""
     before = totals.reversed_value(decision.gross)
-    if not delivery.undelivered:
-        return Fall(decision.gross, before, before), []
-    anomalies = _add_undelivered(totals, decision, delivery)
-    return Fall(decision.gross, before, totals.reversed_value(decision.gross)), anomalies
+    anomalies = _add_undelivered(totals, decision, former, delivery) if delivery.undelivered else []
+    if totals.cancelled:
+        anomalies.append(_BOTH)
+    after = totals.reversed_value(decision.gross) if delivery.undelivered else before
+    return Fall(decision.gross, before, after), anomalies
 
 
-def _add_undelivered(totals: RunningTotals, decision: Decision, delivery: DeliveryCompleted) -> list[Anomaly]:
+def _add_undelivered(
+    totals: RunningTotals, decision: Decision, former: Container[str], delivery: DeliveryCompleted
+) -> list[Anomaly]:
     anomalies: list[Anomaly | None] = []
     position = {line_id: line for line, line_id in enumerate(decision.line_ids)}
     for entry in delivery.undelivered:
         line = position.get(entry.line_id)
         if line is None:
-            anomalies.append(Anomaly(AnomalyReason.UNKNOWN_LINE, entry.line_id))
+            anomalies.append(_unknown(entry.line_id, former))
         else:
             value = entry.quantity * decision.unit_prices[line]
             totals.undelivered[line] = totals.undelivered.get(line, 0) + value
             anomalies.append(_excess(totals, decision, line))
     return _each_once(anomalies)
+
+
+def _unknown(line_id: str, former: Container[str]) -> Anomaly | None:
+    return None if line_id in former else Anomaly(AnomalyReason.UNKNOWN_LINE, line_id)
 
 
 def _excess(totals: RunningTotals, decision: Decision, line: int) -> Anomaly | None:

@@ -10,30 +10,24 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from enum import Enum
 from time import perf_counter
-from typing import Any, assert_never
+from typing import Any, Final, assert_never
 
 import psycopg
 from psycopg import Connection
 
 from incentive_fleet.events.codec import Event
-from incentive_fleet.events.models import DeliveryCompleted, OrderPlaced, OrderRefunded
 from incentive_fleet.failpoints import failpoint
 from incentive_fleet.incentives.booking import Posting
 from incentive_fleet.incentives.campaigns import CampaignSet
 from incentive_fleet.incentives.decision import Decision
-from incentive_fleet.incentives.placing import normal_codes
+from incentive_fleet.ledger.conditions import read_pools
 from incentive_fleet.ledger.connection import mapped_errors, retry_contention
-from incentive_fleet.ledger.effect import take_effect
-from incentive_fleet.ledger.locking import (
-    BEGIN_BATCH,
-    Identities,
-    WalletNeeds,
-    limited_among,
-    lock_orders,
-    lock_wallets,
-)
+from incentive_fleet.ledger.effect import Became, take_effect
+from incentive_fleet.ledger.locking import BEGIN_BATCH, lock_orders, lock_wallets
+from incentive_fleet.ledger.needs import codes_of_no_terms, conditions, unit_of, versions_needed, wallet_needs
 from incentive_fleet.ledger.session import Session
-from incentive_fleet.ledger.working_set import Order, WalletKey, WorkingSet
+from incentive_fleet.ledger.terms import read_versions
+from incentive_fleet.ledger.working_set import FactKey, Unit, WorkingSet
 from incentive_fleet.ledger.writing import batch_changes, write
 from incentive_fleet.measuring import Tally
 
@@ -54,10 +48,23 @@ class Verdict(Enum):
     """What became of one event of a batch."""
 
     APPLIED = "applied"
-    WAITING = "waiting"  # stored; takes effect when its order's placing comes
+    WAITING = "waiting"  # stored; takes effect when its order's placing comes, or its final basket
     DUPLICATE = "duplicate"
     CONFLICT = "conflict"
     DEFERRED = "deferred"  # nothing became of it: another transaction holds its customer's wallet
+    UNKNOWN_CAMPAIGN = "grant-refused:unknown-campaign"
+    WRONG_CURRENCY = "grant-refused:wrong-currency"
+    BUDGET_EXHAUSTED = "grant-refused:budget-exhausted"
+
+
+VERDICTS: Final = {
+    Became.IN_EFFECT: Verdict.APPLIED,
+    Became.WAITS: Verdict.WAITING,
+    Became.UNKNOWN_CAMPAIGN: Verdict.UNKNOWN_CAMPAIGN,
+    Became.WRONG_CURRENCY: Verdict.WRONG_CURRENCY,
+    Became.BUDGET_EXHAUSTED: Verdict.BUDGET_EXHAUSTED,
+}
+GRANT_REFUSED: Final = frozenset((Verdict.UNKNOWN_CAMPAIGN, Verdict.WRONG_CURRENCY, Verdict.BUDGET_EXHAUSTED))
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,20 +144,21 @@ def _lock_and_decide(
     began = perf_counter()
     session.terms, stored, orders = lock_orders(connection, session.terms, events, begin)
     campaigns = campaigns or session.terms.campaigns
-    identities = classify(events, stored)
-    new = [event for event, identity in zip(events, identities, strict=True) if identity is Identity.NEW]
-    working, deferred = WorkingSet(orders=orders), set[str]()
+    known = Known(stored.events, stored.facts)
+    new = [event for event in events if known.identity(event) is Identity.NEW]
+    working, deferred = WorkingSet(orders=orders), set[Unit]()
     if new:
         failpoint("after-claim")
-        needs = _wallet_needs(new, orders)
-        limited, counted = _limits_in_play(new, orders, campaigns)
-        working.wallets, working.usage = lock_wallets(connection, needs, limited, counted, skip_locked=skip_locked)
-        deferred = {order_id for order_id, wallet in needs.of_orders.items() if wallet not in working.wallets}
-        if len(deferred) * 2 > len(needs.of_orders):
+        read_versions(connection, campaigns, versions_needed(new, orders))
+        pools = read_pools(connection, codes_of_no_terms(new, campaigns), campaigns)
+        needs, asked = wallet_needs(new, orders), conditions(new, orders, campaigns, pools)
+        working.wallets, working.usage = lock_wallets(connection, needs, asked, skip_locked=skip_locked)
+        deferred = {unit for unit, wallet in needs.of_units.items() if wallet not in working.wallets}
+        if len(deferred) * 2 > len(needs.of_units):
             connection.execute("ROLLBACK")
             return _lock_and_decide(session, connection, events, skip_locked=False)
     began = session.tally.phase("lock", began)
-    verdicts = decide(events, identities, working, campaigns, deferred)
+    verdicts = decide(events, known, working, campaigns, deferred)
     session.tally.phase("decide", began)
     return verdicts, working
 
@@ -166,21 +174,24 @@ def _tell(tally: Tally, decisions: Iterable[Decision]) -> None:
 
 def decide(
     events: Sequence[Event],
-    identities: Sequence[Identity],
+    known: Known,
     working: WorkingSet,
     campaigns: CampaignSet,
-    deferred: Collection[str] = (),
+    deferred: Collection[Unit] = (),
 ) -> list[Verdict]:
     """Let each new event take effect on the working set, in the order given; whole orders are deferred. No I/O."""
     verdicts: list[Verdict] = []
-    for event, identity in zip(events, identities, strict=True):
-        if event.order_id in deferred:
+    for event in events:
+        if unit_of(event) in deferred:
             verdicts.append(Verdict.DEFERRED)
             continue
+        identity = known.identity(event)
         match identity:
             case Identity.NEW:
-                applied = take_effect(working, campaigns, event)
-                verdicts.append(Verdict.APPLIED if applied else Verdict.WAITING)
+                taken = take_effect(working, campaigns, event)
+                if taken in (Became.IN_EFFECT, Became.WAITS):
+                    known.remember(event)
+                verdicts.append(VERDICTS[taken])
             case Identity.DUPLICATE:
                 verdicts.append(Verdict.DUPLICATE)
             case Identity.CONFLICT:
@@ -190,82 +201,23 @@ def decide(
     return verdicts
 
 
-def classify(events: Iterable[Event], stored: Identities) -> list[Identity]:
-    """rules 2.3: new, duplicate or conflict, against the ledger and against the batch's earlier events.
+@dataclass(slots=True)
+class Known:
+    """The digests that identities had when they were met: in the ledger, and in this batch so far."""
 
-    A conflict on either identity wins over a duplicate on the other; a duplicate's own event id is not remembered.
-    """
-    by_event, by_fact = dict(stored.events), dict(stored.facts)
-    identities: list[Identity] = []
-    for event in events:
-        event_key, fact_key = (event.source, event.id), (event.order_id, event.fact)
-        known = {by_event.get(event_key), by_fact.get(fact_key)} - {None}
-        if not known:
-            by_event[event_key] = by_fact[fact_key] = event.digest
-            identities.append(Identity.NEW)
-        else:
-            identities.append(Identity.DUPLICATE if known == {event.digest} else Identity.CONFLICT)
-    return identities
+    by_event: dict[tuple[str, str], bytes]  # (source, id)
+    by_fact: dict[FactKey, bytes]
 
+    def identity(self, event: Event) -> Identity:
+        """rules 2.3: new, duplicate or conflict. A conflict on either identity wins over a duplicate on the other."""
+        before = {self.by_event.get((event.source, event.id)), self.by_fact.get((event.order_id, event.fact))} - {None}
+        if not before:
+            return Identity.NEW
+        return Identity.DUPLICATE if before == {event.digest} else Identity.CONFLICT
 
-def _wallet_needs(new: list[Event], orders: dict[str, Order]) -> WalletNeeds:
-    """Whose lots are needed: live ones to burn or claw back from, and those that an order's reversal may return to."""
-    of_orders = {event.order_id: _wallet_of(event.data) for event in new if isinstance(event.data, OrderPlaced)}
-    live: set[WalletKey] = set()
-    lots: set[tuple[str, str, int]] = set()
-    for event in new:
-        data, order = event.data, orders[event.order_id]
-        if isinstance(data, OrderPlaced):
-            if data.credit_requested or any(isinstance(early.data, OrderRefunded) for early in order.waiting):
-                live.add(_wallet_of(data))
-            continue
-        if order.decision is not None:
-            key = of_orders[event.order_id] = (order.decision.customer_id, order.decision.currency)
-            lots.update((*key, burned.lot_no) for burned in order.decision.credit.burned)
-            vested = order.totals.vested if order.totals else ()
-            lots.update((*key, entry.lot_no) for entry in vested if entry.lot_no)
-        if isinstance(data, OrderRefunded) and event.order_id in of_orders:
-            live.add(of_orders[event.order_id])
-    return WalletNeeds(sorted(set(of_orders.values())), sorted(live), sorted(lots), of_orders)
-
-
-def _wallet_of(order: OrderPlaced) -> WalletKey:
-    return (order.customer_id, order.currency)
-
-
-def _limits_in_play(
-    new: list[Event], orders: dict[str, Order], campaigns: CampaignSet
-) -> tuple[set[str], set[tuple[str, str]]]:
-    """Campaigns to lock for their total or budget, and (campaign, customer) pairs whose redemptions are counted."""
-    named: set[str] = set()
-    counted: set[tuple[str, str]] = set()
-    delivered_in: set[str] = set()
-    for event in new:
-        order, data = orders[event.order_id], event.data
-        match data:
-            case OrderPlaced():
-                for code in normal_codes(data.coupons):
-                    campaign = campaigns.by_code.get(code)
-                    if campaign is not None and campaign.currency == data.currency:
-                        named.add(campaign.id)
-                        if campaign.per_customer is not None:
-                            counted.add((campaign.id, data.customer_id))
-                named.update(c.id for c in campaigns.earning.get(data.currency, ()) if c.holds(data.placed_at))
-                delivered_in.add(data.currency)  # a delivery may wait for this placing, in the ledger or in this batch
-            case DeliveryCompleted():
-                if order.decision is not None:
-                    delivered_in.add(order.decision.currency)
-            case OrderRefunded():
-                pass  # a refund only gives back
-            case _:
-                assert_never(data)
-    if any(_may_be_late(one) for event in new for one in (event, *orders[event.order_id].waiting)):
-        named.update(c.id for currency in delivered_in for c in campaigns.making_good.get(currency, ()))
-    return limited_among(campaigns, named), counted
-
-
-def _may_be_late(event: Event) -> bool:
-    return isinstance(event.data, DeliveryCompleted) and event.data.promised_by is not None
+    def remember(self, event: Event) -> None:
+        """Both identities of an event that was recorded; a duplicate's own event id is not remembered."""
+        self.by_event[(event.source, event.id)] = self.by_fact[(event.order_id, event.fact)] = event.digest
 
 
 def _roll_back(session: Session, connection: Connection[Any]) -> None:

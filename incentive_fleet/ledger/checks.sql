@@ -139,9 +139,9 @@ SELECT order_id, coalesce(decided.applied, 0) AS applied, coalesce(undone.revers
        coalesce(standing.balance, 0) AS by_balance
 FROM (
     SELECT order_id,
-           coalesce((SELECT sum((coupon ->> 'discount')::bigint) FROM json_array_elements(decision -> 'coupons') AS coupon), 0)
-           + coalesce((decision -> 'credit' ->> 'applied')::bigint, 0) AS applied
-    FROM decisions
+           coalesce((SELECT sum((coupon ->> 'discount')::bigint) FROM json_array_elements(booked -> 'coupons') AS coupon), 0)
+           + coalesce((booked -> 'credit' ->> 'applied')::bigint, 0) AS applied
+    FROM baskets
 ) AS decided
 FULL JOIN (
     SELECT substr(account, 7) AS order_id, sum(balance) AS balance
@@ -149,12 +149,12 @@ FULL JOIN (
 ) AS standing USING (order_id)
 FULL JOIN (
     SELECT substr(debit_account, 7) AS order_id, sum(amount) AS reversed
-    FROM transfers WHERE kind IN ('coupon_reversal', 'credit_return') GROUP BY debit_account
+    FROM transfers WHERE kind IN ('coupon_reversal', 'credit_return') AND cause <> 'final-basket' GROUP BY debit_account
 ) AS undone USING (order_id)
 WHERE coalesce(decided.applied, 0) - coalesce(undone.reversed, 0) <> coalesce(standing.balance, 0);
 
 -- check: decisions-booked
--- Each coupon, each burned lot and each earning of a decision is one transfer of that amount, and there are no others.
+-- Each coupon, each burned lot and each earning of a placing is one transfer of that amount, and it has no others.
 -- in part: orders
 SELECT order_id, kind, of, decided.amount AS decided, booked.amount AS booked
 FROM (
@@ -169,17 +169,47 @@ FROM (
 ) AS decided
 FULL JOIN (
     SELECT order_id, kind, CASE kind WHEN 'credit' THEN 'lot ' || lot_no ELSE debit_account END AS of, amount
-    FROM transfers WHERE kind IN ('coupon', 'credit', 'earn')
+    FROM transfers WHERE kind IN ('coupon', 'credit', 'earn') AND cause = 'placing'
 ) AS booked USING (order_id, kind, of)
 WHERE decided.amount IS DISTINCT FROM booked.amount;
+
+-- check: final-baskets-booked
+-- A final basket moves each coupon, the credit and each earning by the difference to its placing, and nothing else.
+-- in part: orders
+SELECT order_id, of, coalesce(decided.amount, 0) AS decided, coalesce(moved.amount, 0) AS booked
+FROM (
+    SELECT order_id, of, sum(amount) AS amount
+    FROM (SELECT order_id, placed, counts FROM baskets WHERE finalized AND NOT all_reversed) AS finalized, LATERAL (
+        SELECT 'campaign:' || (one ->> 'campaign_id') AS of, (one ->> 'discount')::bigint AS amount
+        FROM json_array_elements(counts -> 'coupons') AS one
+        UNION ALL SELECT 'campaign:' || (one ->> 'campaign_id'), -(one ->> 'discount')::bigint
+        FROM json_array_elements(placed -> 'coupons') AS one
+        UNION ALL SELECT 'campaign:' || (one ->> 'campaign_id'), (one ->> 'amount')::bigint
+        FROM json_array_elements(counts -> 'earned') AS one
+        UNION ALL SELECT 'campaign:' || (one ->> 'campaign_id'), -(one ->> 'amount')::bigint
+        FROM json_array_elements(placed -> 'earned') AS one
+        UNION ALL SELECT 'credit', coalesce((counts -> 'credit' ->> 'applied')::bigint, 0)
+                                   - coalesce((placed -> 'credit' ->> 'applied')::bigint, 0)
+    ) AS part GROUP BY order_id, of
+) AS decided
+FULL JOIN (
+    SELECT order_id,
+           CASE WHEN kind = 'credit_return' THEN 'credit' WHEN kind IN ('coupon', 'earn') THEN debit_account
+                ELSE credit_account END AS of,
+           sum(CASE WHEN kind IN ('coupon', 'earn') THEN amount ELSE -amount END) AS amount
+    FROM transfers WHERE cause = 'final-basket' AND kind <> 'debt_settlement' GROUP BY 1, 2
+) AS moved USING (order_id, of)
+WHERE coalesce(decided.amount, 0) <> coalesce(moved.amount, 0);
 
 -- check: decisions-add-up
 -- The shares of a coupon, of credit or of an earning over the order's lines sum to its whole.
 -- in part: orders
 SELECT order_id, part.of, part.amount, part.shared
-FROM decisions, LATERAL (
-    SELECT 'coupon ' || (coupon ->> 'code') AS of, (coupon ->> 'discount')::bigint AS amount,
-           (SELECT sum(share::bigint) FROM json_array_elements_text(coupon -> 'shares') AS share) AS shared
+FROM (
+    SELECT order_id, decision FROM decisions UNION ALL SELECT order_id, decision FROM final_baskets
+) AS decided, LATERAL (
+    SELECT 'coupon ' || coalesce(coupon ->> 'code', coupon ->> 'campaign_id') AS of, (coupon ->> 'discount')::bigint AS amount,
+           coalesce((SELECT sum(share::bigint) FROM json_array_elements_text(coupon -> 'shares') AS share), 0) AS shared
     FROM json_array_elements(decision -> 'coupons') AS coupon
     UNION ALL
     SELECT 'credit', (decision -> 'credit' ->> 'applied')::bigint,
@@ -187,7 +217,7 @@ FROM decisions, LATERAL (
     WHERE decision -> 'credit' IS NOT NULL
     UNION ALL
     SELECT 'earned ' || (earned ->> 'campaign_id'), (earned ->> 'amount')::bigint,
-           (SELECT sum(share::bigint) FROM json_array_elements_text(earned -> 'shares') AS share)
+           coalesce((SELECT sum(share::bigint) FROM json_array_elements_text(earned -> 'shares') AS share), 0)
     FROM json_array_elements(decision -> 'earned') AS earned
 ) AS part
 WHERE part.amount IS DISTINCT FROM part.shared;
@@ -196,14 +226,14 @@ WHERE part.amount IS DISTINCT FROM part.shared;
 -- What was reversed, cancelled, vested and clawed back of each incentive is what the order's running totals ask for.
 -- in part: orders
 WITH progressed AS (
-    SELECT order_id, decision, totals FROM orders JOIN decisions USING (order_id) WHERE totals IS NOT NULL
+    SELECT order_id, booked AS decision, all_reversed, totals FROM orders JOIN baskets USING (order_id) WHERE totals IS NOT NULL
 ), undone AS (  -- most orders are delivered and keep everything: their totals name no line, and nothing is to be worked out
-    SELECT order_id, decision, totals FROM progressed
+    SELECT order_id, decision, all_reversed, totals FROM progressed
     WHERE coalesce(totals -> 'undelivered', totals -> 'refunded_undelivered', totals -> 'returned',
-                   totals -> 'fully_refunded') IS NOT NULL
+                   totals -> 'fully_refunded', totals -> 'cancelled') IS NOT NULL
 ), lines AS (
     SELECT order_id, line.no, line.gross::numeric AS gross,
-           CASE WHEN coalesce((totals ->> 'fully_refunded')::boolean, false) THEN line.gross::numeric
+           CASE WHEN coalesce(totals -> 'fully_refunded', totals -> 'cancelled') IS NOT NULL THEN line.gross::numeric
                 ELSE least(line.gross::numeric, greatest(coalesce(line.undelivered::numeric, 0),
                            coalesce(line.refunded::numeric, 0)) + coalesce(line.returned::numeric, 0))
            END AS gone
@@ -222,14 +252,14 @@ WITH progressed AS (
     SELECT order_id, 'earn_cancel', 'campaign:' || (earned ->> 'campaign_id'), share.no, share.amount::bigint
     FROM undone, json_array_elements(decision -> 'earned') AS earned,
          json_array_elements_text(earned -> 'shares') WITH ORDINALITY AS share (amount, no)
-    WHERE totals ->> 'delivered_at' IS NULL  -- once delivered, the totals themselves say how much was cancelled
+    WHERE totals ->> 'delivered_at' IS NULL OR all_reversed  -- once delivered, the totals themselves say how much was cancelled
 ), asked AS (
     SELECT order_id, kind, of,
            sum(CASE WHEN gone = gross THEN amount ELSE div(2 * amount::numeric * gone + gross, 2 * gross) END) AS amount
     FROM shares JOIN lines USING (order_id, no) WHERE gone > 0 AND amount > 0 GROUP BY order_id, kind, of
     UNION ALL
     SELECT order_id, 'earn_cancel', 'campaign:' || (vested ->> 'campaign_id'), (vested ->> 'reversed_before')::numeric
-    FROM progressed, json_array_elements(totals -> 'vested') AS vested
+    FROM progressed, json_array_elements(totals -> 'vested') AS vested WHERE NOT all_reversed
     UNION ALL
     SELECT order_id, 'clawback', 'campaign:' || (vested ->> 'campaign_id'), (vested ->> 'clawed_back')::numeric
     FROM progressed, json_array_elements(totals -> 'vested') AS vested
@@ -243,6 +273,7 @@ WITH progressed AS (
            sum(amount) AS amount
     FROM transfers
     WHERE kind IN ('coupon_reversal', 'credit_return', 'earn_cancel', 'clawback', 'clawback_debt', 'vest')
+      AND cause <> 'final-basket'
     GROUP BY 1, 2, 3
 )
 SELECT order_id, kind, of, coalesce(asked.amount, 0) AS asked, coalesce(booked.amount, 0) AS booked
@@ -259,35 +290,52 @@ FULL JOIN (
 WHERE coalesce(counted.live, 0) <> coalesce(found.live, 0);
 
 -- check: redemptions
--- A redemption is a coupon's transfer, and is released exactly when all of its discount was taken back.
+-- A redemption is a placing's coupon, and is released exactly when all of its discount was taken back.
 -- in part: orders
-SELECT campaign_id, customer_id, order_id, used.discount, booked.applied, booked.reversed,
+SELECT campaign_id, customer_id, order_id, used.discount, booked.placed, booked.applied, booked.reversed,
        used.released_at IS NOT NULL AS released
 FROM redemptions AS used
 FULL JOIN (
     SELECT substr(CASE kind WHEN 'coupon' THEN debit_account ELSE credit_account END, 10) AS campaign_id,
            customer_id, order_id, sum(amount) FILTER (WHERE kind = 'coupon') AS applied,
+           sum(amount) FILTER (WHERE kind = 'coupon' AND cause = 'placing') AS placed,
            coalesce(sum(amount) FILTER (WHERE kind = 'coupon_reversal'), 0) AS reversed
     FROM transfers WHERE kind IN ('coupon', 'coupon_reversal') GROUP BY 1, 2, 3
 ) AS booked USING (campaign_id, customer_id, order_id)
-WHERE used.discount IS DISTINCT FROM booked.applied
+WHERE used.discount IS DISTINCT FROM booked.placed
    OR (used.released_at IS NOT NULL) IS DISTINCT FROM (booked.applied = booked.reversed);
 
+-- check: codes
+-- A pooled code names the order on which it is redeemed, and no other code does.
+-- in part: orders
+SELECT code, codes.order_id AS by_code, redeemed.order_id AS by_redemption
+FROM (SELECT code, campaign_id, order_id FROM codes WHERE order_id IS NOT NULL) AS codes
+FULL JOIN (
+    SELECT coupon ->> 'code' AS code, used.order_id
+    FROM redemptions AS used JOIN decisions USING (order_id), json_array_elements(decision -> 'coupons') AS coupon
+    WHERE used.released_at IS NULL AND coupon ->> 'campaign_id' = used.campaign_id AND (coupon ->> 'pooled')::boolean
+) AS redeemed USING (code)
+WHERE codes.order_id IS DISTINCT FROM redeemed.order_id;
+
 -- check: facts
--- A fact of a placed order has its outcome, a fact of an unplaced one waits, and no outcome comes without its fact.
+-- A fact has its outcome or waits for its placing or its final basket, and no outcome comes without its fact.
 -- in part: orders
 SELECT order_id, fact,
        CASE WHEN facts.order_id IS NULL THEN 'no such fact'
-            WHEN decisions.order_id IS NULL AND outbox.order_id IS NOT NULL THEN 'outcome without a placing'
-            WHEN decisions.order_id IS NULL THEN 'unplaced and not waiting'
-            WHEN waiting.order_id IS NOT NULL THEN 'placed and still waiting'
+            WHEN baskets.order_id IS NULL AND outbox.order_id IS NOT NULL THEN 'outcome without a placing'
+            WHEN baskets.order_id IS NULL THEN 'unplaced and not waiting'
+            WHEN waiting.order_id IS NOT NULL AND outbox.order_id IS NOT NULL THEN 'in effect and still waiting'
+            WHEN waiting.order_id IS NOT NULL THEN 'has nothing to wait for'
             ELSE 'no outcome' END AS fault
-FROM facts
+FROM (SELECT order_id, fact, data FROM facts WHERE order_id <> '') AS facts
 FULL JOIN waiting USING (order_id, fact)
-FULL JOIN outbox USING (order_id, fact)
-LEFT JOIN decisions USING (order_id)
+FULL JOIN (SELECT order_id, fact FROM outbox WHERE order_id <> '') AS outbox USING (order_id, fact)
+LEFT JOIN baskets USING (order_id)
 WHERE facts.order_id IS NULL
-   OR CASE WHEN decisions.order_id IS NULL THEN waiting.order_id IS NULL OR outbox.order_id IS NOT NULL
+   OR CASE WHEN baskets.order_id IS NULL THEN waiting.order_id IS NULL OR outbox.order_id IS NOT NULL
+           WHEN NOT baskets.finalized AND (baskets.placed ->> 'estimated')::boolean
+                AND (fact = 'delivery' OR starts_with(fact, 'refund:') AND facts.data -> 'lines' IS NOT NULL)
+               THEN waiting.order_id IS NULL OR outbox.order_id IS NOT NULL
            ELSE waiting.order_id IS NOT NULL OR outbox.order_id IS NULL END
 UNION ALL
 SELECT order_id, 'placing', 'decision without a placing' FROM decisions
@@ -296,23 +344,34 @@ UNION ALL
 SELECT order_id, 'placing', 'placing without a decision' FROM facts
 WHERE fact = 'placing' AND NOT EXISTS (SELECT FROM decisions WHERE decisions.order_id = facts.order_id)
 UNION ALL
+SELECT order_id, 'final-basket', 'final basket without its fact' FROM final_baskets
+WHERE NOT EXISTS (SELECT FROM facts WHERE facts.order_id = final_baskets.order_id AND facts.fact = 'final-basket')
+UNION ALL
 SELECT DISTINCT order_id, '', 'facts without an order' FROM facts
-WHERE NOT EXISTS (SELECT FROM orders WHERE orders.order_id = facts.order_id);
+WHERE order_id <> '' AND NOT EXISTS (SELECT FROM orders WHERE orders.order_id = facts.order_id)
+UNION ALL
+SELECT '', fact, 'grant without its record' FROM facts
+WHERE order_id = '' AND NOT EXISTS (SELECT FROM grants WHERE grants.key = substr(facts.fact, 7));
 
 -- check: digests
 -- A fact's content still has the digest that it came with.
+-- Of a grant it covers what a file or a command would say too.
 -- in part: orders
 SELECT order_id, fact, source, event_id FROM facts
 WHERE digest <> sha256(convert_to(
     CASE fact WHEN 'placing' THEN 'order-placed.v1' WHEN 'delivery' THEN 'delivery-completed.v1'
-              ELSE 'order-refunded.v1' END || chr(10) || data::text, 'UTF8'));
+              WHEN 'final-basket' THEN 'order-finalized.v1' WHEN 'cancelling' THEN 'order-cancelled.v1'
+              ELSE CASE WHEN order_id = '' THEN 'credit-grant-requested.v1' ELSE 'order-refunded.v1' END END
+    || chr(10) || CASE WHEN order_id = ''
+        THEN regexp_replace(data::text, ',"(?:requested_at|reason)":"(?:[^"\\]|\\.)*"', '', 'g')
+        ELSE data::text END, 'UTF8'));
 
 -- check: outcomes
 -- The outcomes of an order are numbered 1, 2, 3 without a gap, one a fact.
 -- in part: orders
 SELECT order_id, count(*) AS outcomes, min(outbox.sequence) AS first, max(outbox.sequence) AS last,
        count(DISTINCT fact) AS facts, max((orders.totals ->> 'outcomes')::int) AS counted
-FROM outbox LEFT JOIN orders USING (order_id) GROUP BY order_id
+FROM outbox LEFT JOIN orders USING (order_id) WHERE order_id <> '' GROUP BY order_id
 HAVING min(outbox.sequence) <> 1 OR max(outbox.sequence) <> count(*) OR count(DISTINCT outbox.sequence) <> count(*)
     OR count(DISTINCT fact) <> count(*) OR coalesce(max((orders.totals ->> 'outcomes')::int), 1) <> count(*);
 
@@ -350,8 +409,8 @@ WHERE held <> outcomes;
 SELECT order_id, subject, asked.claimed, noted.claimed AS noted
 FROM (
     SELECT order_id, line_id AS subject, claimed
-    FROM orders JOIN decisions USING (order_id), LATERAL ROWS FROM (
-        json_array_elements_text(decision -> 'line_ids'), json_array_elements_text(decision -> 'gross'),
+    FROM orders JOIN baskets USING (order_id), LATERAL ROWS FROM (
+        json_array_elements_text(counts -> 'line_ids'), json_array_elements_text(counts -> 'gross'),
         json_array_elements_text(totals -> 'undelivered'), json_array_elements_text(totals -> 'refunded_undelivered'),
         json_array_elements_text(totals -> 'returned')
     ) AS line (line_id, gross, undelivered, refunded, returned), LATERAL (

@@ -20,7 +20,7 @@ Int = Annotated[int, "int"]  # where the column is no bigint
 Json = Annotated[str, "json"]
 Bytea = Annotated[str, "bytea"]  # written as \x and hexadecimal digits
 
-_SQL_TYPES: Final[dict[object, str]] = {str: "text", int: "bigint", datetime: "timestamptz"}
+_SQL_TYPES: Final[dict[object, str]] = {str: "text", int: "bigint", datetime: "timestamptz", bool: "boolean"}
 
 
 def unpacked(type_: str = "text") -> str:

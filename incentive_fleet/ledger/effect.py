@@ -2,91 +2,159 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import assert_never
 
 from pydantic_core import to_json
 
 from incentive_fleet.events.codec import Event
-from incentive_fleet.events.models import DeliveryCompleted, OrderPlaced, OrderRefunded
-from incentive_fleet.events.outcomes import OUTCOME_SOURCE, outcome_id
+from incentive_fleet.events.facts import CANCELLING, REFUND
+from incentive_fleet.events.models import (
+    CreditGrantRequested,
+    DeliveryCompleted,
+    OrderCancelled,
+    OrderFact,
+    OrderFinalized,
+    OrderPlaced,
+    OrderRefunded,
+)
+from incentive_fleet.events.outcomes import OUTCOME_BYTES_MAX, OUTCOME_SOURCE, outcome_id
 from incentive_fleet.incentives import effects
+from incentive_fleet.incentives.anomalies import Anomaly
 from incentive_fleet.incentives.booking import Book, Cause
 from incentive_fleet.incentives.campaigns import CampaignSet
-from incentive_fleet.incentives.decision import Decision
-from incentive_fleet.incentives.effects import Effect
+from incentive_fleet.incentives.effects import Effect, Progress
 from incentive_fleet.incentives.running_totals import RunningTotals
+from incentive_fleet.ledger.conditions import CountingRow
+from incentive_fleet.ledger.granting import hand_out
 from incentive_fleet.ledger.rows import FactRow, OutcomeRow, RedemptionRow, ReleaseRow
 from incentive_fleet.ledger.working_set import Order, WorkingSet
 
 
-def take_effect(working: WorkingSet, campaigns: CampaignSet, event: Event) -> bool:
-    """Apply an event that is new; returns False when it has to wait for its order's placing."""
+class Became(Enum):
+    """What became of a new event, or why a grant was refused."""
+
+    IN_EFFECT = "in-effect"
+    WAITS = "waits"
+    UNKNOWN_CAMPAIGN = "unknown-campaign"
+    WRONG_CURRENCY = "wrong-currency"
+    BUDGET_EXHAUSTED = "budget-exhausted"
+
+
+def take_effect(working: WorkingSet, campaigns: CampaignSet, event: Event) -> Became:
+    """Apply an event that is new. What it says is not recorded where it is refused."""
+    data = event.data
+    if isinstance(data, CreditGrantRequested):
+        refusal = hand_out(working, campaigns, event, data)
+        if refusal is not None:
+            return Became(refusal)
+        working.writes.facts.append(FactRow.of(event))
+        return Became.IN_EFFECT
     order = working.orders[event.order_id]
     working.writes.facts.append(FactRow.of(event))
-    match event.data:
-        case OrderPlaced() as placing:
-            _place(working, campaigns, order, event, placing)
-            return True
-        case OrderRefunded() | DeliveryCompleted() as later:
-            if order.decision is None:
-                order.waiting.append(event)
-                working.writes.waits(event)
-                return False
-            _follow(working, campaigns, order.decision, event, later)
-            return True
-        case _:
-            assert_never(event.data)
+    if isinstance(data, OrderPlaced):
+        order.progress = _place(working, campaigns, event, data)
+        _take_in(working, campaigns, order, order.progress)
+        return Became.IN_EFFECT
+    if order.progress is None or must_wait(order.progress, data):
+        order.waiting.append(event)
+        working.writes.waits(event)
+        return Became.WAITS
+    _follow(working, campaigns, order, event, data)
+    if isinstance(data, OrderFinalized):
+        _take_in(working, campaigns, order, order.progress)
+    return Became.IN_EFFECT
 
 
-def _place(working: WorkingSet, campaigns: CampaignSet, order: Order, event: Event, placing: OrderPlaced) -> None:
-    """The placing, and after it what waited for it."""
-    book = _book(working, event, (placing.customer_id, placing.currency))
-    decision, effect = effects.of_placing(placing, campaigns, book)
-    order.decision = working.writes.decisions[event.order_id] = decision
-    _record(working, event, decision, effect, sequence=1)
-    if order.waiting:
-        _take_in(working, campaigns, order, decision)
-
-
-def _take_in(working: WorkingSet, campaigns: CampaignSet, order: Order, decision: Decision) -> None:
-    waited, order.waiting = sorted(order.waiting, key=_waiting_order), []
-    for early in waited:
-        assert not isinstance(early.data, OrderPlaced), "a placing never waits"
-        _follow(working, campaigns, decision, early, early.data)
-        working.writes.waits_no_longer(early)
-
-
-def _waiting_order(event: Event) -> tuple[object, bool, str]:
-    """rules 2.4: by event time, ties with the delivery first, then by refund_id."""
-    return (event.happened_at, isinstance(event.data, OrderRefunded), event.fact)
-
-
-def _follow(
-    working: WorkingSet,
-    campaigns: CampaignSet,
-    decision: Decision,
-    event: Event,
-    data: OrderRefunded | DeliveryCompleted,
-) -> None:
-    """A fact of a placed order."""
-    totals = _totals(working.orders[event.order_id], decision)
-    book = _book(working, event, (decision.customer_id, decision.currency))
+def must_wait(progress: Progress, data: OrderFact) -> bool:
+    """Whether a fact of a placed order waits for its final basket (rules 2.4)."""
     match data:
-        case OrderRefunded():
-            effect = effects.of_refund(data, decision, totals, book)
         case DeliveryCompleted():
-            effect = effects.of_delivery(data, decision, totals, campaigns, book)
+            return progress.awaits_final
+        case OrderRefunded():
+            return progress.awaits_final and data.lines is not None
+        case OrderPlaced() | OrderFinalized() | OrderCancelled():
+            return False
         case _:
             assert_never(data)
-    totals.outcomes += 1
-    _record(working, event, decision, effect, sequence=totals.outcomes)
 
 
-def _totals(order: Order, decision: Decision) -> RunningTotals:
-    if order.totals is None:
-        order.totals = RunningTotals(len(decision.line_ids))
+def _place(working: WorkingSet, campaigns: CampaignSet, event: Event, placing: OrderPlaced) -> Progress:
+    book = _book(working, event, (placing.customer_id, placing.currency))
+    decision, effect = effects.of_placing(placing, campaigns, book)
+    working.writes.decisions[event.order_id] = decision
+    progress = Progress(decision, RunningTotals(len(decision.line_ids)))
+    if progress.counts_as_order():
+        _count(working, progress, 1)
+    for coupon in decision.coupons:
+        if coupon.pooled and coupon.code is not None:
+            working.writes.codes[coupon.code] = event.order_id
+    _record(working, event, progress, effect)
+    return progress
+
+
+def _take_in(working: WorkingSet, campaigns: CampaignSet, order: Order, progress: Progress) -> None:
+    """What waited and has to wait no longer: the final basket first, for what waits for it comes free with it."""
+    for final in [event for event in order.waiting if isinstance(event.data, OrderFinalized)]:
+        _take_in_one(working, campaigns, order, final)
+    ready = [event for event in order.waiting if not must_wait(progress, _of_order(event))]
+    for event in sorted(ready, key=_waiting_order):
+        _take_in_one(working, campaigns, order, event)
+
+
+def _take_in_one(working: WorkingSet, campaigns: CampaignSet, order: Order, event: Event) -> None:
+    order.waiting.remove(event)
+    _follow(working, campaigns, order, event, _of_order(event))
+    working.writes.waits_no_longer(event)
+
+
+def _of_order(event: Event) -> OrderFact:
+    assert not isinstance(event.data, CreditGrantRequested), "a grant never waits"
+    return event.data
+
+
+def _waiting_order(event: Event) -> tuple[object, int, str]:
+    """rules 2.4: by event time, ties with the delivery first, then the cancelling, then refunds by refund_id."""
+    rank = 2 if event.fact.startswith(REFUND) else 1 if event.fact == CANCELLING else 0
+    return (event.happened_at, rank, event.fact)
+
+
+def _follow(working: WorkingSet, campaigns: CampaignSet, order: Order, event: Event, data: OrderFact) -> None:
+    """A fact of a placed order."""
+    progress = order.progress
+    assert progress is not None, "what comes before its placing waits"
+    book = _book(working, event, (progress.placed.customer_id, progress.placed.currency))
+    counted = progress.counts_as_order()
+    match data:
+        case OrderFinalized():
+            if progress.awaits_final:
+                effect = effects.of_final_basket(data, progress, campaigns, book)
+                assert progress.final is not None
+                working.writes.final_baskets[event.order_id] = progress.final
+            else:
+                effect = effects.of_unexpected_final(progress, book)
+        case OrderRefunded() | OrderCancelled():
+            effect = effects.of_refund(data, progress, book)
+        case DeliveryCompleted():
+            effect = effects.of_delivery(data, progress, campaigns, book)
+        case OrderPlaced():
+            raise AssertionError("an order is placed once")
+        case _:
+            assert_never(data)
     order.changed = True
-    return order.totals
+    progress.totals.outcomes += 1
+    counts = progress.counts_as_order()
+    if counts != counted:
+        _count(working, progress, 1 if counts else -1)
+        placed = progress.placed
+        row = CountingRow(event.order_id, placed.customer_id, placed.currency, counts)
+        working.writes.counting[event.order_id] = row
+    _record(working, event, progress, effect)
+
+
+def _count(working: WorkingSet, progress: Progress, more: int) -> None:
+    counting, key = working.usage.counting, (progress.placed.customer_id, progress.placed.currency)
+    counting[key] = counting.get(key, 0) + more
 
 
 def _book(working: WorkingSet, event: Event, wallet: tuple[str, str]) -> Book:
@@ -94,38 +162,53 @@ def _book(working: WorkingSet, event: Event, wallet: tuple[str, str]) -> Book:
     return Book(cause, working.wallets[wallet], working.usage, working.writes.postings)
 
 
-def _record(working: WorkingSet, event: Event, decision: Decision, effect: Effect, *, sequence: int) -> None:
-    writes, order_id, customer_id, moment = working.writes, event.order_id, decision.customer_id, event.happened_at
+def _note(working: WorkingSet, order_id: str, anomalies: list[Anomaly]) -> None:
+    for anomaly in anomalies:
+        working.writes.anomalies.add((order_id, anomaly.reason, anomaly.subject))
+
+
+def _record(working: WorkingSet, event: Event, progress: Progress, effect: Effect) -> None:
+    writes, order_id, moment = working.writes, event.order_id, event.happened_at
+    customer_id = progress.placed.customer_id
     for coupon in effect.redeemed:
         writes.redemptions.append(RedemptionRow(coupon.campaign_id, customer_id, order_id, coupon.discount, moment))
     for campaign_id in effect.released:
         writes.released.append(ReleaseRow(campaign_id, customer_id, order_id, moment))
-    for anomaly in effect.anomalies:
-        writes.anomalies.add((order_id, anomaly.reason, anomaly.subject))
-    body = _cloud_event(event, decision, effect, sequence)
-    writes.outcomes.append(OutcomeRow(order_id, event.fact, sequence, effect.outcome, to_json(body).decode()))
+        writes.codes.update(dict.fromkeys(_codes_of(progress, campaign_id)))
+    _note(working, order_id, effect.anomalies)
+    sequence = progress.totals.outcomes
+    body = _cloud_event(event, progress, effect, sequence)
+    writes.outcomes.append(OutcomeRow(order_id, event.fact, sequence, effect.outcome, body))
 
 
-def _cloud_event(event: Event, decision: Decision, effect: Effect, sequence: int) -> dict[str, object]:
+def _codes_of(progress: Progress, campaign_id: str) -> list[str]:
+    coupons = progress.placed.coupons
+    return [one.code for one in coupons if one.pooled and one.code is not None and one.campaign_id == campaign_id]
+
+
+def _cloud_event(event: Event, progress: Progress, effect: Effect, sequence: int) -> str:
     """The outcome as it is published. Its id is derived from its cause, so that receivers can drop repeats (rules 10)."""
-    refund_id = event.data.refund_id if isinstance(event.data, OrderRefunded) else ""
+    data: dict[str, object] = {
+        "order_id": event.order_id,
+        "customer_id": progress.placed.customer_id,
+        "currency": progress.placed.currency,
+        "sequence": sequence,
+        "cause": {"source": event.source, "id": event.id, "type": event.type, "fact": event.fact},
+    } | effect.data
     document: dict[str, object] = {
         "specversion": "1.0",
-        "id": outcome_id(effect.outcome, event.order_id, refund_id),
+        "id": outcome_id(effect.outcome, event.order_id, event.fact),
         "source": OUTCOME_SOURCE,
         "type": effect.outcome,
         "time": event.happened_at.isoformat().replace("+00:00", "Z"),
         "subject": event.order_id,
         "datacontenttype": "application/json",
-        "data": {
-            "order_id": event.order_id,
-            "customer_id": decision.customer_id,
-            "currency": decision.currency,
-            "sequence": sequence,
-            "cause": {"source": event.source, "id": event.id, "type": event.type},
-        }
-        | effect.data,
+        "data": data,
     }
     if event.traceparent is not None:
         document["traceparent"] = event.traceparent
-    return document
+    body = to_json(document)
+    if len(body) > OUTCOME_BYTES_MAX:
+        document["data"] = data | {"lines": None}
+        body = to_json(document)
+    return body.decode()

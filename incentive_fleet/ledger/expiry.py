@@ -15,12 +15,15 @@ from incentive_fleet.incentives.booking import Book, Cause, Posting
 from incentive_fleet.incentives.credit import expire
 from incentive_fleet.incentives.wallet import Wallet
 from incentive_fleet.ledger.columns import packed_rows
+from incentive_fleet.ledger.conditions import Conditions
 from incentive_fleet.ledger.connection import mapped_errors, retry_contention
 from incentive_fleet.ledger.jobs import record_run
 from incentive_fleet.ledger.locking import READ_LOTS, WalletNeeds, add_lots, lock_terms, lock_wallets
 from incentive_fleet.ledger.probe import probe
+from incentive_fleet.ledger.rows import OUTBOX
 from incentive_fleet.ledger.session import Session
 from incentive_fleet.ledger.splitting import Probe, Trial, refusal_of
+from incentive_fleet.ledger.telling import outbox_row
 from incentive_fleet.ledger.working_set import WalletKey
 from incentive_fleet.ledger.writing import transfer_changes, wallet_changes, write
 
@@ -103,11 +106,14 @@ def _sweep(session: Session, keys: Sequence[WalletKey], due: datetime) -> list[P
     postings: list[Posting] = []
     with connection.transaction():
         session.terms = lock_terms(connection, session.terms)
-        wallets, usage = lock_wallets(connection, WalletNeeds(sorted(keys), sorted(keys), []), (), ())
+        wallets, usage = lock_wallets(connection, WalletNeeds(sorted(keys), sorted(keys), []), Conditions())
         _add_roots(connection, wallets)
-        for key in sorted(wallets):
-            expire(Book(Cause("expiry", due, None), wallets[key], usage, postings), due)
-        write(connection, [*wallet_changes(wallets.values()), transfer_changes(postings)])
+        notices = [
+            outbox_row(notice)
+            for key in sorted(wallets)
+            for notice in expire(Book(Cause("expiry", due, None), wallets[key], usage, postings), due)
+        ]
+        write(connection, [*wallet_changes(wallets.values()), transfer_changes(postings), (OUTBOX, notices)])
     return postings
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from psycopg import Connection
 
@@ -16,13 +16,16 @@ from incentive_fleet.incentives.accounts import Kind
 from incentive_fleet.incentives.booking import Book, Cause, Posting
 from incentive_fleet.incentives.campaigns import CampaignSet, Usage
 from incentive_fleet.incentives.credit import LotTerms, open_lot, take_back_grant
+from incentive_fleet.incentives.notices import granted, withdrawn
 from incentive_fleet.incentives.wallet import Wallet
-from incentive_fleet.ledger.columns import Int, Table
+from incentive_fleet.ledger.conditions import Conditions
 from incentive_fleet.ledger.connection import mapped_errors, retry_contention
 from incentive_fleet.ledger.locking import WalletNeeds, limited_among, lock_terms, lock_wallets
 from incentive_fleet.ledger.probe import probe
+from incentive_fleet.ledger.rows import GRANTS, OUTBOX, GrantRow, OutcomeRow
 from incentive_fleet.ledger.session import Session
 from incentive_fleet.ledger.splitting import Probe, Trial, refusal_of
+from incentive_fleet.ledger.telling import outbox_row
 from incentive_fleet.ledger.working_set import WalletKey
 from incentive_fleet.ledger.writing import transfer_changes, wallet_changes, write
 
@@ -44,22 +47,6 @@ class Grant:
     amount: int
     campaign_id: str
     expires_at: datetime | None
-
-
-class GrantRow(NamedTuple):
-    """A grant as it is recorded, with the lot that it brought."""
-
-    key: str
-    customer_id: str
-    currency: str
-    amount: int
-    campaign_id: str
-    expires_at: datetime | None
-    lot_no: Int
-    granted_at: datetime
-
-
-GRANTS = Table.of("grants", GrantRow)
 
 
 class Granted(Enum):
@@ -117,10 +104,11 @@ def _grant_once(session: Session, grants: Sequence[Grant], now: datetime) -> lis
             return [one for one in checked if isinstance(one, Refused)]
         keys = sorted({(one.customer_id, one.currency) for one in valid})
         limited = limited_among(campaigns, (one.campaign_id for one in valid))
-        wallets, usage = lock_wallets(connection, WalletNeeds(keys, [], []), limited, ())
+        wallets, usage = lock_wallets(connection, WalletNeeds(keys, [], []), Conditions(limited=limited))
         run = _GrantRun(campaigns, usage, wallets, _taken_keys(connection, [one.key for one in valid]), now)
         results = [one if isinstance(one, Refused) else run.decide(one) for one in checked]
-        write(connection, [*wallet_changes(wallets.values()), transfer_changes(run.postings), (GRANTS, run.rows)])
+        changes = [transfer_changes(run.postings), (GRANTS, run.rows), (OUTBOX, run.notices)]
+        write(connection, [*wallet_changes(wallets.values()), *changes])
     return results
 
 
@@ -152,6 +140,7 @@ class _GrantRun:
     now: datetime
     postings: list[Posting] = field(default_factory=list)
     rows: list[GrantRow] = field(default_factory=list)
+    notices: list[OutcomeRow] = field(default_factory=list)
 
     def decide(self, one: Grant) -> Granted | Refused:
         before = self.taken.get(one.key)
@@ -167,6 +156,7 @@ class _GrantRun:
         book = Book(Cause(f"grant:{one.key}", self.now, None), wallet, self.usage, self.postings)
         lot = open_lot(book, Kind.GRANT, one.amount, LotTerms(campaign.id, one.expires_at, campaign.reissue_days))
         self.taken[one.key] = one
+        self.notices.append(outbox_row(granted(wallet, lot, one.key, self.now)))
         self.rows.append(
             GrantRow(
                 key=one.key,
@@ -195,11 +185,11 @@ def _reverse_once(session: Session, key: str, reason: str, now: datetime) -> Gra
     connection = session.connection
     with connection.transaction():
         session.terms = lock_terms(connection, session.terms)
-        found = connection.execute("SELECT customer_id, currency FROM grants WHERE key = %s", (key,)).fetchone()
+        found = connection.execute("SELECT customer_id, currency, lot_no FROM grants WHERE key = %s", (key,)).fetchone()
         if found is None:
             raise Refused("unknown-grant", f"key is {key!r}: no such grant")
         wallet_key: WalletKey = (found[0], found[1])
-        wallets, usage = lock_wallets(connection, WalletNeeds([wallet_key], [wallet_key], []), (), ())
+        wallets, usage = lock_wallets(connection, _of_grant(wallet_key, found[2]), Conditions())
         row = connection.execute(
             "SELECT amount, lot_no, reversed_at IS NOT NULL, reversed_minor FROM grants WHERE key = %s", (key,)
         ).fetchone()
@@ -211,12 +201,17 @@ def _reverse_once(session: Session, key: str, reason: str, now: datetime) -> Gra
         wallet = wallets[wallet_key]
         book = Book(Cause(f"grant-reversal:{key}", now, None), wallet, usage, postings)
         returned = take_back_grant(book, lot_no)
-        write(connection, [*wallet_changes([wallet]), transfer_changes(postings)])
+        notices = [outbox_row(withdrawn(wallet, wallet.lots[lot_no], key, returned, now))] if returned else []
+        write(connection, [*wallet_changes([wallet]), transfer_changes(postings), (OUTBOX, notices)])
         connection.execute(
             "UPDATE grants SET reversed_at = %s, reversal_reason = %s, reversed_minor = %s WHERE key = %s",
             (now, reason, returned, key),
         )
     return GrantReversal(key, returned, amount - returned, again=False)
+
+
+def _of_grant(wallet: WalletKey, lot_no: int) -> WalletNeeds:
+    return WalletNeeds([wallet], [wallet], [(*wallet, lot_no)])
 
 
 def _describe(one: Grant) -> str:

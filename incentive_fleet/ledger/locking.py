@@ -11,22 +11,25 @@ Keys come as arrays. Sub-selects with OFFSET 0 or a lock are looked up once a ke
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from psycopg import Connection, Cursor
 
-from incentive_fleet.events.codec import Event, stored_event
-from incentive_fleet.events.facts import PLACING
+from incentive_fleet.events.codec import Event, grant_digest, stored_event
+from incentive_fleet.events.facts import FINAL_BASKET, GRANT, NO_ORDER, PLACING
+from incentive_fleet.events.models import CreditGrantRequested
 from incentive_fleet.incentives.campaigns import CampaignSet, Usage
 from incentive_fleet.incentives.decision import Decision
+from incentive_fleet.incentives.effects import Progress
 from incentive_fleet.incentives.running_totals import RunningTotals
 from incentive_fleet.incentives.wallet import Lot, Wallet
 from incentive_fleet.ledger.columns import packed, packed_rows, unpacked
+from incentive_fleet.ledger.conditions import Conditions, received, send
 from incentive_fleet.ledger.pooler import take_settings
 from incentive_fleet.ledger.terms import TERMS_LOCK, Terms, read_terms
-from incentive_fleet.ledger.working_set import FactKey, Order, WalletKey
+from incentive_fleet.ledger.working_set import FactKey, Order, Unit, WalletKey
 
 Row = tuple[Any, ...]
 TEXTS, INTS = unpacked(), unpacked("int")
@@ -51,9 +54,13 @@ READ_FACTS = f"""
     ) AS f
 """
 READ_ORDERS = f"""
-    SELECT d.order_id, d.customer_id, d.currency, d.decision, o.totals
-    FROM decisions AS d, LATERAL (SELECT totals FROM orders WHERE order_id = d.order_id OFFSET 0) AS o
+    SELECT d.order_id, d.customer_id, d.currency, d.decision, o.totals, f.decision
+    FROM decisions AS d CROSS JOIN LATERAL (SELECT totals FROM orders WHERE order_id = d.order_id OFFSET 0) AS o
+        LEFT JOIN LATERAL (SELECT decision FROM final_baskets WHERE order_id = d.order_id OFFSET 0) AS f ON true
     WHERE d.order_id = ANY({TEXTS})
+"""
+READ_GRANTS = f"""
+    SELECT key, customer_id, currency, amount, campaign_id, expires_at FROM grants WHERE key = ANY({TEXTS})
 """
 READ_WAITING = f"""
     SELECT f.* FROM waiting AS w, LATERAL (
@@ -119,7 +126,7 @@ class WalletNeeds:
     wallets: Sequence[WalletKey]
     live: Sequence[WalletKey]
     lots: Sequence[tuple[str, str, int]]
-    of_orders: Mapping[str, WalletKey] = field(default_factory=dict)
+    of_units: Mapping[Unit, WalletKey] = field(default_factory=dict)
 
 
 def lock_orders(
@@ -129,9 +136,11 @@ def lock_orders(
     begin: Sequence[str] = BEGIN_BATCH,
 ) -> tuple[Terms, Identities, dict[str, Order]]:
     """Begin the transaction, lock the batch's orders and read facts, decisions and what waits."""
-    order_ids = sorted({event.order_id for event in events})
-    placing = sorted({event.order_id for event in events if event.fact == PLACING})
-    following = sorted({event.order_id for event in events if event.fact != PLACING})
+    of_orders = [event for event in events if event.order_id != NO_ORDER]
+    order_ids = sorted({event.order_id for event in of_orders})
+    waited_for = sorted({event.order_id for event in of_orders if event.fact in (PLACING, FINAL_BASKET)})
+    following = sorted({event.order_id for event in of_orders if event.fact != PLACING})
+    grant_keys = sorted({event.data.grant_key for event in events if isinstance(event.data, CreditGrantRequested)})
     named = packed(order_ids)
     with connection.pipeline():
         for statement in begin:
@@ -139,12 +148,16 @@ def lock_orders(
         take_settings(connection)
         connection.execute(LOCK_TERMS, (TERMS_LOCK,))
         revision = connection.execute(READ_REVISION)
-        connection.execute(CREATE_ORDERS, (named,))
-        connection.execute(LOCK_ORDERS, (named,))
+        if order_ids:
+            connection.execute(CREATE_ORDERS, (named,))
+            connection.execute(LOCK_ORDERS, (named,))
         facts = connection.execute(READ_FACTS, packed_rows([(e.order_id, e.fact, e.id, e.source) for e in events]))
         stored = connection.execute(READ_ORDERS, (packed(following),)) if following else None
-        waiting = connection.execute(READ_WAITING, (packed(placing),)) if placing else None
+        waiting = connection.execute(READ_WAITING, (packed(waited_for),)) if waited_for else None
+        grants = connection.execute(READ_GRANTS, (packed(grant_keys),)) if grant_keys else None
     identities = _identities(facts.fetchall())
+    for grant in _rows(grants):
+        identities.facts[(NO_ORDER, f"{GRANT}{grant[0]}")] = grant_digest(*grant)
     terms = _current(connection, terms, int(_one(revision.fetchone())))
     return terms, identities, _orders(order_ids, _rows(stored), _rows(waiting))
 
@@ -164,37 +177,49 @@ def _current(connection: Connection[Any], terms: Terms, revision: int) -> Terms:
 def lock_wallets(
     connection: Connection[Any],
     needs: WalletNeeds,
-    limited: Collection[str],
-    counted: Collection[tuple[str, str]],
+    asked: Conditions,
     *,
     skip_locked: bool = False,
 ) -> tuple[dict[WalletKey, Wallet], Usage]:
-    """Lock wallets and limited campaigns and read what decisions need of them.
+    """Lock wallets, limited campaigns and codes, in this order, and read what decisions need of them.
 
-    `limited` are the campaigns with a total or a budget, `counted` the (campaign, customer) pairs with a limit each.
     With `skip_locked` the wallets that another transaction holds are left out.
     """
     if not needs.wallets:
         return {}, Usage()  # whatever came waits for its placing: nothing is decided
     keys = packed_rows(needs.wallets)
-    campaign_ids = packed(sorted(limited))
     with connection.pipeline():
         created = connection.execute(CREATE_WALLETS, keys)
         locked = connection.execute(LOCK_FREE_WALLETS if skip_locked else LOCK_WALLETS, keys)
-        if limited:
-            connection.execute(LOCK_CAMPAIGNS, (campaign_ids,))
+        if asked.limited:
+            connection.execute(LOCK_CAMPAIGNS, (packed(sorted(asked.limited)),))
         live_lots = connection.execute(READ_LIVE_LOTS, packed_rows(needs.live)) if needs.live else None
         lots = connection.execute(READ_LOTS, packed_rows(needs.lots)) if needs.lots else None
-        redemptions = connection.execute(READ_REDEMPTIONS, packed_rows(sorted(counted))) if counted else None
-        spent = connection.execute(READ_SPENT, (campaign_ids,)) if limited else None
+        counts, conditions = send_usage(connection, asked), send(connection, asked)
+    usage = read_usage(counts)
+    received(conditions, usage)
+    wallets: dict[WalletKey, Wallet] = {row[:2]: Wallet(*row) for row in (*created.fetchall(), *locked.fetchall())}
+    add_lots(wallets, [*_rows(live_lots), *_rows(lots)])
+    return wallets, usage
+
+
+def send_usage(connection: Connection[Any], asked: Conditions) -> tuple[Cursor[Any] | None, Cursor[Any] | None]:
+    """Send for redemptions and spending, in the caller's pipeline; `read_usage` takes the answers."""
+    counted = packed_rows(sorted(asked.counted)) if asked.counted else None
+    redemptions = connection.execute(READ_REDEMPTIONS, counted) if counted else None
+    spent = connection.execute(READ_SPENT, (packed(sorted(asked.limited)),)) if asked.limited else None
+    return redemptions, spent
+
+
+def read_usage(cursors: tuple[Cursor[Any] | None, Cursor[Any] | None]) -> Usage:
+    """Redemptions of limited campaigns, and what they spent."""
+    redemptions, spent = cursors
     usage = Usage()
     for campaign_id, customer_id, count in _rows(redemptions):
         usage.live_by_customer[(campaign_id, customer_id)] = count
     for campaign_id, net_spend, live in _rows(spent):
         usage.spent[campaign_id], usage.live[campaign_id] = int(net_spend), int(live)  # sums of slots may leave bigint
-    wallets: dict[WalletKey, Wallet] = {row[:2]: Wallet(*row) for row in (*created.fetchall(), *locked.fetchall())}
-    add_lots(wallets, [*_rows(live_lots), *_rows(lots)])
-    return wallets, usage
+    return usage
 
 
 def add_lots(wallets: dict[WalletKey, Wallet], lot_rows: list[Row]) -> None:
@@ -218,10 +243,12 @@ def _identities(rows: list[Row]) -> Identities:
 
 def _orders(order_ids: list[str], stored: list[Row], waiting: list[Row]) -> dict[str, Order]:
     orders = {order_id: Order() for order_id in order_ids}
-    for order_id, customer_id, currency, decision, totals in stored:
-        order = orders[order_id]
-        order.decision = Decision.from_json(customer_id, currency, decision)
-        order.totals = RunningTotals.from_json(totals, len(order.decision.line_ids)) if totals else None
+    for order_id, customer_id, currency, decision, totals, final in stored:
+        placed = Decision.from_json(customer_id, currency, decision)
+        basket = Decision.from_json(customer_id, currency, final) if final else None
+        lines = len((basket or placed).line_ids)
+        known = RunningTotals.from_json(totals, lines) if totals else RunningTotals(lines)
+        orders[order_id].progress = Progress(placed, known, basket)
     for order_id, fact, source, event_id, digest, traceparent, data in waiting:
         event = stored_event(fact, source, event_id, digest, traceparent, data.encode())
         orders[order_id].waiting.append(event)

@@ -4,10 +4,16 @@
 -- part: orders
 WITH named AS MATERIALIZED (
     SELECT order_id FROM public.transfers WHERE transfer_id > {after} AND transfer_id <= {last} AND order_id IS NOT NULL
-    UNION SELECT order_id FROM public.outbox WHERE outbox_id > {after_outbox} AND outbox_id <= {last_outbox}
+    UNION SELECT order_id FROM public.outbox WHERE outbox_id > {after_outbox} AND outbox_id <= {last_outbox} AND order_id <> ''
     UNION SELECT order_id FROM public.waiting WHERE {waiting}
 ), decisions AS (
     SELECT decided.* FROM named JOIN public.decisions AS decided USING (order_id)
+), final_baskets AS (
+    SELECT final.* FROM named JOIN public.final_baskets AS final USING (order_id)
+), baskets AS (
+    SELECT basket.* FROM named JOIN public.baskets AS basket USING (order_id)
+), codes AS (
+    SELECT used.* FROM named JOIN public.codes AS used USING (order_id)
 ), pairs AS MATERIALIZED (
     SELECT customer_id, order_id FROM decisions
     UNION SELECT customer_id, order_id FROM public.transfers
@@ -21,6 +27,8 @@ WITH named AS MATERIALIZED (
     SELECT known.* FROM named JOIN public.facts AS known USING (order_id)
 ), outbox AS (
     SELECT told.* FROM named JOIN public.outbox AS told USING (order_id)
+    UNION ALL SELECT * FROM public.outbox  -- notices, which are of no order
+    WHERE order_id = '' AND outbox_id > {after_outbox} AND outbox_id <= {last_outbox}
 ), waiting AS (
     SELECT early.* FROM named JOIN public.waiting AS early USING (order_id)
 ), anomalies AS (

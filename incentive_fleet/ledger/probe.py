@@ -41,16 +41,22 @@ def _campaigns(name: str) -> CampaignSet:
             ),
             Campaign(f"{name}-e", "earn", rate_bps=1_000, budget=10_000, valid_days=30, **common),
             Campaign(f"{name}-m", "make_good", amount=25, budget=10_000, **common),
+            Campaign(f"{name}-g", "grant", budget=10_000, **common),
         )
     )
 
 
 def _stages(name: str) -> list[list[Event]]:
     """First credit is earned and a refund comes early; then the credit is spent and returned, and what waited takes effect."""
-    first, second, third = f"{name}-1", f"{name}-2", f"{name}-3"
+    first, second, third, fourth = f"{name}-1", f"{name}-2", f"{name}-3", f"{name}-4"
+    estimated = _placed(fourth, name, estimated=True)
     return [
-        [_placed(first, name, coupons=[name]), _delivered(first), _refunded(third)],
-        [_placed(second, name, credit_requested=60), _refunded(second), _placed(third, name), _refunded(first, "none")],
+        [_placed(first, name, coupons=[name]), _delivered(first), _refunded(third), estimated, _granted(name)],
+        [
+            _placed(second, name, credit_requested=60),
+            *(_refunded(second), _placed(third, name), _refunded(first, "none")),
+            *(_finalized(fourth), _cancelled(fourth)),
+        ],
     ]
 
 
@@ -69,6 +75,21 @@ def _refunded(order: str, line_id: str = "1") -> Event:
     lines = [{"line_id": "1", "quantity": 2}, *([{"line_id": line_id, "quantity": 1}] if line_id != "1" else [])]
     known = {"refund_id": "r", "order_id": order, "currency": "EUR", "refunded_at": LATER.isoformat(), "lines": lines}
     return _event("order-refunded.v1", order, known)
+
+
+def _finalized(order: str) -> Event:
+    line = {"line_id": "2", "sku": "probe", "quantity": 1, "unit_price": 400, "kind": "fee"}
+    known = {"order_id": order, "finalized_at": LATER.isoformat(), "lines": [line]}
+    return _event("order-finalized.v1", order, known)
+
+
+def _cancelled(order: str) -> Event:
+    return _event("order-cancelled.v1", order, {"order_id": order, "cancelled_at": LATER.isoformat()})
+
+
+def _granted(name: str) -> Event:
+    known = {"grant_key": name, "customer_id": name, "currency": "EUR", "amount": 1, "campaign_id": f"{name}-g"}
+    return _event("credit-grant-requested.v1", name, known | {"requested_at": NOON.isoformat()})
 
 
 def _event(type_: str, order: str, data: dict[str, Any]) -> Event:

@@ -45,14 +45,23 @@ class DecisionRow(NamedTuple):
     customer_id: str
     currency: str
     decision: Json
+    counts: bool  # as an order, for first_orders
 
     @classmethod
     def of(cls, order_id: str, decision: Decision) -> DecisionRow:
-        return cls(order_id, decision.customer_id, decision.currency, decision.to_json())
+        counts = decision.goods(decision.gross) > 0
+        return cls(order_id, decision.customer_id, decision.currency, decision.to_json(), counts)
+
+
+class FinalBasketRow(NamedTuple):
+    """What was decided by an order's final basket."""
+
+    order_id: str
+    decision: Json
 
 
 class WaitingRow(NamedTuple):
-    """A fact that waits for its order's placing."""
+    """A fact that waits for its order's placing, or for its final basket."""
 
     order_id: str
     fact: str
@@ -141,6 +150,19 @@ class AnomalyRow(NamedTuple):
     claimed: int | None
 
 
+class GrantRow(NamedTuple):
+    """A grant as it is recorded, with the lot that it brought."""
+
+    key: str
+    customer_id: str
+    currency: str
+    amount: int
+    campaign_id: str
+    expires_at: datetime | None
+    lot_no: Int
+    granted_at: datetime
+
+
 class OutcomeRow(NamedTuple):
     """An outcome for the outbox; `body` is the whole CloudEvent."""
 
@@ -152,9 +174,11 @@ class OutcomeRow(NamedTuple):
 
 
 FACTS: Final = Table.of("facts", FactRow)
+FINAL_BASKETS: Final = Table.of("final_baskets", FinalBasketRow)
 DECISIONS: Final = Table.of("decisions", DecisionRow)
 WAITING: Final = Table.of("waiting", WaitingRow)
 TRANSFERS: Final = Table.of("transfers", Posting)
 LOTS: Final = Table.of("lots", LotRow)
 REDEMPTIONS: Final = Table.of("redemptions", RedemptionRow)
+GRANTS: Final = Table.of("grants", GrantRow)
 OUTBOX: Final = Table.of("outbox", OutcomeRow)

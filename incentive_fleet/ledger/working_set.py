@@ -8,22 +8,23 @@ from incentive_fleet.events.codec import Event
 from incentive_fleet.incentives.booking import Posting
 from incentive_fleet.incentives.campaigns import Usage
 from incentive_fleet.incentives.decision import Decision
-from incentive_fleet.incentives.running_totals import RunningTotals
+from incentive_fleet.incentives.effects import Progress
 from incentive_fleet.incentives.wallet import Wallet
-from incentive_fleet.ledger.rows import FactRow, OutcomeRow, RedemptionRow, ReleaseRow, WaitingRow
+from incentive_fleet.ledger.conditions import CountingRow
+from incentive_fleet.ledger.rows import FactRow, GrantRow, OutcomeRow, RedemptionRow, ReleaseRow, WaitingRow
 
 WalletKey = tuple[str, str]  # customer_id, currency
 FactKey = tuple[str, str]  # order_id, fact
+Unit = tuple[str, str]  # what takes effect together: (order_id, ""), or a grant's FactKey
 
 
 @dataclass(slots=True)
 class Order:
-    """The working copy of an order's row: its decision (None until it is placed), totals, and events that wait."""
+    """The working copy of an order's rows: how far it has come (None until it is placed), and events that wait."""
 
-    decision: Decision | None = None
-    totals: RunningTotals | None = None  # None while nothing came after the placing
+    progress: Progress | None = None
     waiting: list[Event] = field(default_factory=list)
-    changed: bool = False
+    changed: bool = False  # the running totals
 
 
 @dataclass(slots=True)
@@ -32,6 +33,10 @@ class Writes:
 
     facts: list[FactRow] = field(default_factory=list)
     decisions: dict[str, Decision] = field(default_factory=dict)
+    final_baskets: dict[str, Decision] = field(default_factory=dict)
+    counting: dict[str, CountingRow] = field(default_factory=dict)  # by order
+    codes: dict[str, str | None] = field(default_factory=dict)  # of pools: the order that each stands on now
+    grants: list[GrantRow] = field(default_factory=list)
     waiting: set[WaitingRow] = field(default_factory=set)
     waited: set[WaitingRow] = field(default_factory=set)  # stored as waiting earlier, in effect now
     postings: list[Posting] = field(default_factory=list)

@@ -16,9 +16,12 @@ from incentive_fleet.incentives.anomalies import AnomalyReason
 from incentive_fleet.incentives.booking import Posting
 from incentive_fleet.incentives.wallet import Wallet
 from incentive_fleet.ledger.columns import Table, packed_rows, unpacked_rows
+from incentive_fleet.ledger.conditions import CodeRow, CountingRow
 from incentive_fleet.ledger.rows import (
     DECISIONS,
     FACTS,
+    FINAL_BASKETS,
+    GRANTS,
     LOTS,
     OUTBOX,
     REDEMPTIONS,
@@ -26,6 +29,7 @@ from incentive_fleet.ledger.rows import (
     WAITING,
     AnomalyRow,
     DecisionRow,
+    FinalBasketRow,
     LotChangeRow,
     LotRow,
     ReleaseRow,
@@ -47,6 +51,14 @@ RELEASE_REDEMPTIONS = f"""
     UPDATE redemptions SET released_at = k.released_at FROM {unpacked_rows(ReleaseRow)}
     WHERE redemptions.campaign_id = ANY (ARRAY[k.campaign_id]) AND redemptions.customer_id = k.customer_id
       AND redemptions.order_id = k.order_id
+"""
+UPDATE_CODES = f"""
+    UPDATE codes SET order_id = k.order_id FROM {unpacked_rows(CodeRow)} WHERE codes.code = ANY (ARRAY[k.code])
+"""
+COUNTING_CHANGES = f"""
+    INSERT INTO counting_changes (order_id, customer_id, currency, counts)
+    SELECT order_id, customer_id, currency, counts FROM {unpacked_rows(CountingRow)}
+    ON CONFLICT (order_id) DO UPDATE SET counts = excluded.counts
 """
 DELETE_WAITING = f"""
     DELETE FROM waiting USING {unpacked_rows(WaitingRow)}
@@ -86,16 +98,27 @@ def batch_changes(working: WorkingSet) -> Iterator[Change]:
     writes = working.writes
     yield FACTS, writes.facts
     yield DECISIONS, [DecisionRow.of(order_id, decision) for order_id, decision in writes.decisions.items()]
+    yield (
+        FINAL_BASKETS,
+        [FinalBasketRow(order_id, basket.to_json()) for order_id, basket in writes.final_baskets.items()],
+    )
+    yield COUNTING_CHANGES, list(writes.counting.values())
     yield WAITING, sorted(writes.waiting)
     yield DELETE_WAITING, sorted(writes.waited)
     yield from wallet_changes(working.wallets.values())
     yield transfer_changes(writes.postings)
+    yield GRANTS, writes.grants
     yield REDEMPTIONS, writes.redemptions
     yield RELEASE_REDEMPTIONS, writes.released
+    yield UPDATE_CODES, [CodeRow(code, order_id) for code, order_id in sorted(writes.codes.items())]
     yield INSERT_ANOMALIES, [_anomaly_row(working, *anomaly) for anomaly in sorted(writes.anomalies)]
     yield (
         UPDATE_TOTALS,
-        [TotalsRow(order_id, o.totals.to_json()) for order_id, o in working.orders.items() if o.changed and o.totals],
+        [
+            TotalsRow(order_id, order.progress.totals.to_json())
+            for order_id, order in working.orders.items()
+            if order.changed and order.progress
+        ],
     )
     yield OUTBOX, writes.outcomes
 
@@ -120,7 +143,7 @@ def transfer_changes(postings: Sequence[Posting]) -> Change:
 
 
 def _anomaly_row(working: WorkingSet, order_id: str, reason: str, subject: str) -> AnomalyRow:
-    order, claimed = working.orders[order_id], None
-    if reason == AnomalyReason.EXCEEDS_GROSS and order.decision and order.totals:
-        claimed = min(order.totals.claimed(order.decision.line_ids.index(subject)), BIGINT_MAX)
+    progress, claimed = working.orders[order_id].progress, None
+    if reason == AnomalyReason.EXCEEDS_GROSS and progress:
+        claimed = min(progress.totals.claimed(progress.counts.line_ids.index(subject)), BIGINT_MAX)
     return AnomalyRow(order_id, reason, subject, claimed)

@@ -13,6 +13,7 @@ import pytest
 from incentive_fleet.embedded import sample_shop
 from incentive_fleet.events.codec import Event, decode
 from incentive_fleet.events.models import OrderPlaced
+from incentive_fleet.events.notices import validate_notice
 from incentive_fleet.events.outcomes import validate_outcome
 from incentive_fleet.ledger.batch import Verdict, apply_events
 from incentive_fleet.ledger.session import Session
@@ -144,6 +145,8 @@ def test_every_outcome_in_the_outbox_is_what_its_schema_says(session: Session) -
     bodies = session.connection.execute("SELECT body, order_id, sequence FROM outbox").fetchall()
     assert len(bodies) > len(sample_bodies()) * 0.9
     for body, order_id, sequence in bodies:
-        validate_outcome(body.encode())
-        data = json.loads(body)["data"]
-        assert (data["order_id"], data["sequence"]) == (order_id, sequence)
+        if order_id:
+            data = validate_outcome(body.encode())
+            assert (data.order_id, data.sequence) == (order_id, sequence)
+        else:
+            assert validate_notice(body.encode())

@@ -54,7 +54,7 @@ def test_applying_to_aws_again_changes_nothing(on_aws: Settings) -> None:
     created = declare.apply(on_aws)
     assert {change.action for change in created} == {"created"}
     assert missing <= {change.name for change in created}
-    assert len(created) == 2 + 3 + 3 + 3  # topics, queues, dead-letter queues, subscriptions
+    assert len(created) == 2 + 6 + 6 + 6  # topics, queues, dead-letter queues, subscriptions
     assert declare.apply(on_aws) == []
     assert declare.check(on_aws).drift == ()
 
@@ -135,7 +135,7 @@ def test_every_queue_and_topic_refuses_plain_transport(on_aws: Settings, sqs: An
     for name in aws_plan(on_aws).topics:
         arn = sns.create_topic(Name=name)["TopicArn"]
         policies.append((arn, sns.get_topic_attributes(TopicArn=arn)["Attributes"]["Policy"]))
-    assert len(policies) == 8
+    assert len(policies) == 14
     for arn, document in policies:
         [deny] = [one for one in json.loads(document)["Statement"] if one["Effect"] == "Deny"]
         assert (deny["Resource"], deny["Principal"]) == (arn, "*")

@@ -57,7 +57,7 @@ def test_it_is_read_as_the_page_says(text: str, lists: dict[str, tuple[str, ...]
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("oder-placed=/shop", "there is no queue 'oder-placed', but order-placed, order-refunded, delivery-completed"),
+        ("oder-placed=/shop", "there is no queue 'oder-placed', but order-placed, order-finalized, order-cancelled"),
         ("incentives.order-placed=/shop", "there is no queue 'incentives.order-placed', but order-placed"),
         ("Order-Placed=/shop", "there is no queue 'Order-Placed'"),
         ("order-placed=", "in the list of order-placed a source is empty"),

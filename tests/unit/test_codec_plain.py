@@ -79,7 +79,14 @@ def test_fractions_and_content_types_are_judged_alike(name: str, fraction: str, 
     document = json.loads(json.dumps(ALL[name]))
     moment = f"2026-03-01T10:00:00.{fraction}{offset}"
     document |= {"time": moment, "datacontenttype": media}
-    field = {"order": "placed_at", "refund": "refunded_at", "delivery": "delivered_at"}[name]
+    field = {
+        "order": "placed_at",
+        "refund": "refunded_at",
+        "delivery": "delivered_at",
+        "final": "finalized_at",
+        "cancelling": "cancelled_at",
+        "grant": "requested_at",
+    }[name]
     document["data"][field] = moment
     body = encoded(document)
     found: list[Event | tuple[str, str]] = []

@@ -14,7 +14,7 @@ from incentive_fleet.errors import Malformed
 from incentive_fleet.events.codec import decode
 from incentive_fleet.events.document import BODY_BYTES_MAX
 from incentive_fleet.events.reasons import MEANINGS, Reason
-from tests.event_bodies import DELIVERY, ORDER, REFUND, REMOVED, changed, encoded, wrapped
+from tests.event_bodies import CANCELLING, DELIVERY, FINAL, GRANT, ORDER, REFUND, REMOVED, changed, encoded, wrapped
 
 DETAIL_MAX = 400  # characters: every detail is a line that fits a table and a log
 
@@ -185,6 +185,27 @@ FIELDS: list[tuple[dict[str, Any], str, object, Reason, str]] = [
     (REFUND, "data.lines.0.quantity", 10**9 + 1, Reason.OUT_OF_BOUNDS, "data.lines[0].quantity is"),
     (REFUND, "data.lines.1.amount", 10**15 + 1, Reason.OUT_OF_BOUNDS, "data.lines[1].amount is"),
     (REFUND, "data.lines.1.amount", 0, Reason.OUT_OF_BOUNDS, "data.lines[1].amount is 0"),
+    (ORDER, "data.lines.1.kind", "food", Reason.UNKNOWN_LINE_KIND, "data.lines[1].kind is 'food'"),
+    (ORDER, "data.lines.1.kind", None, Reason.NULL_FIELD, "data.lines[1].kind is null"),
+    (ORDER, "data.lines.1.kind", 1, Reason.WRONG_TYPE, "data.lines[1].kind is 1"),
+    (ORDER, "data.estimated", 1, Reason.WRONG_TYPE, "data.estimated is 1"),
+    (ORDER, "data.estimated", "true", Reason.WRONG_TYPE, "data.estimated is 'true'"),
+    (ORDER, "data.estimated", None, Reason.NULL_FIELD, "data.estimated is null"),
+    (FINAL, "data.lines", REMOVED, Reason.MISSING_FIELD, "data.lines is missing"),
+    (FINAL, "data.lines.1.line_id", "1", Reason.REPEATED_LINE, "data.lines: line_id '1' comes twice"),
+    (FINAL, "data.lines.0.quantity", 0, Reason.OUT_OF_BOUNDS, "data.lines[0].quantity is 0"),
+    (FINAL, "data.lines.1.kind", "Deposit", Reason.UNKNOWN_LINE_KIND, "data.lines[1].kind is 'Deposit'"),
+    (FINAL, "data.finalized_at", "2026-03-02T10:00:00", Reason.INVALID_TIME, "data.finalized_at is"),
+    (FINAL, "subject", "o-2", Reason.SUBJECT_MISMATCH, "subject is 'o-2'"),
+    (CANCELLING, "data.cancelled_at", REMOVED, Reason.MISSING_FIELD, "data.cancelled_at is missing"),
+    (CANCELLING, "data.reason", "", Reason.OUT_OF_BOUNDS, "data.reason is ''"),
+    (CANCELLING, "data.reason", "a\nb", Reason.CONTROL_CHARACTER, "data.reason is"),
+    (GRANT, "data.amount", 0, Reason.OUT_OF_BOUNDS, "data.amount is 0"),
+    (GRANT, "data.amount", 10**12 + 1, Reason.OUT_OF_BOUNDS, "data.amount is 1000000000001"),
+    (GRANT, "data.expires_at", None, Reason.NULL_FIELD, "data.expires_at is null"),
+    (GRANT, "data.campaign_id", REMOVED, Reason.MISSING_FIELD, "data.campaign_id is missing"),
+    (GRANT, "subject", "o-1", Reason.SUBJECT_MISMATCH, "subject is 'o-1', data.grant_key is 'sorry-1'"),
+    (ORDER, "type", "incentives-quote-requested.v1", Reason.WRONG_QUEUE, "type is 'incentives-quote-requested.v1'"),
     (REFUND, "data.lines.1.reason", "lost", Reason.UNKNOWN_REFUND_REASON, "data.lines[1].reason is 'lost'"),
     (REFUND, "data.lines.1.reason", "Goodwill", Reason.UNKNOWN_REFUND_REASON, "data.lines[1].reason is"),
     (REFUND, "data.lines.1.reason", None, Reason.NULL_FIELD, "data.lines[1].reason is null"),

@@ -20,6 +20,12 @@ REVERSAL = {
     "clawed_back": [{"campaign_id": "loyal", "amount": 9, "debt": 4}],
     "anomalies": ["exceeds-gross"],
 }
+FACTS = {
+    "order-placed.v1": "placing",
+    "order-finalized.v1": "final-basket",
+    "order-refunded.v1": "refund:r1",
+    "delivery-completed.v1": "delivery",
+}
 PARTS: dict[str, tuple[str, dict[str, Any]]] = {
     "incentives-applied.v1": (
         "order-placed.v1",
@@ -28,11 +34,24 @@ PARTS: dict[str, tuple[str, dict[str, Any]]] = {
                 {"code": "SPRING", "campaign_id": "spring", "discount": 120, "refusal": None},
                 {"code": "NOPE", "campaign_id": None, "discount": 0, "refusal": "unknown-coupon"},
             ],
-            "credit": {"requested": 300, "applied": 200, "shortfall": 100},
+            "credit": {"requested": 300, "applied": 200, "shortfall": 100, "refusal": None},
             "earned": [
                 {"campaign_id": "loyal", "amount": 14, "refusal": None},
                 {"campaign_id": "spent", "amount": 0, "refusal": "budget-exhausted"},
             ],
+        },
+    ),
+    "incentives-adjusted.v1": (
+        "order-finalized.v1",
+        {
+            "coupons": [
+                {"code": "SPRING", "campaign_id": "spring", "before": 120, "after": 90, "released": False},
+                {"code": None, "campaign_id": "auto", "before": 20, "after": 0, "released": True},
+            ],
+            "credit": {"before": 200, "after": 150},
+            "credit_returned": 50,
+            "earned": [{"campaign_id": "loyal", "before": 14, "after": 16}],
+            "anomalies": [],
         },
     ),
     "incentives-reversed.v1": ("order-refunded.v1", REVERSAL),
@@ -55,7 +74,7 @@ def outcome(type: str) -> dict[str, Any]:
     cause, parts = PARTS[type]
     return {
         "specversion": "1.0",
-        "id": outcome_id(type, "o-1"),
+        "id": outcome_id(type, "o-1", FACTS[cause]),
         "source": "/incentive-fleet",
         "type": type,
         "time": "2026-03-01T10:00:00Z",
@@ -66,8 +85,10 @@ def outcome(type: str) -> dict[str, Any]:
             "customer_id": "c-1",
             "currency": "EUR",
             "sequence": 1,
-            "cause": {"source": "/shop", "id": "p-1", "type": cause},
+            "cause": {"source": "/shop", "id": "p-1", "type": cause, "fact": FACTS[cause]},
             **parts,
+            "lines": [{"line_id": "a", "gross": 1000, "discount": 120, "credit": 200, "payable": 680}],
+            "money_due_back": 0,
             "wallet_balance": 0,
             "debt": 4,
         },
@@ -117,16 +138,19 @@ def test_a_slip_of_the_writer_is_named(path: str, value: object, detail: str) ->
 
 
 def test_each_type_of_fact_has_its_outcome() -> None:
-    assert sorted(OUTCOME_OF.values()) == sorted(OUTCOME_TYPES)
+    assert set(OUTCOME_OF.values()) == OUTCOME_TYPES.keys()
 
 
 def test_ids_of_outcomes_are_what_they_always_were() -> None:
-    assert outcome_id("incentives-applied.v1", "o-1") == "5bf008e810a2bfdbfbaae39a6e48e19d"
+    assert outcome_id("incentives-applied.v1", "o-1", "placing") == "5bf008e810a2bfdbfbaae39a6e48e19d"
     ids = {
-        outcome_id("incentives-applied.v1", "o-1"),
-        outcome_id("incentives-reversed.v1", "o-1", "r1"),
-        outcome_id("incentives-reversed.v1", "o-1", "r2"),
-        outcome_id("incentives-reversed.v1", "o-2", "r1"),
-        outcome_id("incentives-reissued.v1", "o-1"),
+        outcome_id("incentives-applied.v1", "o-1", "placing"),
+        outcome_id("incentives-adjusted.v1", "o-1", "final-basket"),
+        outcome_id("incentives-reversed.v1", "o-1", "refund:r1"),
+        outcome_id("incentives-reversed.v1", "o-1", "refund:r2"),
+        outcome_id("incentives-reversed.v1", "o-2", "refund:r1"),
+        outcome_id("incentives-reversed.v1", "o-1", "refund:cancelling"),
+        outcome_id("incentives-reversed.v1", "o-1", "cancelling"),
+        outcome_id("incentives-reissued.v1", "o-1", "delivery"),
     }
-    assert len(ids) == 5
+    assert len(ids) == 8

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import get_args
 
-from incentive_fleet.events.outcomes import AnomalyCode, CouponRefusal
+from incentive_fleet.events.outcome_parts import AnomalyCode, CouponRefusal, CreditRefusal
 from incentive_fleet.incentives import anomalies
 from incentive_fleet.incentives.accounts import ACCOUNTS, WAYS, AccountClass, Kind
 from incentive_fleet.incentives.refusals import MEANINGS, RefusalCode
@@ -58,7 +58,7 @@ def test_the_journal_declares_every_class_with_its_meaning() -> None:
 
 
 def test_every_code_of_a_refusal_means_something_and_is_in_the_outcomes_schema() -> None:
-    assert list(MEANINGS) == list(RefusalCode) == list(get_args(CouponRefusal))
+    assert list(MEANINGS) == list(RefusalCode) == [*get_args(CouponRefusal), *get_args(CreditRefusal)]
 
 
 def test_every_reason_of_an_anomaly_means_something_and_is_in_the_outcomes_schema() -> None:

@@ -18,26 +18,64 @@ def _problems(text: str) -> list[str]:
 
 VALID: list[tuple[str, dict[str, Any]]] = [
     ("coupon", {"code": "K", "amount": 1}),
-    ("coupon", {"code": "K", "rate_bps": 10_000, "max_amount": 5, "min_subtotal": 0, "stacking": "stackable"}),
+    ("coupon", {"code": "K", "rate_bps": 10_000, "max_amount": 5, "min_subtotal": 1, "stacking": "stackable"}),
+    ("coupon", {"codes": "pool", "tiers": [{"min_subtotal": 0, "amount": 5}, {"min_subtotal": 9, "rate_bps": 1}]}),
+    (
+        "coupon",
+        {"auto": True, "buy_get": {"buy": 2, "get": 1, "rate_bps": 5_000, "max_sets": 3}, "line_kinds": ["fee", "tip"]},
+    ),
+    ("coupon", {"auto": True, "set_price": {"units": 3, "price": 0}, "min_basket": 9, "recheck_minimum": True}),
+    ("coupon", {"code": "K", "amount": 1, "first_orders": 2, "audience": "vip", "not_audience": "staff"}),
+    ("earn", {"tiers": [{"min_subtotal": 0, "amount": 5}], "min_basket": 5, "line_kinds": ["goods"]}),
     (
         "coupon",
         {"code": "K", "amount": 1, "categories": ["a"], "excluded_categories": ["b"], "per_customer": 1, "total": 9},
     ),
     ("earn", {"rate_bps": 1, "valid_days": 3_650, "reissue_days": 1}),
     ("make_good", {"amount": 5, "grace_minutes": 0, "max_amount": 3, "valid_days": 1}),
-    ("grant", {"budget": 0, "reissue_days": 3_650}),
+    ("grant", {"budget": 1, "reissue_days": 3_650}),
 ]
 
 
 @pytest.mark.parametrize(("kind", "keys"), VALID)
 def test_terms_that_can_be_read_come_back_from_their_stored_form(kind: str, keys: dict[str, Any]) -> None:
-    [(campaign, plain)] = parse_campaigns(terms(kind, "c", **keys))
+    [(campaign, plain)] = parse_campaigns(terms(kind, "c", **keys)).campaigns
     assert campaign.kind == kind
     assert campaign_from_terms(plain, 0) == campaign
 
 
 REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
-    ("coupon", {"amount": 1}, "code", "missing"),
+    ("coupon", {"amount": 1}, "code", "exactly one"),
+    ("coupon", {"amount": 1, "code": "K", "auto": True}, "code", "exactly one"),
+    ("coupon", {"amount": 1, "codes": "pool", "auto": True}, "codes", "exactly one"),
+    ("coupon", {"amount": 1, "codes": "many"}, "codes", "'many'"),
+    ("coupon", {"amount": 1, "auto": False}, "auto", "False"),
+    ("coupon", {"amount": 1, "auto": True, "line_kinds": []}, "line_kinds", "[]"),
+    ("coupon", {"amount": 1, "auto": True, "line_kinds": ["food"]}, "line_kinds", "'food'"),
+    ("coupon", {"amount": 1, "auto": True, "min_basket": 0}, "min_basket", "0"),
+    ("coupon", {"amount": 1, "auto": True, "min_subtotal": 0}, "min_subtotal", "0"),
+    ("coupon", {"amount": 1, "auto": True, "first_orders": 0}, "first_orders", "0"),
+    ("coupon", {"amount": 1, "auto": True, "audience": ""}, "audience", "''"),
+    ("coupon", {"amount": 1, "auto": True, "budget": 0}, "budget", "0"),
+    ("coupon", {"amount": 1, "auto": True, "recheck_minimum": 1}, "recheck_minimum", "1"),
+    ("coupon", {"auto": True, "tiers": []}, "tiers", "[]"),
+    ("coupon", {"auto": True, "tiers": [{"min_subtotal": 5, "amount": 1}], "min_subtotal": 5}, "min_subtotal", "tiers"),
+    ("coupon", {"auto": True, "tiers": [{"min_subtotal": 5}]}, "tiers.0", "exactly one"),
+    ("coupon", {"auto": True, "tiers": [{"amount": 5}]}, "tiers.0.min_subtotal", "missing"),
+    (
+        "coupon",
+        {"auto": True, "tiers": [{"min_subtotal": 5, "amount": 1}, {"min_subtotal": 5, "amount": 2}]},
+        "tiers",
+        "above",
+    ),
+    ("coupon", {"auto": True, "buy_get": {"buy": 1}}, "buy_get.get", "missing"),
+    ("coupon", {"auto": True, "buy_get": {"buy": 0, "get": 1}}, "buy_get.buy", "0"),
+    ("coupon", {"auto": True, "buy_get": {"buy": 1, "get": 1}, "amount": 1}, "amount and buy_get", "exactly one"),
+    ("coupon", {"auto": True, "set_price": {"units": 0, "price": 1}}, "set_price.units", "0"),
+    ("coupon", {"auto": True, "set_price": {"units": 2, "price": -1}}, "set_price.price", "-1"),
+    ("earn", {"buy_get": {"buy": 1, "get": 1}, "amount": 1}, "buy_get", "not a key"),
+    ("earn", {"amount": 5, "first_orders": 1}, "first_orders", "not a key"),
+    ("make_good", {"amount": 5, "tiers": []}, "tiers", "not a key"),
     ("coupon", {"code": "", "amount": 1}, "code", "''"),
     ("coupon", {"code": "K"}, "rate_bps", "exactly one"),
     ("coupon", {"code": "K", "amount": 1, "rate_bps": 1}, "amount", "exactly one"),

@@ -12,7 +12,7 @@ from tests.domain import World, day, line, placed, refunded, terms
 # From the last reason of rules 5.1 to the first, each with terms that bring it about. A campaign is judged with the terms of
 # its own step and of all steps before: it breaks every rule from its reason on, so the first that fits must win.
 LADDER: list[tuple[str, dict[str, Any]]] = [
-    ("budget-exhausted", {"budget": 0}),
+    ("budget-exhausted", {"budget": 1}),
     ("total-limit", {"total": 1}),
     ("customer-limit", {"per_customer": 1}),
     ("no-discount", {"rate_bps": 1}),
@@ -202,13 +202,15 @@ def test_the_outcome_names_every_coupon_and_what_stands() -> None:
         "customer_id": "ann",
         "currency": "EUR",
         "sequence": 1,
-        "cause": {"source": "/shop", "id": "o1/OrderPlaced", "type": "order-placed.v1"},
+        "cause": {"source": "/shop", "id": "o1/OrderPlaced", "type": "order-placed.v1", "fact": "placing"},
         "coupons": [
             {"code": "K", "campaign_id": "k", "discount": 300, "refusal": None},
             {"code": "X", "campaign_id": None, "discount": 0, "refusal": "unknown-coupon"},
         ],
-        "credit": {"requested": 5, "applied": 0, "shortfall": 5},
+        "credit": {"requested": 5, "applied": 0, "shortfall": 5, "refusal": None},
         "earned": [],
+        "lines": [{"line_id": "a", "gross": 1_000, "discount": 300, "credit": 0, "payable": 700}],
+        "money_due_back": 0,
         "wallet_balance": 0,
         "debt": 0,
     }

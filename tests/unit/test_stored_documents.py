@@ -47,7 +47,7 @@ TOTALS: list[tuple[str, RunningTotals]] = [
         """{"format":1,"outcomes":3,"undelivered":[250,0],"refunded_undelivered":[0,250],"returned":[500,0],
         "fully_refunded":true,"delivered_at":"2026-01-11T12:00:00+00:00",
         "vested":[{"campaign_id":"e","lot_no":4,"reversed_before":3,"clawed_back":2}]}""",
-        RunningTotals(2, {0: 250}, {1: 250}, {0: 500}, True, day(1), [VestedEarning("e", 4, 3, 2)], 3),
+        RunningTotals(2, {0: 250}, {1: 250}, {0: 500}, True, False, day(1), [VestedEarning("e", 4, 3, 2)], 3),
     ),
     ("""{"format":1,"outcomes":2}""", RunningTotals(2, outcomes=2)),
 ]

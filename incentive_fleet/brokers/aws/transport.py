@@ -1,4 +1,4 @@
-"""SQS as a transport: three queues, received ahead, settled ten at a time. Promises: contract.py.
+"""SQS as a transport: a queue a type of event, received ahead, settled ten at a time. Promises: contract.py.
 
 It never creates a queue and never counts on a delete: one that fails after COMMIT is a duplicate later, so it is tried a
 bounded number of times and then left, with a log line. Messages cannot be changed, so attempts are counted elsewhere.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from incentive_fleet.dead_letters.correcting import ConflictReport, RehearsedCorrection
 
 # As in dead_letters.corrections, which --help need not wait for; a test compares them.
-CORRECTIONS = ("cancel-and-place", "refund-difference", "new-event-id", "grant-difference")
+CORRECTIONS = ("cancel-and-place", "refund-difference", "new-event-id", "new-grant-key", "grant-difference")
 
 
 @click.command()

@@ -1,0 +1,146 @@
+"""What a batch's new events will need: wallets and lots, campaigns to lock, and what their coupons ask. No I/O, and no decision."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import assert_never
+
+from incentive_fleet.events.codec import Event
+from incentive_fleet.events.facts import NO_ORDER
+from incentive_fleet.events.models import (
+    CreditGrantRequested,
+    DeliveryCompleted,
+    EventData,
+    OrderCancelled,
+    OrderFinalized,
+    OrderPlaced,
+    OrderRefunded,
+)
+from incentive_fleet.incentives.campaigns import Campaign, CampaignSet
+from incentive_fleet.incentives.decision import CouponShare, EarnShare
+from incentive_fleet.incentives.effects import Progress
+from incentive_fleet.incentives.placing import normal_codes
+from incentive_fleet.ledger.conditions import Conditions
+from incentive_fleet.ledger.locking import WalletNeeds, limited_among
+from incentive_fleet.ledger.terms import Versions
+from incentive_fleet.ledger.working_set import Order, Unit, WalletKey
+
+
+def unit_of(event: Event) -> Unit:
+    """What takes effect together with the event: its whole order; a grant alone."""
+    return (event.order_id, event.fact if event.order_id == NO_ORDER else "")
+
+
+def wallet_needs(new: list[Event], orders: dict[str, Order]) -> WalletNeeds:
+    """Whose lots are needed: live ones to burn or claw back from, and those that an order's reversal may return to."""
+    of_units: dict[Unit, WalletKey] = {}
+    for event in new:
+        if isinstance(event.data, OrderPlaced | CreditGrantRequested):
+            of_units[unit_of(event)] = (event.data.customer_id, event.data.currency)
+    live: set[WalletKey] = set()
+    lots: set[tuple[str, str, int]] = set()
+    for event in new:
+        unit, order = unit_of(event), orders.get(event.order_id)
+        if order is not None and order.progress is not None:
+            progress = order.progress
+            key = of_units[unit] = (progress.placed.customer_id, progress.placed.currency)
+            lots.update((*key, burned.lot_no) for burned in progress.placed.credit.burned)
+            lots.update((*key, entry.lot_no) for entry in progress.totals.vested if entry.lot_no)
+        if unit in of_units and _may_take(event.data, order):
+            live.add(of_units[unit])
+    return WalletNeeds(sorted(set(of_units.values())), sorted(live), sorted(lots), of_units)
+
+
+def _may_take(data: EventData, order: Order | None) -> bool:
+    """Whether the event, or what it ends the waiting of, may take from any of the customer's lots."""
+    if isinstance(data, OrderRefunded | OrderCancelled) or (isinstance(data, OrderPlaced) and data.credit_requested):
+        return True
+    waiting = order.waiting if order is not None else []
+    return any(isinstance(early.data, OrderRefunded | OrderCancelled) for early in waiting)
+
+
+def versions_needed(new: list[Event], orders: dict[str, Order]) -> Versions:
+    """The terms that final baskets will be decided by: those of their placings."""
+    campaigns: set[tuple[str, int]] = set()
+    credit: set[int] = set()
+    for progress in _finalized(new, orders):
+        given: list[CouponShare | EarnShare] = [*progress.placed.coupons, *progress.placed.earned]
+        campaigns.update((one.campaign_id, one.version) for one in given)
+        credit.add(progress.placed.credit.version)
+    return campaigns, credit
+
+
+def _finalized(new: list[Event], orders: dict[str, Order]) -> Iterator[Progress]:
+    for event in new:
+        progress = orders[event.order_id].progress if isinstance(event.data, OrderFinalized) else None
+        if progress is not None and progress.awaits_final:
+            yield progress
+
+
+def codes_of_no_terms(new: list[Event], campaigns: CampaignSet) -> set[str]:
+    """Codes that no campaign's terms name: a pool may hold them."""
+    placings = [event.data for event in new if isinstance(event.data, OrderPlaced) and event.data.coupons]
+    return {code for data in placings for code in normal_codes(data.coupons) if code not in campaigns.by_code}
+
+
+def conditions(
+    new: list[Event], orders: dict[str, Order], campaigns: CampaignSet, pools: dict[str, Campaign]
+) -> Conditions:
+    """Campaigns to lock for their total or budget, codes to lock, and what else the events' incentives ask."""
+    asked, named = Conditions(), set[str]()
+    delivered_in: set[str] = set()
+    for event in new:
+        data, order = event.data, orders.get(event.order_id)
+        progress = order.progress if order is not None else None
+        match data:
+            case OrderPlaced():
+                _ask(asked, data, campaigns, pools)
+                delivered_in.add(data.currency)  # a delivery may wait for this placing, in the ledger or in this batch
+            case DeliveryCompleted() | OrderFinalized():
+                if progress is not None:
+                    delivered_in.add(progress.placed.currency)
+            case CreditGrantRequested():
+                named |= {data.campaign_id} & campaigns.by_id.keys()
+            case OrderRefunded() | OrderCancelled():
+                pass  # it only gives back
+            case _:
+                assert_never(data)
+        if progress is not None:
+            coupons = progress.placed.coupons
+            asked.codes.update(one.code for one in coupons if one.pooled and one.code is not None)
+    for progress in _finalized(new, orders):
+        named.update(one.campaign_id for one in progress.placed.coupons)
+        named.update(one.campaign_id for one in progress.placed.earned)
+    waiting = [one for order in orders.values() for one in order.waiting]
+    if any(_may_be_late(event) for event in (*new, *waiting)):
+        named.update(c.id for currency in delivered_in for c in campaigns.making_good.get(currency, ()))
+    asked.limited |= limited_among(campaigns, named)
+    asked.orders_max += len(new)  # so many may count no more before the one that asks
+    return asked
+
+
+def ask_for_placing(data: OrderPlaced, campaigns: CampaignSet, pools: dict[str, Campaign]) -> Conditions:
+    """What one placing asks, with nothing else in the batch."""
+    asked = Conditions()
+    _ask(asked, data, campaigns, pools)
+    return asked
+
+
+def _ask(asked: Conditions, data: OrderPlaced, campaigns: CampaignSet, pools: dict[str, Campaign]) -> None:
+    if data.credit_requested:
+        asked.spenders.add(data.customer_id)
+    for code in normal_codes(data.coupons):
+        campaign = pools.get(code) or campaigns.by_code.get(code)
+        if code in pools:
+            asked.codes.add(code)
+        if campaign is not None and campaign.currency == data.currency:
+            asked.ask(campaign, data.customer_id)
+    for campaign in campaigns.automatic.get(data.currency, ()):
+        if campaign.holds(data.placed_at):
+            asked.ask(campaign, data.customer_id)
+    earning = [c.id for c in campaigns.earning.get(data.currency, ()) if c.holds(data.placed_at)]
+    asked.limited |= limited_among(campaigns, earning)
+
+
+def _may_be_late(event: Event) -> bool:
+    return isinstance(event.data, DeliveryCompleted) and event.data.promised_by is not None
