@@ -51,7 +51,8 @@ def print_groups(groups: Sequence[LetterGroup], now: datetime) -> None:
     """A few lines a group; its number names it, so a long cause may be cut."""
     columns = (
         *(Column("group", right=True), Column("count", right=True), "reason", "type", "oldest", "newest", "example"),
-        *(Column("edited", right=True), Column("replayed", right=True), "sources", "queues", Column("cause", cut=True)),
+        *(Column("edited", right=True), Column("replayed", right=True), Column("sources", prose=True)),
+        *(Column("queues", prose=True), Column("cause", cut=True)),
     )
     rows = [
         (

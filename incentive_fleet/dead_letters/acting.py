@@ -8,6 +8,7 @@ It sends nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -26,7 +27,7 @@ from incentive_fleet.dead_letters.runs import (
     settle,
     stop_run,
 )
-from incentive_fleet.ledger.connection import mapped_errors
+from incentive_fleet.ledger.connection import mapped_errors, retry_contention
 
 PORTION: Final = 500  # letters changed in one transaction
 PAGE: Final = 5_000  # letters looked up at a time
@@ -53,14 +54,17 @@ def carry_through(
     act: Act,
     following: Following = UNWATCHED,
     *,
+    at: datetime | None = None,
     bytes_max: int = BYTES_MAX,
 ) -> None:
     """Do the act to every letter that the run has not got to yet, lowest id first, and say that it is done.
 
-    Its `stop`, or somebody who stops the run, ends it between two portions. Raises TransientError, then with the portions
-    before committed; the same call again is right.
+    The trail bears the time when the run began, or `at` where that is past. Its `stop`, or somebody who stops the run, ends it
+    between two portions. Raises TransientError, then with the portions before committed; the same call again is right.
     """
     run = get_run(connection, run_id)
+    if at is not None:
+        run = replace(run, began_at=at)
     got_to = run.done + run.refused
     last = 0
     while page := _page(connection, run_id, last):
@@ -84,8 +88,13 @@ def _page(connection: Connection[Any], run_id: int, after: int) -> list[tuple[in
 
 
 def _portion(connection: Connection[Any], run: RunRecord, ids: list[int], act: Act) -> int | None:
-    """How many letters were got to; None when the run may not go on."""
-    with mapped_errors(blameless=True), connection.transaction():
+    """How many letters were got to; None when the run may not go on. A collector that is in the way is waited for."""
+    with mapped_errors(blameless=True):
+        return retry_contention()(_portion_once, connection, run, ids, act)
+
+
+def _portion_once(connection: Connection[Any], run: RunRecord, ids: list[int], act: Act) -> int | None:
+    with connection.transaction():
         row = connection.execute(MAY_GO_ON, (run.run_id,)).fetchone()
         if row is None or row[0] != READY:
             return None

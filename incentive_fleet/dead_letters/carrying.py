@@ -27,7 +27,7 @@ from incentive_fleet.stopping import SLICE_S, Stop
 
 log = logging.getLogger(__name__)
 
-EVERY_S: Final = 2.0  # between two looks for runs
+EVERY_S: Final = 5.0  # between two looks for runs, each on a connection of its own: a fleet has many processes
 RUNS_MAX: Final = 20  # of one look
 
 READY: Final = """
@@ -58,8 +58,9 @@ def _run(settings: Settings, stop: Stop, pause: Pause) -> None:
                 carry_ready(session, settings, stop)
                 pause.over()
             except FleetError as error:
-                session.close()
                 pause.wait(error)
+            finally:
+                session.close()
     finally:
         session.close()
 
@@ -74,9 +75,7 @@ def carry_ready(session: Session, settings: Settings, stop: Stop) -> None:
             ended = carry(session, settings, run_id, Following(stop=stop))
         except FleetError:
             raise
-        except (
-            Exception
-        ) as error:  # a bug of ours: told to whoever looks at the run, and not met again every two seconds
+        except Exception as error:  # a bug of ours: told to whoever looks at the run, and not met again at every look
             log.error("run stopped", extra={"run": run_id, "error": str(error)[:500], "traceback": traceback_of(error)})
             session.close()
             stop_run(session.connection, run_id, f"{type(error).__name__}: {error}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from psycopg import Connection
@@ -39,7 +40,7 @@ def resume(
         "restore": move,
     }
     if run.act in acts:
-        carry_through(connection, run.run_id, acts[run.act], following)
+        carry_through(connection, run.run_id, acts[run.act], following, at=datetime.now(UTC))
         return
     with closing(Session(settings.need_database_url(), application_name="incentives dlq resume")) as session:
         carry_to_the_end(session, settings, run.run_id, following)
