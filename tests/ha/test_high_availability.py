@@ -14,6 +14,8 @@ import yaml
 from incentive_fleet.embedded import sample_shop
 from incentive_fleet.ledger.connection import CONNECT_TIMEOUT_OF_SEVERAL_S
 from incentive_fleet.pausing import DATABASE_MAX_S
+from tests.brokers_and_workers import environment_of
+from tests.command import incentives
 from tests.ha import patroni
 from tests.ha.faults import ALL, FAILOVER_S, SHORT, Fault, Found, suffer
 from tests.ha.judgement import come_to_rest, judge, table
@@ -47,6 +49,8 @@ def run(folder: Path, faults: Sequence[Fault], spare_url: str, say: Callable[[st
     with site(folder, SHOP, EVENTS_A_SECOND) as here:
         try:
             here.wait_whole()
+            doctor = incentives("doctor", env=environment_of(here.direct))
+            assert doctor.code == 0, f"doctor finds a risk in what is to lose nothing: {doctor.out}{doctor.err}"
             for fault in faults:
                 found.append(suffer(here, fault))
             come_to_rest(here)
