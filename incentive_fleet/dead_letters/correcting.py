@@ -30,12 +30,13 @@ from incentive_fleet.dead_letters.corrections import (
 from incentive_fleet.dead_letters.letter import DISCARDED, OPEN, Letter
 from incentive_fleet.errors import Refused
 from incentive_fleet.events.codec import Event, decode
-from incentive_fleet.events.facts import PLACING
-from incentive_fleet.events.models import OrderPlaced
+from incentive_fleet.events.facts import FINAL_BASKET, PLACING
+from incentive_fleet.events.models import Line, OrderFinalized, OrderPlaced
 from incentive_fleet.incentives.booking import Posting
 from incentive_fleet.ledger.batch import BatchResult, Verdict, apply_events
 from incentive_fleet.ledger.connection import mapped_errors
 from incentive_fleet.ledger.grants import Grant, grant
+from incentive_fleet.ledger.people import require_service
 from incentive_fleet.ledger.session import Session
 
 GOOD: Final = (Verdict.APPLIED, Verdict.DUPLICATE, Verdict.WAITING)
@@ -97,8 +98,10 @@ def report_conflict(
 ) -> ConflictReport:
     """What the letter's conflict is about and what could be done, rehearsed.
 
-    `new_order_id` is for what is placed anew, `campaign_id` of a grant. Raises Malformed, Refused (no-conflict), TransientError.
+    `new_order_id` is for what is placed anew, `campaign_id` of a grant. Raises Malformed, Refused (no-conflict,
+    takes-a-service) and TransientError.
     """
+    require_service(session.connection, "a correction, rehearsed or booked,")
     event = admitted(letter.current_body, letter.source_queue, admission)
     applied = _applied(session.connection, event)
     if applied is None:
@@ -204,7 +207,9 @@ def _rehearsed(session: Session, correction: Correction) -> RehearsedCorrection:
 def _holds(connection: Connection[Any], about: Correcting) -> dict[str, int]:
     with mapped_errors(blameless=True):
         rows = connection.execute(HELD, {"order": about.event.order_id}).fetchall()
-    return _with_payable(_standing(rows), about.placing)
+        final = connection.execute(PLACED, (about.event.order_id, FINAL_BASKET)).fetchone()
+    counts = about.placing.lines if about.placing is not None else None
+    return _with_payable(_standing(rows), counts if final is None else OrderFinalized.model_validate(final[0]).lines)
 
 
 def _would(about: Correcting, holds: dict[str, int], rehearsed: Sequence[RehearsedCorrection]) -> dict[str, int]:
@@ -214,7 +219,7 @@ def _would(about: Correcting, holds: dict[str, int], rehearsed: Sequence[Rehears
     first, anew = rehearsed[0], about.event.data
     if first.name == CANCEL_AND_PLACE and isinstance(anew, OrderPlaced):
         of_new = [one for one in first.transfers if one["order_id"] == about.new_order_id]
-        return _with_payable(_standing((one["kind"], one["amount"]) for one in of_new), anew)
+        return _with_payable(_standing((one["kind"], one["amount"]) for one in of_new), anew.lines)
     after = Counter(holds)
     after.pop("payable", None)
     for name, amount in _standing(
@@ -233,10 +238,10 @@ def _standing(transfers: Any) -> dict[str, int]:
     return standing
 
 
-def _with_payable(standing: dict[str, int], placing: OrderPlaced | None) -> dict[str, int]:
-    if placing is None:
+def _with_payable(standing: dict[str, int], basket: Sequence[Line] | None) -> dict[str, int]:
+    if basket is None:
         return standing
-    gross = sum(line.quantity * line.unit_price for line in placing.lines)
+    gross = sum(line.quantity * line.unit_price for line in basket)
     return {**standing, "payable": gross - standing["coupons"] - standing["credit"]}
 
 

@@ -21,6 +21,7 @@ from incentive_fleet.events.facts import PLACING
 from incentive_fleet.incentives.booking import Posting
 from incentive_fleet.ledger.batch import EVENTS_MAX, Verdict, apply_events
 from incentive_fleet.ledger.connection import mapped_errors
+from incentive_fleet.ledger.people import require_service
 from incentive_fleet.ledger.probe import probe
 from incentive_fleet.ledger.session import Session
 from incentive_fleet.ledger.splitting import Probe, Trial
@@ -59,11 +60,12 @@ def letters_to_rehearse(connection: Connection[Any], ids: list[int]) -> list[Let
 def rehearse(session: Session, letters: Sequence[Letter], admission: Admission | None) -> list[RehearsedEffect]:
     """The effects of replaying the letters in the order given, one after the other: each meets what those before it did.
 
-    Raises Refused (too-many) over 5,000 letters, DatabaseUnavailable, DatabaseContention, and DatabaseUnfit when a made-up
-    order fails as well.
+    Raises Refused (too-many) over 5,000 letters, (takes-a-service) for a person, DatabaseUnavailable, DatabaseContention, and
+    DatabaseUnfit when a made-up order fails as well.
     """
     if len(letters) > REHEARSED_MAX:
         raise Refused("too-many", f"{len(letters)} dead letters: at most {REHEARSED_MAX} are rehearsed at once")
+    require_service(session.connection, "a rehearsal (and rolls it back)")
     effects: dict[int, RehearsedEffect] = {}
     decoded: list[tuple[Letter, Event]] = []
     for letter in letters:

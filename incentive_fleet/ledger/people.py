@@ -18,6 +18,17 @@ ROLES: Final = ("incentives_viewer", "incentives_support", "incentives_operator"
 WHO: Final = "SELECT session_user::text, pg_has_role(session_user, 'incentives_app', 'MEMBER')"
 
 
+def require_service(connection: Connection[Any], what: str) -> None:
+    """Raise Refused (takes-a-service) where a person's login asks for `what`, which writes in the ledger; and TransientError."""
+    with mapped_errors(blameless=True):
+        row = connection.execute(WHO).fetchone()
+    assert row is not None
+    if not row[1]:
+        raise Refused(
+            "takes-a-service", f"{what} writes in the ledger, which the login {row[0]} may not: use the service's login"
+        )
+
+
 def actor_of(connection: Connection[Any], named: str | None, otherwise: str) -> str:
     """In whose name this connection acts: a person in their login's, a service in that which is named, else in `otherwise`.
 

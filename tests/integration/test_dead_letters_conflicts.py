@@ -87,6 +87,24 @@ def test_a_smaller_basket_shows_what_it_is_about_and_every_way_out(database: Let
     assert "clawback" not in text
 
 
+def test_what_stands_is_told_of_the_basket_that_counts(database: LetterDatabase) -> None:
+    final = {"order_id": "o-1", "finalized_at": "2026-01-11T12:00:00Z", "lines": TWO[:1]}
+    first = [order(1, lines=TWO, estimated=True), cloud_event("f-1", "order-finalized.v1", final)]
+    number = conflict(database, first, order(1, customer_id="somebody-else", estimated=True))
+    assert report(database, number)["money"]["holds"] == {"coupons": 100, "credit": 0, "earned": 90, "payable": 900}
+
+
+def test_a_final_basket_that_was_smaller_is_followed_by_a_refund(database: LetterDatabase) -> None:
+    def finalized(lines: Any) -> bytes:
+        data = {"order_id": "o-1", "finalized_at": "2026-01-11T12:00:00Z", "lines": lines}
+        return cloud_event("f-1", "order-finalized.v1", data)
+
+    number = conflict(database, [order(1, lines=TWO, estimated=True), finalized(TWO)], finalized(TWO[:1]))
+    (correction,) = report(database, number)["corrections"]
+    assert (correction["name"], correction["good"]) == ("refund-difference", True)
+    assert correction["events"][0]["data"]["lines"] == [{"line_id": "2", "amount": 1000}]
+
+
 def test_the_difference_is_refunded_as_rehearsed_and_the_letter_is_closed(database: LetterDatabase) -> None:
     number = conflict(database, [order(1, lines=TWO)], order(1, lines=TWO[:1]))
     rehearsed = report(database, number)["corrections"][1]["transfers"]

@@ -149,6 +149,12 @@ def test_the_database_itself_refuses_what_an_operator_may_not_claim(people: Peop
         login.execute(statement)
 
 
+@pytest.mark.parametrize("command", [("replay", "1", "--dry-run"), ("show", "1", "--effect"), ("conflict", "1")])
+def test_what_writes_in_the_ledger_takes_a_service(people: People, command: tuple[str, ...]) -> None:
+    ran = people.type(OPERATOR, *command)
+    assert (ran.exit_code, str(ran.exception).split(":")[0]) == (1, "takes-a-service")
+
+
 def test_a_run_that_needs_an_approval_waits_for_another_one(people: People) -> None:
     (run,) = people.told(OPERATOR, *EDIT, "--needs-approval", "--because", "INC-3")["runs"]
     number = str(run["run"])

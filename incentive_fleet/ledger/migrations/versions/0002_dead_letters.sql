@@ -202,6 +202,7 @@ GRANT SELECT (id, transport, source_queue, dead_letter_queue, body_sha256, reaso
     ON dead_letters TO incentives_viewer;
 GRANT incentives_viewer TO incentives_support;
 GRANT SELECT ON ALL TABLES IN SCHEMA public TO incentives_support;
+ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO incentives_support;  -- and on those of later revisions
 -- Operators change and send letters. They write nothing in the ledger, approve nothing and delete nothing.
 GRANT incentives_support TO incentives_operator;
 GRANT INSERT ON dead_letter_groups, dead_letters, dead_letter_runs, dead_letter_run_letters, dead_letter_audit
