@@ -32,7 +32,7 @@ def fault(parameters: Parameters) -> str:
             _shake_hands(parameters, host, where, port)
         except OSError as error:
             if found := certificate_fault(error):
-                return f"of {host}:{port} {found}"
+                return f"Postgres at {host}:{port}: {found}"
     return ""
 
 

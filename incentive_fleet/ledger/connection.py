@@ -133,7 +133,7 @@ def _open(parameters: Parameters, application_name: str) -> LedgerConnection:
     except psycopg.OperationalError as error:
         told = without_values(str(error), parameters)
         if fault := certificate.fault(parameters):
-            told = f"connection to Postgres failed: {fault}. {told}"
+            told = f"{fault}; {told}"
         if told == str(error):
             raise
         raise type(error)(told) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import subprocess
@@ -351,6 +352,21 @@ def test_each_attribute_of_a_queue_is_told_by_its_code(on_aws: Settings) -> None
     assert risks(found) == set(SPOILT_QUEUES)
     assert found["aws-retention"][0].value == "345600, should be 1209600"
     assert found["aws-retention"][0].setting == f"MessageRetentionPeriod of {queue}"
+
+
+@pytest.mark.parametrize("principal", ["*", {"AWS": ["*"]}])
+def test_a_statement_that_lets_everybody_in_is_a_risk(principal: object, on_aws: Settings) -> None:
+    declare.apply(on_aws)
+    sqs: Any = boto3.client("sqs", region_name="eu-central-1", endpoint_url=on_aws.aws_endpoint_url)
+    url = sqs.get_queue_url(QueueName=sqs_queues(on_aws)[0].source)["QueueUrl"]
+    there = json.loads(sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["Policy"])["Attributes"]["Policy"])
+    statement = {"Sid": "Partners", "Effect": "Allow", "Principal": principal, "Action": "sqs:SendMessage"}
+    statement["Resource"] = there["Statement"][0]["Resource"]
+    for condition, expected in (({"StringEquals": {"aws:PrincipalAccount": "1"}}, set()), ({}, {"aws-open-policies"})):
+        theirs = statement | ({"Condition": condition} if condition else {})
+        document = json.dumps(there | {"Statement": [*there["Statement"], theirs]})
+        sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": document})
+        assert risks(examined(**of(on_aws))) == expected
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from botocore.exceptions import ClientError
 
 from incentive_fleet.addresses import is_loopback
-from incentive_fleet.brokers.aws import encryption, topology
+from incentive_fleet.brokers.aws import encryption, policies, topology
 from incentive_fleet.brokers.aws.client import available, sqs_client
 from incentive_fleet.brokers.aws.plan import aws_plan, sqs_queues
 from incentive_fleet.brokers.topology import BACKSTOP_DELIVERIES
@@ -52,6 +52,12 @@ POLICY: Final = Question(
     "Policy",
     "Others may send or read, SNS may not deliver, or messages cross the network in the clear.",
     "Run `incentives topology apply`: it puts our statements beside those that are there.",
+)
+OPEN: Final = Question(
+    "aws-open-policies",
+    "Policy",
+    "Anybody with an account at AWS may send events, and so spend any customer's credit, or read and delete them.",
+    "Take the statement away, or give it a principal or a condition on your account.",
 )
 REST: Final = Question(
     "aws-topology",
@@ -120,6 +126,14 @@ def _well(settings: Settings) -> Mapping[Question, str]:
     }
 
 
+def _open(settings: Settings) -> Iterator[Finding]:
+    everybody = {name: policies.open_to_everybody(text) for name, text in topology.access_policies(settings).items()}
+    for name, statements in everybody.items():
+        yield from (OPEN.found(RISK, said, setting=f"Policy of {name}") for said in statements)
+    if not any(everybody.values()):
+        yield OPEN.found(OK, "no statement lets everybody in")
+
+
 def _way(settings: Settings) -> Iterator[Finding]:
     endpoint = settings.aws_endpoint_url
     url = urlsplit(endpoint or "https://")
@@ -155,6 +169,7 @@ def _date(client: Any, queue: str) -> datetime:
 
 LOOKS: Final = (
     Look((RETENTION, VISIBILITY, REDRIVE, ENCRYPTION, POLICY, REST), _differences),
+    Look((OPEN,), _open),
     Look((TLS,), _way),
     Look((CLOCK,), _clock),
 )

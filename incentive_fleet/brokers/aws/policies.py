@@ -64,6 +64,17 @@ def differences(ours: Sequence[Statement], policy: str | None) -> dict[str, tupl
     return found
 
 
+def open_to_everybody(policy: str | None) -> list[str]:
+    """The statements, by their Sids and actions, that let in whoever has an account at AWS: no principal, no condition."""
+    return [
+        f"{statement.get('Sid') or 'a statement without Sid'}: {statement.get('Action')}"
+        for statement in _statements(json.loads(policy) if policy else {})
+        if statement.get("Effect") == "Allow"
+        and _plain(statement.get("Principal")) == "*"
+        and not statement.get("Condition")
+    ]
+
+
 def _statements(document: Statement) -> list[Statement]:
     statements = document.get("Statement", [])
     return statements if isinstance(statements, list) else [statements]  # a single one may stand without a list

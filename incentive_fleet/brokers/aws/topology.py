@@ -140,6 +140,17 @@ def check(settings: Settings) -> DriftReport:
     return DriftReport(tuple(drift), ())
 
 
+def access_policies(settings: Settings) -> dict[str, str]:
+    """The policy of each queue and topic that is there, by its name. Changes nothing; raises BrokerUnavailable."""
+    clients, plan = _Clients(sns_client(settings), sqs_client(settings)), aws_plan(settings)
+    queues = [name for one in plan.subscriptions for name in (one.queue, one.dead_letters)]
+    with available():
+        found = {name: _queue(clients, name).get("Policy", "") for name in queues}
+        for name, arn in _topics(clients, plan).items():
+            found[name] = clients.sns.get_topic_attributes(TopicArn=arn)["Attributes"].get("Policy", "")
+    return found
+
+
 def _check_topic(clients: _Clients, plan: AwsPlan, name: str, arn: str | None) -> list[Drift]:
     if arn is None:
         return [_missing(name)]
