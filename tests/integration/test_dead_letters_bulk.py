@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+import tenacity
 from click.testing import CliRunner, Result
 
 from incentive_fleet.cli.root import cli
@@ -357,6 +364,49 @@ def test_an_edit_that_breaks_in_the_middle_leaves_whole_portions(
     with psycopg.connect(database.url, autocommit=True) as owner:
         owner.execute("ALTER TABLE dead_letters DROP CONSTRAINT broken")
     assert document(database, "resume", "1")["edited"] == 4
+
+
+@pytest.mark.parametrize("order_", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_the_run_of_a_command_and_says_how_to_go_on(
+    database: LetterDatabase, order_: signal.Signals
+) -> None:
+    ids = stock(database, acting.PORTION + 10)
+    command = [sys.executable, "-m", "incentive_fleet.cli.main", "dlq", "edit", "--all", "--yes"]
+    environment = {**os.environ, "INCENTIVES_DATABASE_URL": database.url}
+    with psycopg.connect(database.url) as other:  # holds the last letter, so that the second portion waits for it
+        other.execute("SELECT FROM dead_letters WHERE id = %s FOR UPDATE", (ids[-1],))
+        editing = subprocess.Popen(
+            [*command, "--set", "data.currency=EUR"], env=environment, stderr=subprocess.PIPE, text=True
+        )
+        wait_until(lambda: database.count("dead_letter_runs") == 1 and run_of(database, 1).done == acting.PORTION)
+        editing.send_signal(order_)
+        _, told = editing.communicate(timeout=60)
+    assert editing.returncode == 128 + order_
+    assert "Run 1 is stopped: `incentives dlq resume 1` goes on with it." in told
+    assert (run_of(database, 1).status, run_of(database, 1).pending) == ("stopped", 10)
+    assert document(database, "resume", "1")["edited"] == len(ids)
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    for attempt in tenacity.Retrying(stop=tenacity.stop_after_delay(60), wait=tenacity.wait_fixed(0.05), reraise=True):
+        with attempt:
+            assert holds()
+
+
+@pytest.mark.chaos
+def test_ten_thousand_letters_are_edited_within_half_a_minute(
+    database: LetterDatabase, say: Callable[[str], None]
+) -> None:
+    ids = stock(database, 10_000)
+    began = time.monotonic()
+    number = edit(database, ids)
+    seconds = time.monotonic() - began
+    say(f"10,000 letters edited in {seconds:.1f} s")
+    assert run_of(database, number).done == len(ids)
+    began = time.monotonic()
+    undo(database, number)
+    say(f"... and undone in {time.monotonic() - began:.1f} s")
+    assert seconds < 30
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 import click
 
 from incentive_fleet.cli.command_line import MOMENT, TEXT, fail, login_name, open_reader, settings
-from incentive_fleet.cli.layout import shortened
+from incentive_fleet.cli.layout import cut_to, screen_width
 from incentive_fleet.cli.printing import ask, tell
 from incentive_fleet.settings import Settings
 
@@ -230,7 +230,8 @@ def confirm_many(verb: str, count: int, sample: Sequence[Letter], yes: bool) -> 
         return
     tell(f"This will {verb} {count:,} dead letters, such as:")
     for letter in sample:
-        tell(f"  {letter.id}  {letter.status}  {letter.reason}  {letter.order_id or ''}  {shortened(letter.detail)}")
+        told = f"  {letter.id}  {letter.status}  {letter.reason}  {letter.order_id or ''}  {letter.detail}"
+        tell(cut_to(told, screen_width()))
     if not sys.stdin.isatty():
         fail("Nobody is there to confirm it, so nothing was done: give --yes.", 2)
     if not ask(f"{verb.capitalize()} {count:,} dead letters?", default=False):
