@@ -28,6 +28,7 @@ from incentive_fleet.embedded.postgres import Postgres
 from incentive_fleet.embedded.rabbitmq import RabbitMQ
 from incentive_fleet.errors import SettingsError
 from incentive_fleet.ledger.doctor import examination as postgres_examination
+from incentive_fleet.ledger.doctor.rights import migrated_triggers
 from incentive_fleet.ledger.migrate import upgrade
 from incentive_fleet.settings import Settings
 from tests.doctors import doctor, examined, risks, worst
@@ -80,6 +81,13 @@ def test_a_lone_server_is_well_set_but_for_the_standby(application_url: str) -> 
     example = documented("doctor")
     assert (example.keys(), example["findings"][0].keys()) == (ran.document.keys(), findings[0].keys())
     assert example["counts"].keys() == ran.document["counts"].keys()
+
+
+def test_the_migrations_tell_each_trigger(database_url: str) -> None:
+    """What a database has after them, and nothing else, or a dropped one would not be missed."""
+    there = "SELECT tgname, tgrelid::regclass::text FROM pg_trigger WHERE NOT tgisinternal"
+    with psycopg.connect(database_url) as owner:
+        assert set(owner.execute(there).fetchall()) == migrated_triggers()
 
 
 def test_it_is_read_on_a_screen_of_eighty_columns(application_url: str) -> None:
@@ -196,6 +204,7 @@ SPOILT = {
         "postgres-replication-role",
     ),
     "a trigger is disabled": ("ALTER TABLE transfers DISABLE TRIGGER post_to_wallets", "postgres-triggers"),
+    "a trigger is gone": ("DROP TRIGGER append_only ON facts", "postgres-triggers"),
     "balances may be written": ("GRANT UPDATE ON balances TO {login}", "postgres-privileges"),
     "a wallet may be written": ("GRANT UPDATE (balance) ON wallets TO PUBLIC", "postgres-privileges"),
     "what is booked may be deleted": ("GRANT DELETE ON transfers TO incentives_app", "postgres-privileges"),

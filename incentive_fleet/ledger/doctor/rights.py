@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Final, LiteralString
 
 from incentive_fleet.findings import NOTE, OK, RISK, Finding, Look, Question
-from incentive_fleet.ledger.connection import APPLICATION_ROLE
+from incentive_fleet.ledger.connection import APPLICATION_ROLE, mapped_errors
 from incentive_fleet.ledger.doctor.subject import ExaminedDatabase, Record
 from incentive_fleet.ledger.logins import COULD_BE_OWNER
+from incentive_fleet.ledger.revision import NEWEST, read_revision
 
 LOGIN: Final = Question(
     "postgres-login",
@@ -26,7 +29,7 @@ TRIGGERS: Final = Question(
     "postgres-triggers",
     "triggers of the ledger",
     "Balances and counts do not follow what is booked, and nothing refuses a change of it.",
-    "ALTER TABLE ... ENABLE TRIGGER ALL, find out who disabled it, and run `incentives ledger verify`.",
+    "Enable it, or restore it from the migrations; find out who did it, and run `incentives ledger verify`.",
 )
 REPLICA_ROLE: Final = Question(
     "postgres-replication-role",
@@ -55,6 +58,14 @@ DISABLED: Final[LiteralString] = """
     SELECT tgrelid::regclass::text AS on_table, tgname::text AS name FROM pg_trigger JOIN pg_class AS c ON c.oid = tgrelid
     WHERE relnamespace = to_regnamespace('public') AND tgenabled IN ('D', 'R') ORDER BY 1, 2 LIMIT 20
 """
+PRESENT: Final[LiteralString] = """
+    SELECT tgname::text AS name, relname::text AS on_table FROM pg_trigger JOIN pg_class AS c ON c.oid = tgrelid
+    WHERE relnamespace = to_regnamespace('public') AND NOT tgisinternal
+"""
+MIGRATIONS: Final = Path(__file__).parents[1] / "migrations" / "versions"
+TRIGGER: Final = re.compile(
+    r"^(?:(CREATE) (?:CONSTRAINT )?|(DROP) )TRIGGER (?:IF EXISTS )?(\w+)\b[^;]*?\bON (\w+)", re.MULTILINE
+)
 MAY_SET: Final[LiteralString] = """
     SELECT rolname::text AS name FROM pg_roles
     WHERE rolname IN (session_user, %s) AND has_parameter_privilege(rolname, 'session_replication_role', 'SET')
@@ -118,8 +129,13 @@ def _owner(database: ExaminedDatabase) -> Iterator[Finding]:
 
 
 def _triggers(database: ExaminedDatabase) -> Iterator[Finding]:
-    disabled = [f"{one['name']} on {one['on_table']}" for one in database.rows(DISABLED)]
-    yield TRIGGERS.found(RISK if disabled else OK, f"disabled: {', '.join(disabled)}" if disabled else "all enabled")
+    wrong = [f"{one['name']} on {one['on_table']} is disabled" for one in database.rows(DISABLED)]
+    with mapped_errors(blameless=True):
+        revision = read_revision(database.connection)
+    if revision == NEWEST:  # of another one these migrations do not tell
+        there = {(one["name"], one["on_table"]) for one in database.rows(PRESENT)}
+        wrong += [f"{name} on {table} is gone" for name, table in sorted(migrated_triggers() - there)]
+    yield TRIGGERS.found(RISK if wrong else OK, ", ".join(wrong) or "all there and enabled")
     value = database.value("session_replication_role")
     able = _able_to_set(database)
     if value != "origin":
@@ -128,6 +144,15 @@ def _triggers(database: ExaminedDatabase) -> Iterator[Finding]:
         )
     else:
         yield REPLICA_ROLE.found(RISK if able else OK, f"origin; may be set by {', '.join(able)}" if able else "origin")
+
+
+def migrated_triggers() -> set[tuple[str, str]]:
+    """Each trigger's name and table, as the migrations leave them."""
+    triggers: set[tuple[str, str]] = set()
+    for script in sorted(MIGRATIONS.glob("*.sql")):
+        for made, _dropped, name, table in TRIGGER.findall(script.read_text(encoding="utf-8")):
+            (triggers.add if made else triggers.discard)((name, table))
+    return triggers
 
 
 def _able_to_set(database: ExaminedDatabase) -> Sequence[str]:
