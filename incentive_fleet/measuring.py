@@ -99,11 +99,12 @@ class Tally:
         for key, value in dict(other.sums).items():
             self.sums[key] = self.sums.get(key, 0) + value
         for key, spread in dict(other.spreads).items():
-            known = self.spreads.setdefault(key, [0.0] * len(spread))
-            self.spreads[key] = [one + more for one, more in zip(known, spread, strict=True)]
+            held = self.spreads.setdefault(key, [0.0] * len(spread))
+            self.spreads[key] = [one + more for one, more in zip(held, spread, strict=True)]
         if levels:
             for key, value in dict(other.levels).items():
-                self.levels[key] = self.levels.get(key, 0) + value
+                known = self.levels.get(key, 0)  # of ages the oldest counts, of all else the sum
+                self.levels[key] = max(known, value) if key[0].endswith("_seconds") else known + value
 
     def document(self) -> dict[str, object]:
         """As JSON can carry it from a worker to its supervisor."""

@@ -62,6 +62,7 @@ SENTENCES: Final = {
     "remind": "What was announced stays so; run it again with the same --as-of and --days for the rest.",
     "schemas check": READ_ONLY,
     "schemas write": "Some files may be written and others not; run it again.",
+    "status": READ_ONLY,
     "topology apply": "What was declared stays, the rest is missing; run it again: it declares what is missing.",
     "topology check": READ_ONLY,
     "up": "Parts that were started go on: `incentives up` brings the rest, `incentives down` stops them.",

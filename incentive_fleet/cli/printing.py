@@ -95,6 +95,11 @@ def say_raw(text: str) -> None:
     _write(text, sys.stdout)
 
 
+def clear_screen() -> None:
+    """Begin again at the top of a terminal; elsewhere one empty line parts what was from what comes."""
+    _write("\x1b[H\x1b[2J\x1b[3J" if sys.stdout.isatty() else "\n", sys.stdout)
+
+
 def ask(question: str, *, default: bool) -> bool:
     """A question on standard error, answered on standard input. Raises click.Abort when nobody answers."""
     return click.confirm(literal(question), default=default, err=True)

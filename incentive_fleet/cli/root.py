@@ -41,6 +41,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "relay": ("relay", "relay", "Publish outcomes from the outbox."),
     "remind": ("remind", "remind_command", "Announce credit that expires soon."),
     "schemas": ("schemas", "schemas", "JSON Schemas and the AsyncAPI document of the events."),
+    "status": (
+        "status",
+        "status",
+        "One screen: queues, processes, dead letters, what waits, the last verify and expire.",
+    ),
     "topology": ("topology", "topology", "Topics, queues and exchanges: apply them, check them for drift."),
     "up": ("parts", "up_command", "Start embedded Postgres, RabbitMQ and SNS/SQS, and keep them running."),
     "waiting": ("waiting", "waiting", "Facts that wait for their order, or for its final basket."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
 from psycopg import Connection
@@ -13,8 +14,8 @@ from incentive_fleet.ledger.connection import mapped_errors
 OPEN: Final = """
     SELECT CASE WHEN failure ->> 'error_class' IS NULL THEN reason
                 ELSE reason || ' ' || regexp_replace(failure ->> 'error_class', '^.*[.]', '') END,
-           count(*), extract(epoch FROM now() - min(first_seen))::float8
-    FROM dead_letters WHERE status IN ('open', 'replaying') GROUP BY 1
+           count(*), extract(epoch FROM now() - min(first_seen))::float8, count(*) FILTER (WHERE last_seen > %s)
+    FROM dead_letters WHERE status IN ('open', 'replaying') GROUP BY 1 ORDER BY 2 DESC, 1
 """
 
 
@@ -25,9 +26,10 @@ class OpenLetters:
     cause: str  # the reason code; of an unexpected error its class too
     letters: int
     oldest_s: float
+    new: int  # of them, that came or came again after the moment that was asked for
 
 
-def read_open(connection: Connection[Any]) -> list[OpenLetters]:
-    """All causes. Raises TransientError and StatementTimedOut."""
+def read_open(connection: Connection[Any], since: datetime | None = None) -> list[OpenLetters]:
+    """All causes, the largest first. Raises TransientError and StatementTimedOut."""
     with mapped_errors(blameless=True):
-        return [OpenLetters(*row) for row in connection.execute(OPEN).fetchall()]
+        return [OpenLetters(*row) for row in connection.execute(OPEN, (since,)).fetchall()]

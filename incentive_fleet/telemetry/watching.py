@@ -1,5 +1,5 @@
-"""What a command that runs until it is told to stop tells of itself meanwhile: health and metrics over HTTP, and lines
-in the log.
+"""What a command that runs until it is told to stop tells of itself meanwhile: health and metrics over HTTP, lines in the
+log, and a row in the ledger.
 
 It starts and ends with the command, and nothing that it does keeps the command from its work.
 """
@@ -17,6 +17,7 @@ from incentive_fleet.measuring import Tally
 from incentive_fleet.settings import Settings
 from incentive_fleet.stopping import Stop
 from incentive_fleet.telemetry.exposition import BACKLOG, LETTERS, MONEY, SERVER, exposing
+from incentive_fleet.telemetry.heartbeat import beating
 from incentive_fleet.telemetry.lines import telling
 
 EVERYTHING: Final = (BACKLOG, LETTERS, SERVER, MONEY)
@@ -37,15 +38,25 @@ class Watched:
 
 @contextmanager
 def watching(settings: Settings, brokers: Sequence[Broker], stop: Stop, process: Watched) -> Iterator[None]:
-    """Tell while the body runs: in the log, and over HTTP where INCENTIVES_HEALTH_PORT is set. Raises SettingsError when the
-    port is taken."""
+    """Tell while the body runs: in the log, in the ledger, and over HTTP where INCENTIVES_HEALTH_PORT is set.
+
+    Raises SettingsError when the port is taken.
+    """
+    with (
+        beating(settings.need_database_url(), process.activity, process.tally),
+        _serving(settings, brokers, stop, process),
+        telling(settings, brokers, process.activity, process.tally),
+    ):
+        yield
+
+
+@contextmanager
+def _serving(settings: Settings, brokers: Sequence[Broker], stop: Stop, process: Watched) -> Iterator[None]:
     if settings.health_port is None:
-        with telling(settings, brokers, process.activity, process.tally):
-            yield
+        yield
         return
     with (
         exposing(settings, brokers if process.depths else (), stop, process.tally, process.parts) as exposition,
         serve_health(settings, brokers, process.activity, process.paused, exposition.page),
-        telling(settings, brokers, process.activity, process.tally),
     ):
         yield

@@ -202,6 +202,7 @@ def try_lists(world: World) -> None:
     both(world, "waiting", "--limit", "100", names=[f"!{name[:190]}" for name in NAMES])
     both(world, "anomalies", names=NAMES)
     both(world, "campaigns", "list", names=NAMES)
+    both(world, "status", "--actor", CONTROLS)
 
 
 def try_resolve(world: World) -> None:
@@ -343,6 +344,7 @@ TRIALS: dict[str, Callable[[World], None]] = {
     "relay": try_the_fleet,
     "schemas check": try_the_rest,
     "schemas write": try_the_rest,
+    "status": try_lists,
     "topology apply": try_the_rest,
     "topology check": try_the_rest,
     "up": try_the_rest,

@@ -73,6 +73,7 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "order": ("o-1",),
     "publish": ("{folder}/events.jsonl", "--to", "rabbitmq"),
     "relay": (),
+    "status": (),
     "topology apply": (),
     "topology check": (),
     "waiting": (),

@@ -313,6 +313,25 @@ CREATE TABLE job_runs (
     figures   jsonb NOT NULL        -- what it did, by name
 );
 
+-- Who serves, by its own word: a row a process, written every few seconds while it runs, and removed when it ends. Rows of
+-- those that were killed are removed by whoever writes next, an hour later.
+CREATE TABLE serving_processes (
+    process_id uuid PRIMARY KEY,
+    host       text NOT NULL,
+    pid        int  NOT NULL,
+    activity   text NOT NULL,  -- as in readyz: fleet, relay, collector
+    release    text NOT NULL,
+    began_at   timestamptz NOT NULL DEFAULT now(),
+    seen_at    timestamptz NOT NULL DEFAULT now(),
+    figures    jsonb NOT NULL  -- what it does, by name
+);
+
+-- When somebody looked at the status last, so that it can say what is new since then; forgotten after 90 days.
+CREATE TABLE status_looks (
+    looker    text PRIMARY KEY,
+    looked_at timestamptz NOT NULL
+);
+
 -- ── Triggers ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -589,6 +608,7 @@ GRANT UPDATE (reversed_at, reversal_reason, reversed_minor) ON grants TO incenti
 GRANT UPDATE (destination) ON outbox_unpublished TO incentives_app;  -- SKIP LOCKED takes a row lock
 GRANT DELETE ON waiting, outbox_unpublished, attempts TO incentives_app;
 GRANT INSERT, UPDATE ON job_runs TO incentives_app;
+GRANT INSERT, UPDATE, DELETE ON serving_processes, status_looks TO incentives_app;
 -- The point moves by this function and no other way: who may call it chooses no digest, changes none and removes none.
 REVOKE ALL ON FUNCTION seal_block(bigint, bigint, int) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION seal_block(bigint, bigint, int) TO incentives_app;
