@@ -19,6 +19,7 @@ from sqlalchemy import (
     BigInteger,
     Column,
     Connection,
+    CursorResult,
     DateTime,
     Engine,
     Identity,
@@ -152,3 +153,11 @@ def relay_adopted(engine: Engine, table: Table, publisher: Publisher, batch_size
 def forget_published(connection: Connection | Session, table: Table, before: datetime) -> None:
     """Delete events that were published before a time, in the caller's transaction; the unpublished stay for ever."""
     connection.execute(delete(table).where(table.c.published_at < before))
+
+
+def publish_again(connection: Connection | Session, table: Table, since: datetime) -> int:
+    """Mark what was published at a time or later as unpublished, in the caller's transaction; how many. The relay sends it
+    once more, with the same ids, so repeats change nothing. For a consumer whose database was restored to the past."""
+    marked = connection.execute(update(table).where(table.c.published_at >= since).values(published_at=None))
+    assert isinstance(marked, CursorResult)
+    return marked.rowcount

@@ -25,7 +25,13 @@ from incentive_fleet.errors import BrokerUnavailable, Malformed
 from incentive_fleet.events.codec import decode
 from incentive_fleet.events.models import DeliveryCompleted, EventData, Line, OrderPlaced
 from incentive_fleet.names import events_exchange, events_topic
-from incentive_fleet.producers.adopted_outbox import add_event, forget_published, outbox_table, relay_adopted
+from incentive_fleet.producers.adopted_outbox import (
+    add_event,
+    forget_published,
+    outbox_table,
+    publish_again,
+    relay_adopted,
+)
 
 NOW = datetime(2025, 1, 2, tzinfo=UTC)
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -157,6 +163,20 @@ def test_published_events_can_be_forgotten_and_no_others(
     with engine.begin() as connection:
         forget_published(connection, outbox, datetime.now(UTC) + timedelta(days=1))
         assert connection.execute(select(outbox.c.event_id)).scalars().all() == [later]
+
+
+def test_what_was_published_since_a_time_is_published_again_with_the_same_ids(
+    engine: Engine, outbox: Table, publisher: RabbitMQPublisher, arrived: Callable[[], list[bytes]]
+) -> None:
+    ids = add(engine, outbox, placed("1"), placed("2"))
+    relay_adopted(engine, outbox, publisher)
+    first = arrived()
+    with engine.begin() as connection:
+        assert publish_again(connection, outbox, datetime.now(UTC) + timedelta(days=1)) == 0
+        assert publish_again(connection, outbox, datetime.now(UTC) - timedelta(days=1)) == 2
+    assert relay_adopted(engine, outbox, publisher).published == 2
+    assert arrived() == first
+    assert [decode(body).id for body in first] == ids
 
 
 def test_two_relays_on_postgres_publish_each_event_once(
