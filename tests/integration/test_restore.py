@@ -28,8 +28,7 @@ from incentive_fleet.consumers.worker import run_worker
 from incentive_fleet.dead_letters import changes, store
 from incentive_fleet.dead_letters.audit import Attribution
 from incentive_fleet.dead_letters.collector import run_collector
-from incentive_fleet.embedded import sample_shop
-from incentive_fleet.embedded.postgres import _binaries
+from incentive_fleet.embedded import postgres_release, sample_shop
 from incentive_fleet.ledger.connection import connect
 from incentive_fleet.ledger.migrate import upgrade
 from incentive_fleet.names import outcomes_exchange
@@ -53,9 +52,14 @@ LOGINS = """
     CREATE ROLE incentives_owner LOGIN CREATEROLE;
     CREATE ROLE incentives LOGIN
 """
-DATABASE = "CREATE DATABASE incentives OWNER incentives_owner ENCODING 'UTF8' TEMPLATE template0"
+DATABASE = """
+    CREATE DATABASE incentives OWNER incentives_owner ENCODING 'UTF8' TEMPLATE template0;
+    REVOKE ALL ON DATABASE incentives FROM PUBLIC;
+    GRANT CONNECT ON DATABASE incentives TO incentives
+"""
 # What protects the ledger, as the catalogue tells it: owners, grants, triggers, constraints, functions that run as the owner.
 PROTECTION = {
+    "database": "SELECT datdba::regrole::text, datacl::text FROM pg_database WHERE datname = current_database()",
     "owners": "SELECT relname, relowner::regrole::text, relacl::text FROM pg_class WHERE relnamespace = 'public'::regnamespace",
     "columns": """SELECT attrelid::regclass::text, attname, attacl::text FROM pg_attribute
         WHERE attacl IS NOT NULL AND attrelid IN (SELECT oid FROM pg_class WHERE relnamespace = 'public'::regnamespace)""",
@@ -71,7 +75,7 @@ PROTECTION = {
 def programs(request: pytest.FixtureRequest) -> Path:
     """Postgres 18 of the wheel, and the distribution's 15."""
     if request.param == "embedded":
-        return _binaries()
+        return postgres_release.binaries()
     if not (DEBIAN / "initdb").exists():
         pytest.skip("this machine has no Postgres 15 of its distribution")
     return DEBIAN
@@ -152,7 +156,7 @@ def elsewhere(programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 def test_a_dump_taken_while_events_come_in_is_a_whole_ledger_elsewhere(
     server: Server, elsewhere: Server, rabbitmq: Any, database_url: str, tmp_path: Path
 ) -> None:
-    execute(server.url(), *LOGINS.split(";"), DATABASE)
+    execute(server.url(), *LOGINS.split(";"), *DATABASE.split(";"))
     url, copy_url = server.url("incentives", "incentives"), elsewhere.url("incentives", "incentives")
     upgrade(server.url("incentives", "incentives_owner"), url)
     for empty in (url, database_url):
@@ -183,10 +187,9 @@ def test_a_dump_taken_while_events_come_in_is_a_whole_ledger_elsewhere(
         worker.join(60)
         assert not worker.is_alive()
         psql(elsewhere, "\n".join(line for line in roles.read_text().splitlines() if "ROLE postgres" not in line))
-        execute(elsewhere.url(), DATABASE)
-        elsewhere.run(
-            "pg_restore", "-h", elsewhere.sockets, "-U", "postgres", "-d", "incentives", "--exit-on-error", dump
-        )
+        here = ("-h", elsewhere.sockets, "-U", "postgres", "-d", "postgres", "--exit-on-error", "--create", dump)
+        elsewhere.run("pg_restore", *here)
+        elsewhere.run("pg_restore", "--clean", "--if-exists", *here)  # over what is there, as on the page of Docker
 
         assert 0 <= stored(elsewhere.url("incentives")) <= len(EVENTS)
         assert protection(elsewhere.url("incentives")) == protection(server.url("incentives"))
