@@ -6,7 +6,7 @@ SOURCES_OF_VERSIONS := pyproject.toml $(LOCKS)/build.lock $(BOOTSTRAP)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install demo test foreign-parts rabbitmq4 postgres-releases deploy-check ha lint lock system-demo system-test chaos fuzz bench clean
+.PHONY: help install demo test foreign-parts rabbitmq4 postgres-releases deploy-check ha lint lock sbom audit system-demo system-test chaos fuzz bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,7 +21,7 @@ QUICK := not chaos and not foreign and not deploy and not ha
 # In the order of tests/conftest.py, the longest files first.
 A_FILE_A_PROCESS := --dist loadfile --no-loadscope-reorder
 
-test: system-test .venv/.ready-test .venv-localstack/.ready .venv-deploy/.ready lint ## style, types and the whole suite on real servers
+test: system-test .venv/.ready-test .venv-localstack/.ready .venv-deploy/.ready .venv-audit/.ready lint ## style, types and the whole suite on real servers
 	@.venv/bin/python -m pytest -m '$(QUICK)' -n 3 $(A_FILE_A_PROCESS)
 
 FOREIGN := bookworm/pgbouncer trixie/pgbouncer
@@ -35,7 +35,7 @@ foreign-parts: .venv/.ready-test ## the tests with parts of other Debian release
 	else echo "NOT RUN, because this machine cannot get$$missing: pytest -m foreign"; fi
 
 # What this machine cannot have is skipped, and named in the line before pytest's last.
-deploy-check: .venv/.ready-test .venv-localstack/.ready .venv-deploy/.ready ## what deploy/ holds, built, deployed and audited
+deploy-check: .venv/.ready-test .venv-localstack/.ready .venv-deploy/.ready .venv-audit/.ready ## what deploy/ holds, built, deployed and audited
 	@for parts in deploy ha; do $(BOOTSTRAP) system $$parts || echo "make deploy-check: going on without them."; done
 	@mkdir -p build/deploy
 	@deploy/install/foreign.sh trixie build/docker-compose docker-compose || [ $$? = 3 ]
@@ -81,7 +81,7 @@ bench: system-test .venv/.ready-test .venv-peers/.ready ## the benchmark against
 	@.venv/bin/python -m benchmarks
 
 clean: ## remove what make made; data of `incentives up` stays
-	@rm -rf .venv .venv-localstack .venv-peers .venv-deploy .pytest_cache .mypy_cache .ruff_cache .hypothesis .cache/rabbitmq build dist *.egg-info
+	@rm -rf .venv .venv-localstack .venv-peers .venv-deploy .venv-audit .pytest_cache .mypy_cache .ruff_cache .hypothesis .cache/rabbitmq build dist *.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # What the system lacks is told, or installed, before anything else takes its minute.
@@ -107,6 +107,19 @@ lock: ## resolve all versions again into deploy/install/locks, with hashes (UPGR
 
 .venv-localstack/.ready: $(LOCKS)/localstack.lock $(LOCKS)/build.lock $(BOOTSTRAP) | system-demo
 	@$(BOOTSTRAP) localstack $@
+
+# Of what the image holds; SBOM_LOCK names another lock.
+SBOM_LOCK := runtime
+
+sbom: .venv-audit/.ready ## a bill of materials of the runtime's lock, CycloneDX in JSON, in build/sbom/
+	@.venv-audit/bin/python deploy/install/sbom.py $(LOCKS)/$(SBOM_LOCK).lock build/sbom/$(SBOM_LOCK).cdx.json
+
+# Not part of `make test`: it asks OSV, or PyPI, about every package. 1 where a hole is known, 3 where nobody answers.
+audit: .venv-audit/.ready ## known holes in what the locks pin
+	@.venv-audit/bin/python deploy/install/audit.py $(wildcard $(LOCKS)/*.lock)
+
+.venv-audit/.ready: $(LOCKS)/audit.lock $(LOCKS)/build.lock $(BOOTSTRAP) | system-demo
+	@$(BOOTSTRAP) audit $@
 
 .venv-deploy/.ready: $(LOCKS)/deploy.lock $(LOCKS)/build.lock $(BOOTSTRAP) | system-demo
 	@$(BOOTSTRAP) deploy $@

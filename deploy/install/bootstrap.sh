@@ -8,6 +8,7 @@
 #   bootstrap.sh packages LOCK STAMP    .venv with the packages of a lock and this package, editable
 #   bootstrap.sh localstack STAMP       .venv-localstack with the SNS and SQS runtime that the tests judge against
 #   bootstrap.sh deploy STAMP           .venv-deploy with what judges deploy/: templates, manifests, Dockerfile
+#   bootstrap.sh audit STAMP            .venv-audit with what tells holes and materials of a lock
 #   bootstrap.sh peers STAMP            .venv-peers with the task libraries that the benchmark measures beside the fleet
 #
 # It changes the system only by apt-get, only for what is missing, and only as root or with sudo that asks no password.
@@ -166,6 +167,11 @@ deploy() {
   touch "$1"
 }
 
+audit() {
+  install_locked .venv-audit audit
+  touch "$1"
+}
+
 peers() {
   install_locked .venv-peers peers
   pip_install .venv-peers --no-deps --no-build-isolation -e .
@@ -184,7 +190,8 @@ case "${1:-}" in
   packages) packages "$2" "$3" ;;
   localstack) localstack "$2" ;;
   deploy) deploy "$2" ;;
+  audit) audit "$2" ;;
   peers) peers "$2" ;;
   system) system "$2" ;;
-  *) sed -n '2,14p' "${BASH_SOURCE[0]}"; exit 2 ;;
+  *) sed -n '2,15p' "${BASH_SOURCE[0]}"; exit 2 ;;
 esac

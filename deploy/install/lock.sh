@@ -24,5 +24,6 @@ compile demo pyproject.toml --extra embedded -c $locks/development.lock
 compile runtime pyproject.toml -c $locks/development.lock
 compile fuzz pyproject.toml --extra fuzz -c $locks/development.lock
 compile deploy pyproject.toml --extra deploy
+compile audit $locks/audit.in
 compile localstack $locks/localstack.in
 compile peers pyproject.toml $locks/peers.in -c $locks/development.lock
