@@ -281,6 +281,33 @@ def try_dead_letters(world: World) -> None:
     both(world, "dlq", "history", names=[f"why{CONTROLS}", f"ann{CONTROLS}"])
 
 
+def try_many_letters(world: World) -> None:
+    both(world, "dlq", "groups", names=[f"q{CONTROLS}", f"r{CONTROLS}"])
+    both(world, "dlq", "groups", "--source", CONTROLS, "--group", "1")
+    both(world, "dlq", "edit", "--all", "--set", f"data.x={CONTROLS}", "--dry-run")
+    both(world, "dlq", "edit", "--all", "--append", f"data.coupons={CONTROLS}", "--because", CONTROLS, "--yes")
+    values = world.folder / f"values{FILE}.csv"
+    values.write_text(f"order_id,data.x\n{CONTROLS},{CONTROLS}\n", encoding="utf-8")
+    both(world, "dlq", "edit", "--all", "--from-file", values, "--yes")
+    both(world, "dlq", "undo", "1", "--because", CONTROLS)
+    both(
+        world, "dlq", "redirect", "--all", "--to", "sqs", "--to-queue", f"to{CONTROLS}", "--because", CONTROLS, "--yes"
+    )
+    both(world, "dlq", "runs", names=[f"ann{CONTROLS}"])
+    for command in ("watch", "stop", "resume", "approve"):
+        both(world, "dlq", command, "1")
+    for number in "1234":
+        both(world, "dlq", "conflict", number, "--order-id", CONTROLS, "--campaign-id", CONTROLS)
+    exported = check(world.call("dlq", "export", "--all"))
+    assert exported.out.isascii()
+    file = world.folder / f"letters{FILE}.jsonl"
+    file.write_text(exported.out)
+    both(world, "dlq", "import", file, "--because", CONTROLS)
+    file.write_text(json.dumps({"format": CONTROLS, "transport": CONTROLS}))
+    both(world, "dlq", "import", file)
+    both(world, "dlq", "purge", "--closed", "--older-than", "1d", "--because", CONTROLS, "--yes")
+
+
 def try_the_fleet(world: World) -> None:
     """What serves is a process of its own: it sets handlers of signals and logs."""
     junk = world.folder / f"junk{FILE}.jsonl"
@@ -328,6 +355,18 @@ TRIALS: dict[str, Callable[[World], None]] = {
     "dlq edit": try_dead_letters,
     "dlq history": try_dead_letters,
     "dlq list": try_dead_letters,
+    "dlq watch": try_many_letters,
+    "dlq undo": try_many_letters,
+    "dlq stop": try_many_letters,
+    "dlq runs": try_many_letters,
+    "dlq resume": try_many_letters,
+    "dlq redirect": try_many_letters,
+    "dlq purge": try_many_letters,
+    "dlq import": try_many_letters,
+    "dlq groups": try_many_letters,
+    "dlq export": try_many_letters,
+    "dlq conflict": try_many_letters,
+    "dlq approve": try_many_letters,
     "dlq replay": try_dead_letters,
     "dlq restore": try_dead_letters,
     "dlq show": try_dead_letters,
