@@ -43,6 +43,10 @@ class Load:
         self._thread.join(120)
         assert not self._thread.is_alive(), "the publisher did not end"
 
+    def goes_on(self, since: float) -> bool:
+        """Whether a chunk was confirmed after that time."""
+        return bool(self.confirms) and self.confirms[-1] > since
+
     def check(self) -> None:
         if self.problems:
             raise self.problems[0]

@@ -82,7 +82,7 @@ class Site:
         self.patroni.wait_whole(WHOLE_S)
         self.cluster.start()
         now = time.monotonic()
-        self.until(lambda: self.watch.goes_on(now) and self.load.confirms[-1] > now, "the fleet did not get on")
+        self.until(lambda: self.watch.goes_on(now) and self.load.goes_on(now), "the fleet did not get on")
 
     def until(self, done: Callable[[], bool], otherwise: str | Callable[[], str], seconds: float = WHOLE_S) -> None:
         """Wait for that; fails with `otherwise` after so many seconds, or when publisher or fleet have ended meanwhile."""
