@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from urllib.parse import quote, unquote
 
 from psycopg import Connection
@@ -25,6 +25,7 @@ from psycopg import Connection
 from incentive_fleet.events.currencies import MINOR_DIGITS
 from incentive_fleet.events.times import format_time
 from incentive_fleet.incentives.accounts import ACCOUNTS, AccountClass
+from incentive_fleet.incentives.booking import Posting
 from incentive_fleet.ledger.snapshot import snapshot
 
 ROWS_A_FETCH = 5_000
@@ -45,25 +46,9 @@ READ_KINDS = "SELECT DISTINCT kind FROM transfers ORDER BY kind"  # a transactio
 READ_ACCOUNTS = "SELECT debit_account FROM transfers UNION SELECT credit_account FROM transfers ORDER BY 1"
 
 
-class TransferRow(NamedTuple):
-    """A stored transfer, with the columns of its table by name."""
-
-    transfer_id: int
-    kind: str
-    debit_account: str
-    credit_account: str
-    currency: str
-    amount: int
-    customer_id: str
-    order_id: str | None
-    lot_no: int | None
-    cause: str
-    happened_at: datetime
-    booked_at: datetime
-
-
 READ_TRANSFERS = f"""
-    SELECT {", ".join(TransferRow._fields)} FROM transfers ORDER BY (booked_at AT TIME ZONE 'UTC')::date, transfer_id
+    SELECT transfer_id, booked_at, {", ".join(Posting._fields)} FROM transfers
+    ORDER BY (booked_at AT TIME ZONE 'UTC')::date, transfer_id
 """
 
 
@@ -79,8 +64,8 @@ def export_hledger(connection: Connection[Any]) -> Generator[str, None, None]:
             if row[0] not in ACCOUNT_TYPES:
                 yield f"account {hledger_name(row[0])}\n"
         yield "\n"
-        for row in _rows(connection, "transfers_exported", READ_TRANSFERS):
-            yield _transaction(TransferRow(*row))
+        for transfer_id, booked_at, *posting in _rows(connection, "transfers_exported", READ_TRANSFERS):
+            yield _transaction(transfer_id, booked_at, Posting(*posting))
 
 
 def hledger_name(account: str) -> str:
@@ -124,7 +109,7 @@ def _rows(connection: Connection[Any], name: str, query: str) -> Iterator[tuple[
         yield from cursor
 
 
-def _transaction(row: TransferRow) -> str:
+def _transaction(transfer_id: int, booked_at: datetime, row: Posting) -> str:
     value = major_units(row.amount, row.currency)
     about = f"order {_encoded(row.order_id)}" if row.order_id is not None else _encoded(row.cause)
     tags = f"kind:{row.kind}, customer:{_encoded(row.customer_id)}"
@@ -132,10 +117,10 @@ def _transaction(row: TransferRow) -> str:
         tags += f", order:{_encoded(row.order_id)}"
     if row.lot_no is not None:
         tags += f", lot:{row.lot_no}"
-    happened, booked = format_time(row.happened_at), format_time(row.booked_at)
+    happened, booked = format_time(row.happened_at), format_time(booked_at)
     tags += f", cause:{_encoded(row.cause)}, happened:{happened}, booked:{booked}"
     return (
-        f"{_day(row.booked_at)}={_day(row.happened_at)} * ({row.transfer_id}) {row.kind} | {about}\n"
+        f"{_day(booked_at)}={_day(row.happened_at)} * ({transfer_id}) {row.kind} | {about}\n"
         f"    ; {tags}\n"
         f"    {hledger_name(row.debit_account)}  {value} {row.currency}\n"
         f"    {hledger_name(row.credit_account)}  -{value} {row.currency}\n\n"
