@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from incentive_fleet.events.models import TYPES
+from incentive_fleet.events.notices import NOTICE_TYPES
 from incentive_fleet.events.outcomes import OUTCOME_TYPES
 from incentive_fleet.names import (
     TYPE_ATTRIBUTE,
@@ -18,7 +19,8 @@ from incentive_fleet.names import (
     outcomes_topic,
 )
 
-CONTRACT_VERSION: Final = "1.0.0"  # of the messages, not of the program: a new type or field raises it
+OUT: Final = (*OUTCOME_TYPES, *NOTICE_TYPES)
+CONTRACT_VERSION: Final = "1.1.0"  # of the messages, not of the program: a new type or field raises it
 PREFIX: Final = "incentives"  # the settings' default
 SCHEMA_FORMAT: Final = "application/schema+json;version=2020-12"
 CONTENT_TYPE: Final = "application/cloudevents+json"
@@ -43,14 +45,14 @@ def asyncapi_document(schemas: Mapping[str, Document]) -> Document:
         "channels": {
             "eventsTopic": _sns(events_topic(PREFIX), "Events in, by SNS.", TYPES),
             "eventsExchange": _amqp(events_exchange(PREFIX), "Events in, by RabbitMQ.", TYPES),
-            "outcomesTopic": _sns(outcomes_topic(PREFIX), "Outcomes out, by SNS.", OUTCOME_TYPES),
-            "outcomesExchange": _amqp(outcomes_exchange(PREFIX), "Outcomes out, by RabbitMQ.", OUTCOME_TYPES),
+            "outcomesTopic": _sns(outcomes_topic(PREFIX), "Outcomes and notices out, by SNS.", OUT),
+            "outcomesExchange": _amqp(outcomes_exchange(PREFIX), "Outcomes and notices out, by RabbitMQ.", OUT),
         },
         "operations": {
             "receiveEventsFromTopic": _operation("receive", "eventsTopic", TYPES),
             "receiveEventsFromExchange": _operation("receive", "eventsExchange", TYPES),
-            "sendOutcomesToTopic": _operation("send", "outcomesTopic", OUTCOME_TYPES),
-            "sendOutcomesToExchange": _operation("send", "outcomesExchange", OUTCOME_TYPES),
+            "sendOutcomesToTopic": _operation("send", "outcomesTopic", OUT),
+            "sendOutcomesToExchange": _operation("send", "outcomesExchange", OUT),
         },
         "components": {"messages": {type: _message(type, schema) for type, schema in schemas.items()}},
     }

@@ -16,8 +16,10 @@ from pydantic import BaseModel
 
 from incentive_fleet.events.asyncapi import asyncapi_document
 from incentive_fleet.events.envelope import Envelope
-from incentive_fleet.events.models import TYPES
+from incentive_fleet.events.models import QUOTE_TYPE, TYPES, QuoteRequested
+from incentive_fleet.events.notices import NOTICE_TYPES, NoticeEnvelope
 from incentive_fleet.events.outcomes import OUTCOME_TYPES, OutcomeEnvelope
+from incentive_fleet.events.quotes import QUOTED, IncentivesQuoted, QuotedEnvelope
 from incentive_fleet.events.reasons import MEANINGS
 
 Schema = dict[str, Any]
@@ -31,10 +33,19 @@ BEYOND: Final = (
 )
 
 
+OF_QUOTE: Final = "subject is the quote id; bounds are those of a placing."
+QUOTE_TYPES: Final[dict[str, type[BaseModel]]] = {QUOTE_TYPE: QuoteRequested, QUOTED: IncentivesQuoted}
+ALL_TYPES: Final = (*TYPES, *OUTCOME_TYPES, *NOTICE_TYPES, *QUOTE_TYPES)
+
+
 def schema_of(type: str) -> Schema:
-    """The JSON Schema (2020-12) of the whole CloudEvent of one of the six types. Raises KeyError for another type."""
+    """The JSON Schema (2020-12) of the whole CloudEvent of one of our types. Raises KeyError for another type."""
     if type in TYPES:
         return _cloud_event(type, Envelope, TYPES[type], BEYOND)
+    if type in QUOTE_TYPES:
+        return _cloud_event(type, QuotedEnvelope if type == QUOTED else Envelope, QUOTE_TYPES[type], OF_QUOTE)
+    if type in NOTICE_TYPES:
+        return _cloud_event(type, NoticeEnvelope, NOTICE_TYPES[type], "subject is the customer id.")
     return _cloud_event(type, OutcomeEnvelope, OUTCOME_TYPES[type], "subject is the order id.")
 
 
@@ -112,9 +123,9 @@ def reasons_page() -> str:
 
 def documents() -> dict[str, str]:
     """Every generated file's name and text."""
-    files = {f"{type}.schema.json": schema_of(type) for type in (*TYPES, *OUTCOME_TYPES)}
+    files = {f"{type}.schema.json": schema_of(type) for type in ALL_TYPES}
     files["asyncapi.json"] = asyncapi_document(
-        {type: files[f"{type}.schema.json"] for type in (*TYPES, *OUTCOME_TYPES)}
+        {type: files[f"{type}.schema.json"] for type in (*TYPES, *OUTCOME_TYPES, *NOTICE_TYPES)}
     )
     texts = {name: json.dumps(value, indent=2, ensure_ascii=False) + "\n" for name, value in files.items()}
     return texts | {"reasons.md": reasons_page()}

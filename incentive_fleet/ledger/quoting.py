@@ -13,6 +13,7 @@ from psycopg import Connection
 from incentive_fleet.events.models import OrderPlaced, QuoteRequested
 from incentive_fleet.events.notices import notice_id
 from incentive_fleet.events.outcomes import OUTCOME_SOURCE
+from incentive_fleet.events.quotes import QUOTED
 from incentive_fleet.incentives import outcomes
 from incentive_fleet.incentives.booking import Book, Cause
 from incentive_fleet.incentives.campaigns import Usage
@@ -25,7 +26,6 @@ from incentive_fleet.ledger.session import Session
 from incentive_fleet.ledger.snapshot import snapshot
 from incentive_fleet.ledger.terms import read_terms
 
-QUOTED: Final = "incentives-quoted.v1"
 READ_WALLET: Final = """
     SELECT customer_id, currency, balance, debt, last_lot_no FROM wallets WHERE customer_id = %s AND currency = %s
 """

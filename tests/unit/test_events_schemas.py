@@ -11,9 +11,10 @@ from jsonschema import Draft202012Validator
 
 from incentive_fleet.events.codec import decode
 from incentive_fleet.events.models import TYPES
+from incentive_fleet.events.notices import NOTICE_TYPES
 from incentive_fleet.events.outcomes import OUTCOME_TYPES
 from incentive_fleet.events.reasons import Reason
-from incentive_fleet.events.schemas import check_schemas, documents, main, schema_of, write_schemas
+from incentive_fleet.events.schemas import ALL_TYPES, check_schemas, documents, main, schema_of, write_schemas
 from incentive_fleet.settings import Settings
 from tests.event_bodies import ALL, DELIVERY, ORDER, REFUND, REMOVED, changed, encoded
 from tests.unit.test_codec_refusals import BOUNDS, FIELDS, TIMES, as_base64
@@ -48,7 +49,7 @@ def test_the_command_writes_and_checks(tmp_path: Path, capsys: pytest.CaptureFix
     assert main(["--out", str(tmp_path), "--check"]) == 0
 
 
-@pytest.mark.parametrize("type", [*TYPES, *OUTCOME_TYPES])
+@pytest.mark.parametrize("type", ALL_TYPES)
 def test_each_schema_is_valid_and_complete(type: str) -> None:
     schema = schema_of(type)
     Draft202012Validator.check_schema(schema)
@@ -128,7 +129,7 @@ def test_the_asyncapi_document_holds_together() -> None:
     document = json.loads((FOLDER / "asyncapi.json").read_text())
     assert document["asyncapi"] == "3.0.0"
     messages = document["components"]["messages"]
-    assert list(messages) == [*TYPES, *OUTCOME_TYPES]
+    assert list(messages) == [*TYPES, *OUTCOME_TYPES, *NOTICE_TYPES]
     for message in messages.values():
         assert (FOLDER / message["payload"]["schema"]["$ref"]).is_file()
     for reference in references(document):
@@ -136,7 +137,7 @@ def test_the_asyncapi_document_holds_together() -> None:
             resolve(document, reference)
     for operation in document["operations"].values():
         channel = resolve(document, operation["channel"]["$ref"])
-        expected = TYPES if operation["action"] == "receive" else OUTCOME_TYPES
+        expected = TYPES if operation["action"] == "receive" else (*OUTCOME_TYPES, *NOTICE_TYPES)
         assert list(channel["messages"]) == list(expected)
         assert len(operation["messages"]) == len(expected)
 
