@@ -409,9 +409,9 @@ def test_ten_thousand_letters_are_edited_within_half_a_minute(
     assert seconds < 30
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
+def test_wrong_use_of_edits_of_many_exits_2(database: LetterDatabase) -> None:
+    stock(database, 2)
+    for arguments in (
         ["edit", "--all"],
         ["edit", "--all", "--original"],
         ["edit", "1", "2"],
@@ -420,9 +420,6 @@ def test_ten_thousand_letters_are_edited_within_half_a_minute(
         ["list", "--since", "yesterday"],
         ["list", "--group", "x"],
         ["runs", "x"],
-    ],
-)
-def test_wrong_use_of_edits_of_many_exits_2(database: LetterDatabase, arguments: list[str]) -> None:
-    stock(database, 2)
-    ran = dlq(database, *arguments)
-    assert (ran.exit_code, ran.stdout) == (2, ""), ran.output
+    ):
+        ran = dlq(database, *arguments)
+        assert (ran.exit_code, ran.stdout) == (2, ""), ran.output
