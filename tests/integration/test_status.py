@@ -136,7 +136,7 @@ def test_one_screen_tells_of_everything(brokers: Brokers, database_url: str, tmp
         assert "2 of 2" in screen
         assert "not-json" in screen
         assert "dead letters  2 open\n" in screen
-        assert "verify-full   never ran" in screen
+        assert "expire        never ran" in screen
         for process in (fleet, relay):
             process.send_signal(signal.SIGTERM)
         assert (fleet.wait(60), relay.wait(60)) == (0, 0)
