@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 
 from incentive_fleet.brokers import topology
 from incentive_fleet.brokers.messages import Ack, Delivery
-from tests.contract.brokers_under_test import RabbitMQUnderTest, collect, eventually
+from incentive_fleet.brokers.rabbitmq.dead_letters import RabbitMQDeadLetters
+from tests.contract.brokers_under_test import PLACED, RabbitMQUnderTest, collect, eventually
 from tests.contract.test_transport import bodies
 
 
@@ -83,3 +85,24 @@ def test_a_queue_is_not_idle_while_a_large_body_is_on_its_way(rabbitmq_under_tes
     assert rounds > 5, "the body was long on its way"
     transport.settle([(delivery, Ack()) for delivery in received])
     eventually(transport.idle)
+
+
+def test_dead_letters_are_not_gone_while_a_large_one_is_on_its_way(rabbitmq_under_test: RabbitMQUnderTest) -> None:
+    """A collector that is to end when there are none must not leave it behind."""
+    queue = f"{rabbitmq_under_test.queue(PLACED)}.dlq"
+    with closing(RabbitMQDeadLetters(rabbitmq_under_test.settings)) as letters:
+        assert letters.receive(1, 0.2) == []
+        rabbitmq_under_test.proxy.pause_s = 0.1
+        with rabbitmq_under_test.channel() as channel:
+            channel.confirm_delivery()
+            channel.basic_publish("", queue, b"x" * 3_000_000, mandatory=True)
+        try:
+            rounds = 0
+            while not (received := letters.receive(10, 0.2)):
+                assert not letters.empty()
+                rounds += 1
+        finally:
+            rabbitmq_under_test.proxy.pause_s = 0.0
+        assert rounds > 5, "the body was long on its way"
+        letters.remove(received)
+        eventually(letters.empty)

@@ -108,9 +108,9 @@ class RabbitMQDeadLetters:
             link.let_go([len(arrival.body) for arrival, (of, _) in zip(arrivals, receipts, strict=True) if of is link])
 
     def empty(self) -> bool:
-        """Nothing ready and nothing delivered here; what others hold unacknowledged is not seen."""
+        """Nothing ready, and nothing delivered here or on its way; what others hold unacknowledged is not seen."""
         link = self._connected()
-        return not link.undelivered and not any(link.ready(tuple(self._sources)))
+        return not link.undelivered and not link.arriving and not any(link.ready(tuple(self._sources)))
 
     def close(self) -> None:
         """See contract.py."""
