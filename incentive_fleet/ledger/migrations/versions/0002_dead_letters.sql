@@ -163,6 +163,20 @@ BEGIN
     END LOOP;
 END $$;
 
+-- Roles are the server's. Where another ledger's owner made them they have each other already, and this one may not grant them.
+DO $$
+DECLARE
+    pair text[];
+BEGIN
+    FOREACH pair SLICE 1 IN ARRAY ARRAY[['incentives_viewer', 'incentives_support'],
+            ['incentives_support', 'incentives_operator'], ['incentives_support', 'incentives_approver']] LOOP
+        IF NOT EXISTS (SELECT FROM pg_auth_members
+                WHERE roleid = to_regrole(pair[1]) AND member = to_regrole(pair[2])) THEN
+            EXECUTE format('GRANT %I TO %I', pair[1], pair[2]);
+        END IF;
+    END LOOP;
+END $$;
+
 -- A person is who is logged in. A login that may take the application's role acts for others, and says for whom.
 CREATE FUNCTION keep_actor() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp
 AS $$
@@ -200,11 +214,9 @@ GRANT SELECT (id, transport, source_queue, dead_letter_queue, body_sha256, reaso
     current_sha256, size, event_type, event_source, event_id, order_id, customer_id, status, first_seen, last_seen, times_seen,
     arrival, life, replays, returned, earlier_id, sent_sha256, same_body_replays, claim_run, claimed_by, claimed_at)
     ON dead_letters TO incentives_viewer;
-GRANT incentives_viewer TO incentives_support;
 GRANT SELECT ON ALL TABLES IN SCHEMA public TO incentives_support;
 ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO incentives_support;  -- and on those of later revisions
 -- Operators change and send letters. They write nothing in the ledger, approve nothing and delete nothing.
-GRANT incentives_support TO incentives_operator;
 GRANT INSERT ON dead_letter_groups, dead_letters, dead_letter_runs, dead_letter_run_letters, dead_letter_audit
     TO incentives_operator;
 GRANT UPDATE (edited_body, event_type, event_source, event_id, order_id, customer_id, status, life, replays, returned,
@@ -212,7 +224,6 @@ GRANT UPDATE (edited_body, event_type, event_source, event_id, order_id, custome
 GRANT UPDATE (status, ended_at, note) ON dead_letter_runs TO incentives_operator;
 GRANT UPDATE (state, status, detail, before, after) ON dead_letter_run_letters TO incentives_operator;
 -- Approvers let runs of others go on, and delete what is closed. They begin nothing.
-GRANT incentives_support TO incentives_approver;
 GRANT UPDATE (status, approved_by, approved_at) ON dead_letter_runs TO incentives_approver;
 GRANT INSERT ON dead_letter_audit TO incentives_approver;
 GRANT UPDATE (before, after) ON dead_letter_run_letters TO incentives_approver;
