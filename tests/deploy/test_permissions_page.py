@@ -1,0 +1,70 @@
+"""docs/deploy/permissions.md repeats the policies of deploy/aws/services.yaml, word by word."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from tests.deploy.test_aws import resolved, template
+
+PAGE = (Path(__file__).parents[2] / "docs/deploy/permissions.md").read_text(encoding="utf-8")
+WORKS: Final = ("consume", "collect", "relay", "publish", "replay", "topology")  # in the order of the page
+
+
+def rows(heading: str) -> list[list[str]]:
+    """The cells of the first table under a heading."""
+    section = PAGE.partition(f"\n{heading}\n")[2]
+    table = re.search(r"^\| role .*\n\| ---.*\n((?:\|.*\n)+)", section, re.MULTILINE)
+    assert table is not None
+    return [
+        [cell.strip().replace(r"\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        for line in table[1].splitlines()
+    ]
+
+
+ROLES: Final = {"consume": "ConsumeRole", "collect": "CollectRole", "relay": "RelayRole"}
+POLICIES: Final = {"publish": "PublishPolicy", "replay": "ReplayPolicy", "topology": "TopologyPolicy"}
+ON_AWS: Final = {row[0] for row in rows("## AWS")}
+KEY: Final = {"kms:Decrypt", "kms:GenerateDataKey*"}
+
+
+def allowed(role: str, prefix: str) -> dict[str, set[str]]:
+    """By action the ARNs that the template allows it on."""
+    resources = template("services")["Resources"]
+    if role in ROLES:
+        [policy] = resources[ROLES[role]]["Properties"]["Policies"]
+        document = policy["PolicyDocument"]
+    else:
+        document = resources[POLICIES[role]]["Properties"]["PolicyDocument"]
+    found: dict[str, set[str]] = defaultdict(set)
+    for statement in resolved(document, {}, {"Prefix": prefix, "MessagingKeyArn": "the key"})["Statement"]:
+        on = statement["Resource"]
+        for action in statement["Action"]:
+            found[action] |= set(on if isinstance(on, list) else [on])
+    return dict(found)
+
+
+def lines_of_the_page(role: str) -> Iterator[str]:
+    """The rows that the table has for a role: the actions that stand on the same things, together."""
+    by_things: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for action, arns in allowed(role, "incentives").items():
+        if action not in KEY:
+            by_things[tuple(sorted(arn.rpartition(":")[2] for arn in arns))].append(action)
+    for things, actions in sorted(by_things.items(), reverse=True):
+        yield f"| {role} | {', '.join(f'`{a}`' for a in sorted(actions))} | {', '.join(f'`{t}`' for t in things)} |"
+
+
+def test_the_page_tells_the_policies_of_the_template() -> None:
+    written = [
+        line for line in PAGE.partition("\n## AWS\n")[2].splitlines() if re.match(r"\| [a-z]+ \| `s[qn]s:", line)
+    ]
+    assert written == [line for role in WORKS for line in lines_of_the_page(role)]
+    for role in WORKS:
+        assert (allowed(role, "x").keys() >= KEY) == (role != "topology"), role
+
+
+def test_the_page_has_a_row_for_every_work_on_both_brokers() -> None:
+    assert {row[0] for row in rows("## RabbitMQ")} == ON_AWS == set(WORKS)
