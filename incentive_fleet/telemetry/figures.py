@@ -9,6 +9,7 @@ from psycopg import Connection
 
 from incentive_fleet.brokers.topology import QueueDepth
 from incentive_fleet.dead_letters.standing import read_open
+from incentive_fleet.ledger.jobs import read_runs
 from incentive_fleet.ledger.standing import read_backlog, read_campaigns, read_money, read_server
 from incentive_fleet.measuring import Key
 
@@ -26,7 +27,7 @@ def of_queues(source: str, depths: Iterable[QueueDepth]) -> Levels:
 
 
 def of_backlog(connection: Connection[Any]) -> Levels:
-    """What waits, is odd or is unpublished. Raises TransientError and StatementTimedOut, as all below."""
+    """What waits, is odd or is unpublished, and the jobs of a schedule. Raises TransientError and StatementTimedOut, as all do."""
     backlog = read_backlog(connection)
     levels: Levels = {
         ("incentives_waiting_facts",): backlog.waiting,
@@ -36,6 +37,20 @@ def of_backlog(connection: Connection[Any]) -> Levels:
     for destination, (count, oldest_s) in backlog.outbox.items():
         levels["incentives_outbox_unpublished", destination] = count
         levels["incentives_outbox_oldest_seconds", destination] = oldest_s
+    return levels | of_jobs(connection)
+
+
+def of_jobs(connection: Connection[Any]) -> Levels:
+    """When the jobs of a schedule ran last, and what came of it; how far the ledger is verified."""
+    runs, levels = read_runs(connection), dict[Key, float]()
+    for job, run in runs.items():
+        levels["incentives_job_age_seconds", job] = run.age_s
+        levels["incentives_job_duration_seconds", job] = run.seconds
+        levels["incentives_job_well", job] = run.well
+        if run.well_age_s is not None:
+            levels["incentives_job_well_age_seconds", job] = run.well_age_s
+    if "verify" in runs:
+        levels["incentives_verified_transfer",] = runs["verify"].figures["point"]
     return levels
 
 

@@ -31,6 +31,8 @@ from incentive_fleet.ledger.jobs import read_runs
 from incentive_fleet.ledger.nightly import Mode, verify_and_record
 from incentive_fleet.ledger.session import Session
 from incentive_fleet.ledger.verify import VerifyReport, all_checks
+from incentive_fleet.telemetry.figures import of_backlog
+from incentive_fleet.telemetry.table import METRICS
 from tests.domain import delivered, placed, refunded
 from tests.parts import fresh_database
 from tests.small_world import apply, corrupt, give, play, rows
@@ -445,6 +447,21 @@ def test_the_last_run_is_written_down(played_url: str) -> None:
     assert not bad.well
     assert bad.well_at == run.well_at
     assert bad.figures["failed"] == ["balances", "debits-and-credits"]
+
+
+def test_point_time_and_result_are_metrics(played_url: str) -> None:
+    report = _run(played_url)
+    corrupt(played_url, "UPDATE job_runs SET well = false WHERE job = 'verify-full'")
+    with closing(connect(played_url)) as connection:
+        levels = of_backlog(connection)
+    assert {key[0] for key in levels} <= METRICS.keys()
+    assert levels["incentives_verified_transfer",] == report.point.transfer_id
+    assert (levels["incentives_job_well", "verify"], levels["incentives_job_well", "verify-full"]) == (1, 0)
+    assert (
+        0 <= levels["incentives_job_age_seconds", "verify"] == levels["incentives_job_well_age_seconds", "verify"] < 60
+    )
+    assert levels["incentives_job_duration_seconds", "verify"] > 0
+    assert ("incentives_job_well", "expire") not in levels
 
 
 BY_THE_ROLE = [
