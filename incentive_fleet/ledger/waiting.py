@@ -1,4 +1,4 @@
-"""Refunds and deliveries that wait for an order that has not come. Never writes: the placing alone ends the waiting."""
+"""Facts that wait for their order's placing, or for its final basket. Never writes: what they wait for ends the waiting."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from incentive_fleet.ledger.connection import mapped_errors
 ROWS_MAX = 10_000  # of one listing
 
 READ_WAITING = """
-    SELECT w.order_id, w.fact, f.source, f.event_id, f.traceparent, f.happened_at, w.since, f.data
-    FROM waiting w JOIN facts f USING (order_id, fact)
+    SELECT w.order_id, w.fact, f.source, f.event_id, f.traceparent, f.happened_at, w.since, f.data,
+           d.order_id IS NOT NULL, coalesce(o.totals -> 'cancelled', o.totals -> 'fully_refunded') IS NOT NULL
+    FROM waiting w JOIN facts f USING (order_id, fact) LEFT JOIN decisions d USING (order_id) LEFT JOIN orders o USING (order_id)
     WHERE w.since <= %s ORDER BY w.since, w.order_id, w.fact LIMIT %s
 """
 
@@ -25,13 +26,15 @@ class WaitingFact:
     """A stored fact without effect so far. Times are RFC 3339 in UTC; `age_s` counts from its arrival here."""
 
     order_id: str
-    fact: str  # 'delivery' or 'refund:<refund_id>'
+    fact: str  # 'delivery', 'refund:<refund_id>', 'final-basket' or 'cancelling'
     source: str
     event_id: str
     traceparent: str | None
     happened_at: str
     since: str
     age_s: int
+    waits_for: str  # 'placing' or 'final basket'
+    alarming: bool  # not once the order is cancelled or refunded whole: nothing more of it can move but a make-good
     data: dict[str, Any]
 
 
@@ -57,7 +60,9 @@ def list_waiting(
             happened_at=format_time(happened_at),
             since=format_time(since),
             age_s=int((now - since).total_seconds()),
+            waits_for="final basket" if placed else "placing",
+            alarming=not (placed and over),
             data=data,
         )
-        for order_id, fact, source, event_id, traceparent, happened_at, since, data in rows
+        for order_id, fact, source, event_id, traceparent, happened_at, since, data, placed, over in rows
     ]

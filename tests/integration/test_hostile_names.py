@@ -23,6 +23,7 @@ from incentive_fleet.literal import literal
 from tests.brokers_and_workers import environment_of, settings_of
 from tests.command import Ran, every_command, incentives
 from tests.dead_letter_world import LetterDatabase, arrival
+from tests.domain import terms
 from tests.event_bodies import DELIVERY, ORDER, REFUND, Document
 
 # What an id may be: anything but control characters.
@@ -326,6 +327,48 @@ def try_the_fleet(world: World) -> None:
     both(world, "expire", "--as-of", NAMES[10])
 
 
+def try_groceries(world: World) -> None:
+    """Codes, audiences, holds, quotes and what was told."""
+    pool = terms("coupon", "[/pool]\u202e", codes="pool", amount=5)
+    (world.folder / "pool.toml").write_text(pool, encoding="utf-8")
+    both(world, "campaigns", "load", world.folder / "pool.toml")
+    codes = world.folder / f"codes{FILE}.csv"
+    rows = [f'"[/pool]\u202e","{name}","{name}",' for name in NAMES[10:14]]
+    codes.write_text("\n".join(["campaign_id,code,customer_id,expires_at", *rows]), encoding="utf-8")
+    for text in (None, f"code\n{CONTROLS}", f'campaign_id,code\n"{NAMES[10]}","{NAMES[11]}"', CONTROLS):
+        if text is not None:
+            codes.write_text(text, encoding="utf-8")
+        both(world, "codes", "load", codes)
+        both(world, "codes", "revoke", codes, "--reason", CONTROLS)
+        for act in ("load", "remove"):
+            both(world, "audiences", act, codes)
+    both(world, "codes", "generate", "[/pool]\u202e", "--batch", NAMES[10], "--count", "2")
+    both(world, "codes", "generate", NAMES[10], "--batch", CONTROLS, "--count", "2")
+    check(world.call("codes", "export", "[/pool]\u202e", "--batch", NAMES[10]))
+    check(world.call("codes", "export", CONTROLS, "--batch", CONTROLS))
+    for name in NAMES:
+        both(world, "codes", "show", "--", name)
+        for act in ("hold", "release"):
+            both(world, "wallets", act, "--reason", CONTROLS, "--", name)
+        both(world, "orders", "finalize", "--as-placed", "--reason", CONTROLS, "--", name)
+    both(world, "remind", "--as-of", NAMES[10], "--days", "5")
+    both(world, "remind", "--as-of", "2029-01-01T00:00:00Z", "--days", "5")
+    quotes = world.folder / f"quotes{FILE}.jsonl"
+    line = {"line_id": NAMES[10], "sku": NAMES[11], "quantity": 1, "unit_price": 100}
+    asked = {
+        "quote_id": NAMES[12],
+        "customer_id": NAMES[13],
+        "currency": "EUR",
+        "at": "2026-03-01T00:00:00Z",
+        "lines": [line],
+    }
+    envelope = {"specversion": "1.0", "id": NAMES[10], "source": NAMES[11], "time": "2026-03-01T00:00:00Z"}
+    request = envelope | {"type": "incentives-quote-requested.v1", "subject": NAMES[12], "data": asked}
+    quotes.write_text("\n".join(map(json.dumps, (request, {NAMES[10]: CONTROLS}))), encoding="utf-8")
+    check(world.call("quote", quotes))
+    check(world.call("outcomes", "export"))
+
+
 def try_the_rest(world: World) -> None:
     """Parts, schema and topology take nothing from outside but what the operator types and the environment says."""
     both(world, "db", "upgrade")
@@ -360,6 +403,13 @@ TRIALS: dict[str, Callable[[World], None]] = {
     "dlq stop": try_many_letters,
     "dlq runs": try_many_letters,
     "dlq resume": try_many_letters,
+    **dict.fromkeys(
+        (
+            *("audiences load", "audiences remove", "codes export", "codes generate", "codes load", "codes revoke"),
+            *("codes show", "orders finalize", "outcomes export", "quote", "remind", "wallets hold", "wallets release"),
+        ),
+        try_groceries,
+    ),
     "dlq redirect": try_many_letters,
     "dlq purge": try_many_letters,
     "dlq import": try_many_letters,
@@ -394,7 +444,20 @@ TRIALS: dict[str, Callable[[World], None]] = {
 
 def test_each_command_is_tried() -> None:
     runnable = {" ".join(path) for path, command, _ in every_command() if command.callback and path}
-    groups = {"campaigns", "db", "dlq", "grants", "ledger", "schemas", "topology"}  # print their help and no more
+    groups = {
+        "audiences",
+        "campaigns",
+        "codes",
+        "db",
+        "dlq",
+        "grants",
+        "ledger",
+        "orders",
+        "outcomes",
+        "schemas",
+        "topology",
+    }
+    groups |= {"wallets"}  # print their help and no more
     assert runnable - groups == set(TRIALS)
 
 

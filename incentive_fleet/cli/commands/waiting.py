@@ -28,7 +28,7 @@ HOURS_MAX = 876_000  # a hundred years
 @click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True, help="Rows at the most.")
 @format_option
 def waiting(older_than_hours: float, limit: int, output: str) -> None:
-    """Refunds and deliveries whose order never came, the longest waiting first."""
+    """Facts that wait for their order, or for its final basket, the longest waiting first."""
     from incentive_fleet.ledger.waiting import list_waiting
 
     with open_reader(settings(), "waiting") as connection:
@@ -41,11 +41,11 @@ def waiting(older_than_hours: float, limit: int, output: str) -> None:
 def _show(facts: list[WaitingFact]) -> None:
     rows = (
         (
-            *(one.order_id, one.fact, one.source, one.event_id, one.happened_at, one.since),
+            *(one.order_id, one.fact, one.waits_for, one.source, one.event_id, one.happened_at, one.since),
             str(timedelta(seconds=one.age_s)),
         )
         for one in facts
     )
-    say_table(("order", "fact", "source", "event", "happened", "waits since", "age"), rows)
+    say_table(("order", "fact", "waits for", "source", "event", "happened", "waits since", "age"), rows)
     if not facts:
         say("Nothing waits.")
