@@ -27,6 +27,7 @@ def backfill_command(file: Path, rejects: Path | None, strict: bool, output: str
     from incentive_fleet.consumers.admission import admission_of
     from incentive_fleet.consumers.backfill import backfill
     from incentive_fleet.consumers.core import Core
+    from incentive_fleet.consumers.garbage import look_seldom
     from incentive_fleet.text_files import UNREADABLE
 
     if rejects is not None and not rejects.parent.is_dir():
@@ -43,6 +44,7 @@ def backfill_command(file: Path, rejects: Path | None, strict: bool, output: str
             admission=admission_of(values),
         )
         budget = Budget(values.held_bytes_max, values.event_bytes_max)
+        look_seldom()
 
         def show(events: int, bytes_read: int) -> None:
             progress(bytes_read, f"{events:,} events are done with, {events / (time.perf_counter() - started):,.0f}/s")
