@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from click.testing import CliRunner
 
 from incentive_fleet.brokers.messages import Arrival
+from incentive_fleet.cli.root import cli
 from incentive_fleet.errors import Malformed
 from incentive_fleet.events.codec import decode
 from incentive_fleet.ledger.batch import apply_events
@@ -110,6 +112,11 @@ CAUSES = (
 )
 
 
+def _here(words: list[str], environment: dict[str, str]) -> Ran:
+    done = CliRunner().invoke(cli, words, env=environment)
+    return Ran(done.exit_code, done.stdout, f"{done.stderr}{done.exception or ''}")
+
+
 @dataclass
 class Drain:
     """The world, the letters in it, and what the operator did."""
@@ -117,6 +124,7 @@ class Drain:
     world: LetterWorld
     folder: Path
     letters: int
+    processes: bool  # a command is a process, as for people; else it saves the start
     commands: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -163,9 +171,11 @@ class Drain:
     def type(self, *arguments: str, code: int = 0) -> Ran:
         """What the operator types."""
         self.commands.append(" ".join(("incentives", "dlq", *arguments)))
-        ran = incentives(
-            "dlq", *arguments, "--format", "json", env={**self.world.environment, "INCENTIVES_ACTOR": "ann"}
+        words, environment = (
+            ["dlq", *arguments, "--format", "json"],
+            {**self.world.environment, "INCENTIVES_ACTOR": "ann"},
         )
+        ran = incentives(*words, env=environment) if self.processes else _here(words, environment)
         assert ran.code == code, f"{self.commands[-1]}: {ran.code} {ran.err} {ran.out[-500:]}"
         return ran
 

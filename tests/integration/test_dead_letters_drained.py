@@ -17,10 +17,10 @@ COMMANDS_MAX = 40
 SECONDS_MAX = 300.0
 
 
-def drained(brokers: Brokers, database_url: str, folder: Path, letters: int) -> Drain:
+def drained(brokers: Brokers, database_url: str, folder: Path, letters: int, *, processes: bool) -> Drain:
     world = LetterWorld(database_url, brokers.settings.model_copy(update={"database_url": database_url}), brokers)
     world.load()
-    drain = Drain(world, folder, letters)
+    drain = Drain(world, folder, letters, processes)
     drain.stock()
     drain.run()
     drain.judge()
@@ -32,7 +32,7 @@ def drained(brokers: Brokers, database_url: str, folder: Path, letters: int) -> 
 def test_letters_of_eleven_causes_are_drained_with_few_commands(
     brokers: Brokers, database_url: str, tmp_path: Path
 ) -> None:
-    drained(brokers, database_url, tmp_path, 200)
+    drained(brokers, database_url, tmp_path, 200, processes=False)
 
 
 @pytest.mark.chaos
@@ -40,6 +40,6 @@ def test_letters_of_eleven_causes_are_drained_with_few_commands(
 def test_ten_thousand_letters_are_drained_within_five_minutes(
     brokers: Brokers, database_url: str, tmp_path: Path, say: Callable[[str], None]
 ) -> None:
-    drain = drained(brokers, database_url, tmp_path, 10_000)
+    drain = drained(brokers, database_url, tmp_path, 10_000, processes=True)
     say(f"{drain.letters:,} letters, {drain.edited:,} edited: {len(drain.commands)} commands, {drain.seconds:.0f} s")
     assert drain.seconds < SECONDS_MAX
