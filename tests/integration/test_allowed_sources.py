@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from incentive_fleet.allowed_sources import WORDS
 from tests.brokers_and_workers import SOURCES, Brokers, Source
 from tests.command import Ran, incentives
 from tests.dead_letter_world import LetterWorld, arrival, order
@@ -110,7 +111,6 @@ def test_a_setting_that_cannot_be_read_ends_every_command(world: LetterWorld, co
     ran = called(world, *command.format(file=file).split(), **{NAME: "oder-placed=/shop"})
     assert ran.code == 2
     assert ran.err == (
-        f"Error: {NAME} is 'oder-placed=/shop': there is no queue 'oder-placed', but order-placed,"
-        " order-refunded, delivery-completed.\n"
+        f"Error: {NAME} is 'oder-placed=/shop': there is no queue 'oder-placed', but {', '.join(WORDS)}.\n"
     )
     assert booked(world) == [0, 0, 0, 0]
