@@ -6,7 +6,7 @@ SOURCES_OF_VERSIONS := pyproject.toml $(LOCKS)/build.lock $(BOOTSTRAP)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install demo test foreign-parts rabbitmq4 postgres-releases deploy-check ha lint lock sbom audit system-demo system-test chaos fuzz bench clean
+.PHONY: help install demo test observe-check foreign-parts rabbitmq4 postgres-releases deploy-check ha lint lock sbom audit system-demo system-test chaos fuzz bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +48,11 @@ ha: .venv/.ready-test ## twenty faults against Patroni and three RabbitMQ nodes 
 
 postgres-releases: .venv/.ready-test ## the tests of the ledger on Postgres 15, 16 and 17, as far as they can be had
 	@deploy/install/on_postgres.sh
+
+# The same judges as in tests/unit/test_alerts.py, which also holds the rules against the table of metrics and the runbooks.
+observe-check: system-test .venv/.ready-test ## the alerts: each where it fires and where it does not, and their routes
+	@cd deploy/monitoring && promtool check rules rules.yml && promtool test rules rules_test.yml && amtool check-config alertmanager.yml
+	@.venv/bin/python -m pytest -q tests/unit/test_alerts.py tests/unit/test_metrics.py
 
 rabbitmq4: system-test .venv/.ready-test .venv-localstack/.ready ## the tests of RabbitMQ on 4.x, unpacked beside the system's
 	@deploy/install/on_rabbitmq4.sh

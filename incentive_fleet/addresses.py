@@ -60,6 +60,7 @@ MANAGEMENT = AddressKind(
     ports={"http": 80, "https": 443},
 )
 AWS = AddressKind(("http", "https"), "http://host:4566", login=False, endpoint=True)
+OTLP = AddressKind(("http", "https"), "http://collector:4318", login=False, endpoint=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from typing import Any, Final
 Key = tuple[str, ...]  # the metric's name, and its labels' values in the table's order
 
 SERIES_MAX: Final = 500  # of one metric in one thread
+LAPS_MAX: Final = 200  # of one batch, which is halved and tried again where it fails
 OTHER: Final = "other"
 # Upper bounds: of seconds from a fast statement to an hour's backlog, of counts up to the largest batch.
 SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3_600)
@@ -38,6 +39,16 @@ class Lap:
 
 
 @dataclass(slots=True)
+class Batch:
+    """What a trace tells of a batch, from receiving to settling."""
+
+    source: str = ""
+    events: int = 0
+    laps: list[Lap] = field(default_factory=list)
+    traceparents: list[str] = field(default_factory=list)  # of its events
+
+
+@dataclass(slots=True)
 class Tally:
     """Belongs to one thread; any other may read it, and then sees what was true a moment ago.
 
@@ -47,7 +58,7 @@ class Tally:
     sums: dict[Key, float] = field(default_factory=dict)
     levels: dict[Key, float] = field(default_factory=dict)
     spreads: dict[Key, list[float]] = field(default_factory=dict)
-    laps: list[Lap] | None = None  # kept only where somebody traces
+    batch: Batch | None = None  # the one under way, kept only where somebody traces
     _series: dict[str, int] = field(default_factory=dict)
 
     def add(self, metric: str, *labels: str, by: float = 1) -> None:
@@ -80,8 +91,8 @@ class Tally:
         """A phase of a batch is over that began then (`perf_counter`); returns when the next one begins."""
         now = perf_counter()
         self.observe(BATCH_PHASE, name, value=now - began)
-        if self.laps is not None:
-            self.laps.append(Lap(name, began, now))
+        if self.batch is not None and len(self.batch.laps) < LAPS_MAX:
+            self.batch.laps.append(Lap(name, began, now))
         return now
 
     def _spread(self, key: Key) -> list[float]:

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from incentive_fleet.addresses import AWS, MANAGEMENT, POSTGRES, RABBITMQ, check_address, holds_login
+from incentive_fleet.addresses import AWS, MANAGEMENT, OTLP, POSTGRES, RABBITMQ, check_address, holds_login
 from incentive_fleet.allowed_sources import read_allowed_sources
 from incentive_fleet.errors import SettingsError
 
@@ -23,6 +23,7 @@ ADDRESSES = {
     "admin_database_url": POSTGRES,
     "rabbitmq_url": RABBITMQ,
     "rabbitmq_management_url": MANAGEMENT,
+    "otlp_endpoint": OTLP,
     "aws_endpoint_url": AWS,
 }
 ENDPOINTS_OF_BOTO3 = ("AWS_ENDPOINT_URL_SQS", "AWS_ENDPOINT_URL_SNS")  # it reads them by itself
@@ -81,6 +82,7 @@ class Settings(BaseModel):
     drain_s: float = Field(25, gt=0, le=600)  # SIGTERM to exit; Kubernetes and ECS kill after 30 s
     expiry_grace_hours: int = Field(24, ge=0, le=8_760)  # rules 8.3
     health_port: int | None = Field(None, ge=0, le=65_535)  # unset: no health server
+    otlp_endpoint: str | None = None  # metrics and traces are sent to its /v1/metrics and /v1/traces
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "json", "text"] = "auto"  # auto: text on a terminal, JSON elsewhere (logs.py)
     health_host: str = "127.0.0.1"  # 0.0.0.0 where an orchestrator asks from outside the container

@@ -18,9 +18,10 @@ from incentive_fleet.consumers.latency import tell_empty, tell_received
 from incentive_fleet.consumers.suspects import Care
 from incentive_fleet.errors import BrokerUnavailable, TransientError
 from incentive_fleet.failpoints import failpoint
-from incentive_fleet.measuring import Tally
+from incentive_fleet.measuring import Batch, Tally
 from incentive_fleet.pausing import Pause
 from incentive_fleet.stopping import Stop
+from incentive_fleet.tracing import Spans
 
 DELIVERIES: Final = "incentives_deliveries_total"  # counted once the broker has taken what is to become of them
 
@@ -39,10 +40,13 @@ class Consumer:
     pause_max_s: float
     stop: Stop
     care: Care | None = None  # of a careful worker
+    spans: Spans | None = None  # where batches are traced
     pause: Pause = field(init=False)
 
     def __post_init__(self) -> None:
         self.pause = Pause("consuming", self.pause_max_s, self.stop, {"consumer": self.name}, self.tally)
+        if self.spans is not None:
+            self.tally.batch = Batch(self.name.partition("-")[0])
 
     @property
     def tally(self) -> Tally:
@@ -62,6 +66,7 @@ class Consumer:
                     last_seen = clock()
                 elif deliveries or self.core.deferred:
                     self._handle(deliveries)
+                    self._trace()
                     deliveries = None  # else the bodies would stay in memory until the next have come
                     last_seen = clock()
                 elif until_idle_s is not None and self._idle_since(last_seen, until_idle_s, clock):
@@ -99,6 +104,13 @@ class Consumer:
         left = [delivery for delivery in deliveries if delivery not in lethal]
         with self.care.in_hand([*(delivery for delivery, _ in self.core.deferred), *left]):
             self._process(left)
+
+    def _trace(self) -> None:
+        """Tell of the batch that is over, where somebody wants to know."""
+        batch, self.tally.batch = self.tally.batch, None
+        if self.spans is not None and batch is not None:
+            self.spans.tell(batch)
+            self.tally.batch = Batch(batch.source)
 
     def _process(self, deliveries: list[Delivery]) -> None:
         carries = self.transport.guarantees.carries_failures

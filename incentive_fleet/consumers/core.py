@@ -28,6 +28,7 @@ from incentive_fleet.events.document import BODY_BYTES_MAX, refuse_large
 from incentive_fleet.events.foreign import binary_mode
 from incentive_fleet.events.models import CreditGrantRequested
 from incentive_fleet.events.reasons import Reason
+from incentive_fleet.events.traceparent import NAME, read_traceparent
 from incentive_fleet.failpoints import failpoint
 from incentive_fleet.ledger.attempts import FailedMessage, forget_attempts, record_attempt
 from incentive_fleet.ledger.batch import BatchResult, Verdict, apply_events
@@ -130,7 +131,10 @@ class Core:
         for delivery in deliveries:
             try:
                 refuse_large(len(delivery.body), self.event_bytes_max)
-                readable.append((delivery, admitted(delivery.body, delivery.queue, self.admission)))
+                event = admitted(delivery.body, delivery.queue, self.admission)
+                if event.traceparent is None and NAME in delivery.headers:
+                    event = _traced_by(delivery.headers[NAME], event)
+                readable.append((delivery, event))
             except Malformed as error:
                 self._decide(delivery, DeadLetter(error.reason, _detail(error, delivery)), carries_failures)
             except Exception as error:
@@ -147,16 +151,22 @@ class Core:
             if verdict is Verdict.DEFERRED:
                 later.append((delivery, event))
                 continue
-            self.counts[verdict.value] += 1
             self._decide(delivery, _disposition(event, verdict), carries_failures)
 
     def _tell_batch(self, batch: Sequence[tuple[Delivery, Event]], result: BatchResult) -> None:
         """Count a batch that is committed."""
-        handled = (one for one, verdict in zip(batch, result.verdicts, strict=True) if verdict is not Verdict.DEFERRED)
+        verdicts = result.verdicts
+        handled = [one for one, verdict in zip(batch, verdicts, strict=True) if verdict is not Verdict.DEFERRED]
         tell_latencies(self.tally, handled, time())
-        self.tally.observe(BATCH_EVENTS, value=len(result.verdicts))
-        for verdict, events in Counter(result.verdicts).items():
-            self.tally.add("incentives_events_total", verdict.value, by=events)
+        if (traced := self.tally.batch) is not None:
+            traced.events += len(batch)
+            traced.traceparents += [event.traceparent for _, event in batch if event.traceparent]
+        self.tally.observe(BATCH_EVENTS, value=len(verdicts))
+        for verdict in Verdict:
+            if events := verdicts.count(verdict):
+                self.tally.add("incentives_events_total", verdict.value, by=events)
+                if verdict is not Verdict.DEFERRED:
+                    self.counts[verdict.value] += events
 
     def _decide(self, delivery: Delivery, disposition: Disposition, carries_failures: bool) -> None:
         self._decided.append((delivery, disposition))
@@ -233,6 +243,11 @@ class Core:
             self.tally.add("incentives_dead_letters_total", disposition.reason)
         elif isinstance(disposition, Retry):
             self.counts["retry"] += 1
+
+
+def _traced_by(header: str, event: Event) -> Event:
+    """With the trace that the message tells and the event does not. Neither its identity nor its digest knows of it."""
+    return event._replace(traceparent=header) if read_traceparent(header) else event
 
 
 def _detail(error: Malformed, delivery: Delivery) -> str:

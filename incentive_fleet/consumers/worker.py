@@ -28,6 +28,7 @@ from incentive_fleet.logs import start_logging
 from incentive_fleet.measuring import sum_of
 from incentive_fleet.settings import Settings
 from incentive_fleet.stopping import Stop
+from incentive_fleet.tracing import EXPORT_TIMEOUT_S, Spans
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,9 @@ def open_transport(broker: Broker, settings: Settings, stop: Stop) -> Transport:
     return parts_of(broker).open_transport(settings, stop)
 
 
-def open_consumer(broker: Broker, settings: Settings, stop: Stop, care: Care | None = None) -> Consumer:
+def open_consumer(
+    broker: Broker, settings: Settings, stop: Stop, care: Care | None = None, spans: Spans | None = None
+) -> Consumer:
     """A consumer of one broker with a core of its own."""
     session = Session(settings.need_database_url(), application_name=f"incentives consume {broker.source}")
     core = Core(
@@ -62,6 +65,7 @@ def open_consumer(broker: Broker, settings: Settings, stop: Stop, care: Care | N
         pause_max_s=settings.pause_max_s,
         stop=stop,
         care=care,
+        spans=spans,
     )
 
 
@@ -73,7 +77,8 @@ def run_worker(
     care: Care | None = None,
 ) -> Counter[str]:
     """Consume from every broker at once until `stop` or idle; returns the counts. A thread's error ends the worker."""
-    consumers = [open_consumer(broker, settings, stop, care) for broker in brokers]
+    spans = Spans(settings) if settings.otlp_endpoint else None
+    consumers = [open_consumer(broker, settings, stop, care, spans) for broker in brokers]
     failures: list[BaseException] = []
 
     def run(consumer: Consumer) -> None:
@@ -94,6 +99,8 @@ def run_worker(
             thread.join(REPORT_EVERY_S / len(threads))
         _report(consumers, stop)
     _report(consumers, stop)
+    if spans is not None:
+        spans.close(min(EXPORT_TIMEOUT_S, stop.left_to_finish_s()))
     if failures:
         raise failures[0]
     return _sum(consumers)

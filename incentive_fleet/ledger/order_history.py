@@ -10,6 +10,7 @@ from psycopg import Connection
 from psycopg.rows import dict_row
 
 from incentive_fleet.events.times import format_time
+from incentive_fleet.events.traceparent import trace_id_of
 from incentive_fleet.incentives.accounts import order_account
 from incentive_fleet.incentives.decision import Decision
 from incentive_fleet.incentives.running_totals import RunningTotals, reversed_of
@@ -35,8 +36,10 @@ READ_TERMS = """
     ORDER BY v.campaign_id, v.version
 """
 READ_TRANSFERS = """
-    SELECT transfer_id, kind, debit_account, credit_account, currency, amount, lot_no, cause, happened_at, booked_at
-    FROM transfers WHERE customer_id = %s AND order_id = %s ORDER BY transfer_id
+    SELECT t.transfer_id, t.kind, t.debit_account, t.credit_account, t.currency, t.amount, t.lot_no, t.cause, t.happened_at,
+           t.booked_at, (SELECT traceparent FROM facts f WHERE f.order_id = t.order_id AND f.fact = t.cause) AS traceparent
+    FROM transfers t
+    WHERE t.customer_id = %s AND t.order_id = %s ORDER BY t.transfer_id
 """
 READ_REDEMPTIONS = """
     SELECT campaign_id, discount, redeemed_at, released_at FROM redemptions
@@ -118,7 +121,12 @@ def order_history(connection: Connection[Any], order_id: str) -> OrderHistory | 
 def _rows(connection: Connection[Any], query: str, parameters: tuple[Any, ...]) -> list[Row]:
     with connection.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(query.encode(), parameters).fetchall()
-    return [{name: format_time(v) if isinstance(v, datetime) else v for name, v in row.items()} for row in rows]
+    return [_traced({n: format_time(v) if isinstance(v, datetime) else v for n, v in row.items()}) for row in rows]
+
+
+def _traced(row: Row) -> Row:
+    """With the trace's id, to look it up by, where a row tells of one."""
+    return row | {"trace_id": trace_id_of(row["traceparent"])} if "traceparent" in row else row
 
 
 def _versions(decision: Decision) -> tuple[list[str], list[int]]:

@@ -8,6 +8,7 @@ from typing import Any
 from psycopg import Connection
 
 from incentive_fleet.events.times import format_time
+from incentive_fleet.events.traceparent import trace_id_of
 from incentive_fleet.ledger.snapshot import snapshot
 
 TRANSFERS_MAX = 10_000  # shown of one wallet
@@ -19,14 +20,15 @@ READ_LOTS = """
     FROM lots WHERE customer_id = %s AND (live OR %s) ORDER BY expires_at NULLS LAST, lot_no
 """
 # Materialized, so that the planner takes the customer's index: walking all transfers backwards until enough of them are
-# this customer's would be quick for a busy one and endless for a quiet one.
+# this customer's would be quick for a busy one and endless for a quiet one. The trace is looked up row by row, never joined.
 READ_TRANSFERS = """
     WITH own AS MATERIALIZED (
         SELECT transfer_id, kind, debit_account, credit_account, currency, amount, order_id, lot_no, cause,
                happened_at, booked_at
         FROM transfers WHERE customer_id = %s AND kind NOT IN ('coupon', 'coupon_reversal')
     ), numbered AS (SELECT own.*, row_number() OVER (PARTITION BY currency ORDER BY transfer_id DESC) AS place FROM own)
-    SELECT * FROM numbered WHERE place <= %s ORDER BY currency, place
+    SELECT numbered.*, (SELECT traceparent FROM facts f WHERE f.order_id = numbered.order_id AND f.fact = numbered.cause)
+    FROM numbered WHERE place <= %s ORDER BY currency, place
 """
 
 # What each kind of transfer means to the customer; {order} and {lot} are the transfer's.
@@ -78,6 +80,7 @@ class StatementLine:
     cause: str
     happened_at: str
     booked_at: str
+    trace_id: str | None  # of the event behind it, where its sender told one
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +152,7 @@ def _statement_lines(rows: list[tuple[Any, ...]], balance: int) -> list[Statemen
     """Newest first, so the balance after each is told backwards from today's."""
     lines = []
     for row in rows:
-        transfer_id, kind, debit, credit, _, amount, order_id, lot_no, cause, happened_at, booked_at, _ = row
+        transfer_id, kind, debit, credit, _, amount, order_id, lot_no, cause, happened_at, booked_at, _, traced = row
         change = _change(debit, credit, "wallet:", amount)
         lines.append(
             StatementLine(
@@ -166,6 +169,7 @@ def _statement_lines(rows: list[tuple[Any, ...]], balance: int) -> list[Statemen
                 cause=cause,
                 happened_at=format_time(happened_at),
                 booked_at=format_time(booked_at),
+                trace_id=trace_id_of(traced),
             )
         )
         balance -= change

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import operator
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from math import inf
@@ -27,11 +28,11 @@ from psycopg import Connection
 
 from incentive_fleet.brokers.contract import Broker
 from incentive_fleet.measuring import Key, Tally, bounds_of
+from incentive_fleet.release import version
 from incentive_fleet.settings import Settings
 from incentive_fleet.stopping import Stop
 from incentive_fleet.telemetry import figures
 from incentive_fleet.telemetry.bounds import Admitted, Values, bounded, by_metric, largest
-from incentive_fleet.telemetry.build import version
 from incentive_fleet.telemetry.readings import EVERY_S, MONEY_EVERY_S, SCRAPE_WAIT_S, Ledger, Levels, Queues, Reading
 from incentive_fleet.telemetry.table import METRICS, Metric
 
@@ -44,13 +45,14 @@ LIKE: Final = {
 
 
 class Exposition(Collector):
-    """Gathers at each scrape. `page` belongs to one event loop."""
+    """Gathers whenever it is asked. `page` belongs to one event loop, the rest to any thread."""
 
     def __init__(self, tally: Callable[[], Tally], readings: Sequence[Reading], wait_s: float = SCRAPE_WAIT_S) -> None:
         self._wait_s = wait_s
         self._tally = tally
         self._readings = readings
         self._admitted = Admitted()
+        self._lock = threading.Lock()
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
 
@@ -61,25 +63,36 @@ class Exposition(Collector):
         )
         return CONTENT_TYPE_LATEST, generate_latest(self._registry)
 
+    def read(self) -> None:
+        """Read anew what it is time for, as `page` does; for whoever has no event loop."""
+        wait([asked for reading in self._readings if (asked := reading.ask())], SCRAPE_WAIT_S)
+
+    def figures(self) -> tuple[dict[str, Values], dict[Key, list[float]]]:
+        """What is known now, within its bounds: counters and gauges by their labels, and the spreads of histograms."""
+        tally = self._tally()
+        series = dict(tally.sums) | tally.levels
+        for reading in self._readings:
+            series |= reading.levels()
+        found = by_metric(series)
+        with self._lock:
+            plain = {
+                name: self._bounded(METRICS[name], values, found.get(LIKE.get(name, ""), values))
+                for name, values in found.items()
+            }
+        return plain, dict(tally.spreads)
+
     def collect(self) -> Iterable[Family]:
         """Every family that has a value now."""
-        tally = self._tally()
-        levels = dict(tally.levels)
-        for reading in self._readings:
-            levels |= reading.levels()
+        plain, spreads = self.figures()
         yield InfoMetricFamily("incentives_build", "The release that runs.", {"version": version()})
-        yield from self._plain(dict(tally.sums) | levels)
-        yield from _histograms(dict(tally.spreads))
-
-    def _plain(self, series: dict[Key, float]) -> Iterator[Family]:
-        found = by_metric(series)
-        for name, values in found.items():
+        for name, values in plain.items():
             metric = METRICS[name]
             kind = CounterMetricFamily if metric.type == "counter" else GaugeMetricFamily
             family = kind(name, metric.help, labels=metric.labels)
-            for labels, value in sorted(self._bounded(metric, values, found.get(LIKE.get(name, ""), values)).items()):
+            for labels, value in sorted(values.items()):
                 family.add_metric(labels, value)
             yield family
+        yield from _histograms(spreads)
 
     def _bounded(self, metric: Metric, values: Values, like: Values) -> Values:
         if metric.top is None:

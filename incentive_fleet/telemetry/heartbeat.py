@@ -22,7 +22,7 @@ from incentive_fleet.errors import FleetError
 from incentive_fleet.ledger.connection import connect
 from incentive_fleet.ledger.processes import BEAT_S, Serving, beat, gone
 from incentive_fleet.measuring import Key, Tally
-from incentive_fleet.telemetry.build import version
+from incentive_fleet.release import version
 
 DELIVERIES: Final = "incentives_deliveries_total"
 PUBLISHED: Final = "incentives_relay_published_total"

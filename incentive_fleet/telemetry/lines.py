@@ -17,8 +17,8 @@ from incentive_fleet.addresses import described
 from incentive_fleet.brokers.contract import Broker
 from incentive_fleet.measuring import Tally
 from incentive_fleet.pausing import PAUSED
+from incentive_fleet.release import version
 from incentive_fleet.settings import ADDRESSES, Settings
-from incentive_fleet.telemetry.build import version
 
 MINUTE_S: Final = 60.0
 # Settings that are texts and hold no secret; of any other text it is told that it is set.

@@ -7,7 +7,7 @@ It starts and ends with the command, and nothing that it does keeps the command 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,6 +19,7 @@ from incentive_fleet.stopping import Stop
 from incentive_fleet.telemetry.exposition import BACKLOG, LETTERS, MONEY, SERVER, exposing
 from incentive_fleet.telemetry.heartbeat import beating
 from incentive_fleet.telemetry.lines import telling
+from incentive_fleet.telemetry.pushing import pushing
 
 EVERYTHING: Final = (BACKLOG, LETTERS, SERVER, MONEY)
 OF_RELAY: Final = (BACKLOG, SERVER)
@@ -38,25 +39,13 @@ class Watched:
 
 @contextmanager
 def watching(settings: Settings, brokers: Sequence[Broker], stop: Stop, process: Watched) -> Iterator[None]:
-    """Tell while the body runs: in the log, in the ledger, and over HTTP where INCENTIVES_HEALTH_PORT is set.
-
-    Raises SettingsError when the port is taken.
-    """
+    """Tell while the body runs: in the log, in the ledger, over HTTP to whoever asks where INCENTIVES_HEALTH_PORT is set, and
+    to INCENTIVES_OTLP_ENDPOINT. Raises SettingsError when the port is taken or the packages for OTLP are missing."""
     with (
         beating(settings.need_database_url(), process.activity, process.tally),
-        _serving(settings, brokers, stop, process),
-        telling(settings, brokers, process.activity, process.tally),
-    ):
-        yield
-
-
-@contextmanager
-def _serving(settings: Settings, brokers: Sequence[Broker], stop: Stop, process: Watched) -> Iterator[None]:
-    if settings.health_port is None:
-        yield
-        return
-    with (
         exposing(settings, brokers if process.depths else (), stop, process.tally, process.parts) as exposition,
         serve_health(settings, brokers, process.activity, process.paused, exposition.page),
+        pushing(settings, exposition) if settings.otlp_endpoint else nullcontext(),
+        telling(settings, brokers, process.activity, process.tally),
     ):
         yield

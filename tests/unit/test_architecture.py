@@ -23,6 +23,8 @@ EVERYBODY = {
     "failpoints",
     "logs",
     "measuring",
+    "release",
+    "tracing",
     "literal",
     "text_files",
     "pausing",

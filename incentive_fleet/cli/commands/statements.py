@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from incentive_fleet.ledger.order_history import OrderHistory
     from incentive_fleet.ledger.wallet_statement import WalletLines, WalletStatement
 
+FACT = ("fact", "source", "event_id", "happened_at", "recorded_at", "waiting_since")
+TRANSFER = ("happened_at", "kind", "debit_account", "credit_account", "amount", "lot_no", "cause")
+
 
 @click.command()
 @click.argument("customer_id", type=TEXT, metavar="CUSTOMER")
@@ -59,16 +62,18 @@ def _show_lots(lines: WalletLines) -> None:
 
 
 def _show_transfers(lines: WalletLines) -> None:
+    traced = any(line.trace_id for line in lines.transfers)
     changes = (Column(name, right=True) for name in ("wallet", "pending", "balance"))
     rows = (
         (
             *(line.happened_at, _signed(line.wallet_change), _signed(line.pending_change)),
             *(f"{line.balance_after:,}", line.meaning),
+            *([line.trace_id or ""] if traced else ()),
         )
         for line in lines.transfers
     )
     say("")
-    say_table(("happened", *changes, Column("what", prose=True)), rows)
+    say_table(("happened", *changes, Column("what", prose=True), *(("trace",) if traced else ())), rows)
     say("")
 
 
@@ -90,18 +95,21 @@ def _show_order(history: OrderHistory) -> None:
     standing = f"{history.standing:,} {history.currency}" if history.currency else "nothing"
     customer = history.customer_id or "(its placing has not come)"
     say((f"order {history.order_id}", "bold"), f"  customer {customer}, {standing} standing")
-    _show_rows("facts", history.facts, ("fact", "source", "event_id", "happened_at", "recorded_at", "waiting_since"))
+    _show_rows("facts", history.facts, _with_trace(history.facts, FACT))
     if history.decision is not None:
         for name in ("coupons", "earned", "refusals"):
             rows = history.decision.get(name) or []
             _show_rows(name, rows, tuple(key for key in (rows[0] if rows else {}) if key != "shares"))
         say(_credit(history.decision["credit"]))
-    columns = ("happened_at", "kind", "debit_account", "credit_account", "amount", "lot_no", "cause")
-    _show_rows("transfers", history.transfers, columns)
+    _show_rows("transfers", history.transfers, _with_trace(history.transfers, TRANSFER))
     _show_rows("redemptions", history.redemptions, tuple(history.redemptions[0]) if history.redemptions else ())
     for anomaly in history.anomalies:
         say(("anomaly", "yellow"), f" {anomaly.reason}: {anomaly.subject}")
     _show_rows("outcomes", history.outcomes, ("sequence", "type", "fact", "unpublished"))
+
+
+def _with_trace(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> tuple[str, ...]:
+    return (*columns, "trace_id") if any(row["trace_id"] for row in rows) else columns
 
 
 def _show_rows(title: str, rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:

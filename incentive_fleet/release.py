@@ -1,4 +1,4 @@
-"""Which release this is, as its package says."""
+"""Which release this is, as its package says. For every room; it knows nothing else."""
 
 from __future__ import annotations
 
