@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import tempfile
@@ -34,13 +35,37 @@ MARGIN_S = 6.0  # a second of the program's own, the rest for a machine that sta
 SHOP = sample_shop.Shop(150, seed=9, refunds=0.4)
 EVENTS = [body for _, body in sample_shop.events(SHOP)]
 EVENT = EVENTS[0].decode()
+QUOTE = json.dumps(
+    {
+        "specversion": "1.0",
+        "id": "q-1",
+        "source": "/checkout",
+        "type": "incentives-quote-requested.v1",
+        "subject": "q-1",
+        "time": "2026-01-01T00:00:00Z",
+        "data": {
+            "quote_id": "q-1",
+            "customer_id": "c-1",
+            "currency": "EUR",
+            "at": "2026-01-01T00:00:00Z",
+            "lines": [{"line_id": "1", "sku": "TEA", "quantity": 1, "unit_price": 100}],
+        },
+    }
+)
 # What follows each command's name so that it has something to do. A command that is missing here fails the test.
 ARGUMENTS: dict[str, tuple[str, ...]] = {
     "anomalies": (),
     "anomalies resolve": ("o-1", "over-refunded", "o-1", "--reason", "seen"),
+    "audiences load": ("{folder}/audiences.csv",),
+    "audiences remove": ("{folder}/audiences.csv",),
     "backfill": ("{folder}/events.jsonl",),
     "campaigns list": (),
     "campaigns load": ("{folder}/campaigns.toml",),
+    "codes export": ("pool", "--batch", "b"),
+    "codes generate": ("pool", "--batch", "b", "--count", "5"),
+    "codes load": ("{folder}/codes.csv",),
+    "codes revoke": ("{folder}/codes.csv", "--reason", "leaked"),
+    "codes show": ("K",),
     "consume": ("--from", "all"),
     "db upgrade": (),
     "dlq approve": ("1",),
@@ -63,6 +88,7 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "dlq stop": ("1",),
     "dlq undo": ("1",),
     "dlq watch": ("1",),
+    "doctor": (),
     "expire": ("--as-of", "2026-01-01T00:00:00Z"),
     "grant": ("--key", "k", "--customer-id", "c", "--currency", "EUR", "--amount", "1", "--campaign-id", "g"),
     "grant reverse": ("k", "--reason", "wrong"),
@@ -71,13 +97,19 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "ledger export": (),
     "ledger verify": (),
     "order": ("o-1",),
+    "orders finalize": ("o-1", "--as-placed", "--reason", "lost"),
+    "outcomes export": (),
     "publish": ("{folder}/events.jsonl", "--to", "rabbitmq"),
+    "quote": ("{folder}/quotes.jsonl",),
     "relay": (),
+    "remind": ("--as-of", "2026-01-01T00:00:00Z", "--days", "7"),
     "status": (),
     "topology apply": (),
     "topology check": (),
     "waiting": (),
     "wallet": ("c-1",),
+    "wallets hold": ("c-1", "--reason", "dispute"),
+    "wallets release": ("c-1", "--reason", "settled"),
 }
 # These reach no part that could be away: they read and write files, or start the parts themselves.
 ON_THEIR_OWN = {"demo", "down", "schemas check", "schemas write", "up"}
@@ -106,6 +138,9 @@ def test_every_command_says_what_holds_when_it_is_interrupted() -> None:
 
 def files(folder: Path) -> None:
     (folder / "events.jsonl").write_text(EVENT + "\n", encoding="utf-8")
+    (folder / "quotes.jsonl").write_text(QUOTE + "\n", encoding="utf-8")
+    (folder / "codes.csv").write_text("campaign_id,code\npool,K\n", encoding="utf-8")
+    (folder / "audiences.csv").write_text("audience,customer_id\nvip,c-1\n", encoding="utf-8")
     (folder / "campaigns.toml").write_text(sample_shop.CAMPAIGNS, encoding="utf-8")
     (folder / "grants.csv").write_text(
         "key,customer_id,currency,amount,campaign_id,expires_at\nk,c,EUR,1,g,\n", encoding="utf-8"

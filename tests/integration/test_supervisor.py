@@ -179,9 +179,9 @@ def test_a_fleet_whose_workers_keep_dying_ends_with_an_error(
 # What a library does that a body makes crash: it takes the process with it, without an error.
 LETHAL = """
 import os, signal
-import incentive_fleet.consumers.core as core
-decode = core.decode
-core.decode = lambda body: os.kill(os.getpid(), signal.SIGKILL) if b"lethal" in body else decode(body)
+import incentive_fleet.consumers.admission as admission
+decode = admission.decode
+admission.decode = lambda body: os.kill(os.getpid(), signal.SIGKILL) if b"lethal" in body else decode(body)
 """
 # The real bounds, with less time between two deaths and for a careful worker.
 QUICK = """
