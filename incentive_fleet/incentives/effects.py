@@ -18,7 +18,7 @@ from incentive_fleet.incentives.delivery import complete
 from incentive_fleet.incentives.final_basket import Adjustment, finalize
 from incentive_fleet.incentives.placing import place
 from incentive_fleet.incentives.reversal import reverse
-from incentive_fleet.incentives.running_totals import RunningTotals, note_cancelling, note_delivery, note_refund
+from incentive_fleet.incentives.running_totals import Fall, RunningTotals, note_cancelling, note_delivery, note_refund
 
 APPLIED, ADJUSTED = "incentives-applied.v1", "incentives-adjusted.v1"
 REVERSED, REISSUED = "incentives-reversed.v1", "incentives-reissued.v1"
@@ -51,12 +51,8 @@ class Progress:
         """R of each line of the basket that counts."""
         return self.totals.reversed_value(self.counts.gross)
 
-    def counts_as_order(self) -> bool:
-        """Whether it counts for first_orders: the gross of its goods is more than what is reversed of it (rules 5)."""
-        return self.counts.goods(self.counts.gross) > self.counts.goods(self.gone())
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Effect:
     """What one fact brought besides its postings."""
 
@@ -65,25 +61,36 @@ class Effect:
     redeemed: list[CouponShare] = field(default_factory=list)
     released: list[str] = field(default_factory=list)  # campaigns whose redemption on the order ended
     anomalies: list[Anomaly] = field(default_factory=list)
+    counted: bool = False  # whether the order counted for first_orders before the fact
+    counts: bool = False  # and after it
+
+
+def counts_as_order(decision: Decision, gone: list[int]) -> bool:
+    """Whether an order counts for first_orders: the gross of its goods is more than what is gone of it (rules 5.1)."""
+    return decision.goods(decision.gross) > decision.goods(gone)
 
 
 def of_placing(order: OrderPlaced, campaigns: CampaignSet, book: Book) -> tuple[Decision, Effect]:
     """The placing's decision, to be kept with the order, and its effect."""
     decision = place(order, campaigns, book)
     data = outcomes.applied(decision, book.wallet)
-    return decision, Effect(APPLIED, data, redeemed=decision.coupons)
+    counts = decision.goods(decision.gross) > 0
+    return decision, Effect(APPLIED, data, redeemed=decision.coupons, counts=counts)
 
 
 def of_final_basket(final: OrderFinalized, progress: Progress, campaigns: CampaignSet, book: Book) -> Effect:
     """Settle an estimated order by what was picked; the basket that counts is the final one from now on."""
     stands = not (progress.totals.fully_refunded or progress.totals.cancelled)
+    counted = counts_as_order(progress.placed, progress.gone())
     decision, adjustment = finalize(final, progress.placed, campaigns, book, stands=stands)
     progress.final, progress.totals.lines = decision, len(decision.line_ids)
     # All of its money is due where everything was reversed before: as if this fact alone had brought that about.
     stood = [0] * len(decision.gross)
     data = outcomes.adjusted(progress.placed, decision, adjustment, [], book.wallet)
-    data |= _stands(progress, stood, progress.gone())
-    return Effect(ADJUSTED, data, released=adjustment.released)
+    gone = progress.gone()
+    data |= _stands(progress, stood, gone)
+    counts = counts_as_order(decision, gone)
+    return Effect(ADJUSTED, data, released=adjustment.released, counted=counted, counts=counts)
 
 
 def of_unexpected_final(progress: Progress, book: Book) -> Effect:
@@ -101,7 +108,7 @@ def of_refund(refund: OrderRefunded | OrderCancelled, progress: Progress, book: 
         fall, anomalies = note_refund(progress.totals, progress.counts, progress.former, refund, book.cause.name)
     reversal = reverse(progress.counts, progress.totals, fall, book)
     data = outcomes.reversed_(reversal, anomalies, book.wallet) | _stands(progress, fall.before, fall.after)
-    return Effect(REVERSED, data, released=reversal.released, anomalies=anomalies)
+    return _fallen(Effect(REVERSED, data, released=reversal.released, anomalies=anomalies), progress, fall)
 
 
 def of_delivery(delivery: DeliveryCompleted, progress: Progress, campaigns: CampaignSet, book: Book) -> Effect:
@@ -112,7 +119,15 @@ def of_delivery(delivery: DeliveryCompleted, progress: Progress, campaigns: Camp
     totals.vested, completion = complete(delivery, progress.counts, fall, campaigns, book)
     totals.delivered_at = delivery.delivered_at
     data = outcomes.reissued(reversal, completion, anomalies, book.wallet) | _stands(progress, fall.before, fall.after)
-    return Effect(REISSUED, data, released=reversal.released, anomalies=anomalies)
+    return _fallen(Effect(REISSUED, data, released=reversal.released, anomalies=anomalies), progress, fall)
+
+
+def _fallen(effect: Effect, progress: Progress, fall: Fall) -> Effect:
+    """With whether the order counted and counts; where nothing fell it is as before, whatever that was."""
+    if fall.after == fall.before:
+        return effect
+    effect.counted, effect.counts = (counts_as_order(progress.counts, gone) for gone in (fall.before, fall.after))
+    return effect
 
 
 def _stands(progress: Progress, before: list[int], after: list[int]) -> outcomes.Data:

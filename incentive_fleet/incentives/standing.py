@@ -11,6 +11,11 @@ from incentive_fleet.incentives.money import half_up
 
 def lines(decision: Decision, gone: list[int]) -> list[dict[str, Any]]:
     """Each line of the basket that counts, less what `gone` (R of each line) takes of it and of its shares."""
+    if not decision.coupons and not decision.credit.applied:
+        return [
+            {"line_id": line_id, "gross": gross - away, "discount": 0, "credit": 0, "payable": gross - away}
+            for line_id, gross, away in zip(decision.line_ids, decision.gross, gone, strict=True)
+        ]
     discounts = _standing([coupon.shares for coupon in decision.coupons], decision.gross, gone)
     credits = _standing([decision.credit.shares], decision.gross, gone)
     return [

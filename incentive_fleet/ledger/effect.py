@@ -84,7 +84,7 @@ def _place(working: WorkingSet, campaigns: CampaignSet, event: Event, placing: O
     decision, effect = effects.of_placing(placing, campaigns, book)
     working.writes.decisions[event.order_id] = decision
     progress = Progress(decision, RunningTotals(len(decision.line_ids)))
-    if progress.counts_as_order():
+    if effect.counts:
         _count(working, progress, 1)
     for coupon in decision.coupons:
         if coupon.pooled and coupon.code is not None:
@@ -95,6 +95,8 @@ def _place(working: WorkingSet, campaigns: CampaignSet, event: Event, placing: O
 
 def _take_in(working: WorkingSet, campaigns: CampaignSet, order: Order, progress: Progress) -> None:
     """What waited and has to wait no longer: the final basket first, for what waits for it comes free with it."""
+    if not order.waiting:
+        return
     for final in [event for event in order.waiting if isinstance(event.data, OrderFinalized)]:
         _take_in_one(working, campaigns, order, final)
     ready = [event for event in order.waiting if not must_wait(progress, _of_order(event))]
@@ -124,7 +126,6 @@ def _follow(working: WorkingSet, campaigns: CampaignSet, order: Order, event: Ev
     progress = order.progress
     assert progress is not None, "what comes before its placing waits"
     book = _book(working, event, (progress.placed.customer_id, progress.placed.currency))
-    counted = progress.counts_as_order()
     match data:
         case OrderFinalized():
             if progress.awaits_final:
@@ -143,11 +144,10 @@ def _follow(working: WorkingSet, campaigns: CampaignSet, order: Order, event: Ev
             assert_never(data)
     order.changed = True
     progress.totals.outcomes += 1
-    counts = progress.counts_as_order()
-    if counts != counted:
-        _count(working, progress, 1 if counts else -1)
+    if effect.counts != effect.counted:
+        _count(working, progress, 1 if effect.counts else -1)
         placed = progress.placed
-        row = CountingRow(event.order_id, placed.customer_id, placed.currency, counts)
+        row = CountingRow(event.order_id, placed.customer_id, placed.currency, effect.counts)
         working.writes.counting[event.order_id] = row
     _record(working, event, progress, effect)
 
