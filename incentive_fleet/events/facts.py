@@ -42,12 +42,12 @@ def fact_of(data: EventData) -> tuple[str, datetime]:
             return PLACING, data.placed_at
         case OrderRefunded():
             return f"{REFUND}{data.refund_id}", data.refunded_at
+        case DeliveryCompleted():
+            return DELIVERY, data.delivered_at
         case OrderFinalized():
             return FINAL_BASKET, data.finalized_at
         case OrderCancelled():
             return CANCELLING, data.cancelled_at
-        case DeliveryCompleted():
-            return DELIVERY, data.delivered_at
         case CreditGrantRequested():
             return f"{GRANT}{data.grant_key}", data.requested_at
         case _:

@@ -45,6 +45,8 @@ class Basket:
     def eligible(self, campaign: Campaign) -> list[int]:
         """The positions of the lines that the campaign covers."""
         kinds, only, never = campaign.line_kinds, campaign.categories, campaign.excluded_categories
+        if self.all_goods and not only and not never:
+            return list(range(len(self.lines))) if GOODS in kinds else []
         return [
             position
             for position, line in enumerate(self.lines)

@@ -49,7 +49,7 @@ def _standing(shares: list[list[int]], gross: list[int], gone: list[int]) -> lis
     if not shares:
         return [0] * len(gross)
     if not any(gone):
-        return [sum(parts) for parts in zip(*shares, strict=True)]
+        return shares[0] if len(shares) == 1 else [sum(parts) for parts in zip(*shares, strict=True)]
     return [
         sum([_left(part, whole, away) for part in parts])
         for whole, away, *parts in zip(gross, gone, *shares, strict=True)
