@@ -65,6 +65,7 @@ ADD_GENERATED = """
     INSERT INTO codes (code, campaign_id, batch) SELECT code, %s, %s FROM unnest(%s::text[]) AS k (code)
     WHERE NOT EXISTS (SELECT FROM campaigns WHERE campaigns.code = k.code) ON CONFLICT (code) DO NOTHING
 """
+LOCK_BATCH = "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))"
 REVOKE = """
     UPDATE codes SET revoked_at = now(), revoke_reason = %s
     WHERE code = ANY(SELECT code FROM codes WHERE code = ANY(%s) AND revoked_at IS NULL ORDER BY code FOR NO KEY UPDATE)
@@ -133,9 +134,7 @@ def generate_codes(
         while done < count:
             with connection.transaction():
                 # One after the other, so that a batch that two people generate at once ends with its count.
-                connection.execute(
-                    "SELECT FROM code_batches WHERE campaign_id = %s AND batch = %s FOR UPDATE", (campaign_id, batch)
-                )
+                connection.execute(LOCK_BATCH, (f"{campaign_id}\n{batch}",))
                 done = _generated(connection, campaign_id, batch)
                 codes = [_random_code() for _ in range(min(CHUNK, count - done))]
                 done += connection.execute(ADD_GENERATED, (campaign_id, batch, codes)).rowcount if codes else 0
@@ -146,7 +145,7 @@ def generate_codes(
 def _begin(connection: Connection[Any], campaign_id: str, batch: str, count: int) -> int:
     with connection.transaction():
         if not connection.execute(
-            "SELECT FROM campaigns JOIN campaign_versions USING (campaign_id, version)"
+            "SELECT 1 FROM campaigns JOIN campaign_versions USING (campaign_id, version)"
             " WHERE campaign_id = %s AND terms ->> 'codes' = 'pool'",
             (campaign_id,),
         ).fetchone():
@@ -205,7 +204,7 @@ def export_codes(connection: Connection[Any], campaign_id: str, batch: str) -> I
     """The codes of a batch, sorted. Raises Refused (unknown-batch)."""
     with mapped_errors(blameless=True):
         if not connection.execute(
-            "SELECT FROM code_batches WHERE campaign_id = %s AND batch = %s", (campaign_id, batch)
+            "SELECT 1 FROM code_batches WHERE campaign_id = %s AND batch = %s", (campaign_id, batch)
         ).fetchone():
             raise Refused("unknown-batch", f"batch is {batch!r}: campaign {campaign_id!r} has none of this key")
         after = ""
