@@ -13,6 +13,7 @@ from incentive_fleet.events.times import format_time
 from incentive_fleet.events.traceparent import trace_id_of
 from incentive_fleet.incentives.accounts import order_account
 from incentive_fleet.incentives.decision import Decision
+from incentive_fleet.incentives.refusals import MEANINGS
 from incentive_fleet.incentives.running_totals import RunningTotals, reversed_of
 from incentive_fleet.ledger.anomalies import COLUMNS as ANOMALY_COLUMNS
 from incentive_fleet.ledger.anomalies import AnomalyRecord, anomaly_record
@@ -26,8 +27,8 @@ READ_FACTS = """
     FROM facts f LEFT JOIN waiting w USING (order_id, fact) WHERE f.order_id = %s ORDER BY f.recorded_at, f.happened_at, f.fact
 """
 READ_DECISION = """
-    SELECT d.customer_id, d.currency, d.decision, o.totals, coalesce(b.balance, 0)::bigint
-    FROM decisions d JOIN orders o USING (order_id)
+    SELECT d.customer_id, d.currency, d.decision, f.decision, o.totals, coalesce(b.balance, 0)::bigint
+    FROM decisions d JOIN orders o USING (order_id) LEFT JOIN final_baskets f USING (order_id)
     LEFT JOIN balances b ON b.account = %s AND b.currency = d.currency AND b.slot = 0 WHERE d.order_id = %s
 """
 READ_TERMS = """
@@ -76,6 +77,7 @@ class OrderHistory:
     currency: str | None = None
     standing: int = 0
     decision: Row | None = None
+    final_basket: Row | None = None  # what became of an estimated order's decision; None while there is none
     terms: list[Row] = field(default_factory=list)  # the versions that the decision names
     progress: Row | None = None
     transfers: list[Row] = field(default_factory=list)
@@ -101,8 +103,9 @@ def order_history(connection: Connection[Any], order_id: str) -> OrderHistory | 
         placed = connection.execute(READ_DECISION, (order_account(order_id), order_id)).fetchone()
         if placed is None:
             return history
-        customer_id, currency, document, totals, standing = placed
+        customer_id, currency, document, final_document, totals, standing = placed
         decision = Decision.from_json(customer_id, currency, document)
+        final = Decision.from_json(customer_id, currency, final_document) if final_document else None
         coupons = [coupon.campaign_id for coupon in decision.coupons]
         return replace(
             history,
@@ -110,8 +113,9 @@ def order_history(connection: Connection[Any], order_id: str) -> OrderHistory | 
             currency=currency,
             standing=standing,
             decision=_decision(decision),
+            final_basket=_decision(final) if final else None,
             terms=_rows(connection, READ_TERMS, _versions(decision)),
-            progress=_progress(decision, totals) if totals else None,
+            progress=_progress(final or decision, totals) if totals else None,
             transfers=_rows(connection, READ_TRANSFERS, (customer_id, order_id)),
             lots=_rows(connection, READ_LOTS, (customer_id, currency, order_id)),
             redemptions=_rows(connection, READ_REDEMPTIONS, (coupons, customer_id, order_id)),
@@ -175,7 +179,13 @@ def _decision(decision: Decision) -> Row:
             for e in decision.earned
         ],
         "refusals": [
-            {"code": r.code or None, "campaign_id": r.campaign_id, "version": r.version, "reason": r.reason}
+            {
+                "code": r.code or None,
+                "campaign_id": r.campaign_id,
+                "version": r.version,
+                "reason": r.reason,
+                "because": MEANINGS[r.reason],
+            }
             for r in decision.refusals
         ],
     }
@@ -187,6 +197,7 @@ def _progress(decision: Decision, document: Row) -> Row:
     gone = totals.reversed_value(decision.gross)
     return {
         "fully_refunded": totals.fully_refunded,
+        "cancelled": totals.cancelled,
         "delivered_at": format_time(totals.delivered_at) if totals.delivered_at else None,
         "lines": [
             {

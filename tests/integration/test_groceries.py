@@ -221,6 +221,15 @@ def test_terms_of_the_placing_are_found_again_by_a_process_that_never_knew_them(
     [body] = session.connection.execute("SELECT body FROM outbox WHERE fact = 'final-basket'").fetchall()
     data = json.loads(body[0])["data"]
     assert (data["coupons"][0]["after"], data["credit"]) == (30, {"before": 500, "after": 270})
+    env = {"INCENTIVES_DATABASE_URL": database_url}
+    shown = incentives("order", "o1", env=env)
+    told = [row.split() for row in shown.out.splitlines()]
+    assert [["K", "100", "30"], ["credit", "500", "270"]] == [
+        row for row in told if row[:1] in (["K"], ["credit"]) and len(row) == 3
+    ]
+    assert (
+        incentives("order", "o1", "--format", "json", env=env).document["final_basket"]["coupons"][0]["discount"] == 30
+    )
     assert sound(session)
 
 

@@ -62,7 +62,15 @@ def test_a_whole_history_by_hand(session: Session) -> None:
         "shares": [201, 100],
         "burned": [{"lot_no": 1, "amount": 301}],
     }
-    assert decision["refusals"] == [{"code": "NOPE", "campaign_id": None, "version": None, "reason": "unknown-coupon"}]
+    assert decision["refusals"] == [
+        {
+            "code": "NOPE",
+            "campaign_id": None,
+            "version": None,
+            "reason": "unknown-coupon",
+            "because": "there is no such code",
+        }
+    ]
     assert [(kept["campaign_id"], kept["version"], kept["terms"].get("amount")) for kept in history.terms] == [
         ("e", 1, None),
         ("k", 1, 100),

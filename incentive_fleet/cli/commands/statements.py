@@ -101,11 +101,37 @@ def _show_order(history: OrderHistory) -> None:
             rows = history.decision.get(name) or []
             _show_rows(name, rows, tuple(key for key in (rows[0] if rows else {}) if key != "shares"))
         say(_credit(history.decision["credit"]))
+        if history.final_basket is not None:
+            _show_final(history.decision, history.final_basket)
     _show_rows("transfers", history.transfers, _with_trace(history.transfers, TRANSFER))
     _show_rows("redemptions", history.redemptions, tuple(history.redemptions[0]) if history.redemptions else ())
     for anomaly in history.anomalies:
         say(("anomaly", "yellow"), f" {anomaly.reason}: {anomaly.subject}")
     _show_rows("outcomes", history.outcomes, ("sequence", "type", "fact", "unpublished"))
+
+
+def _show_final(placed: dict[str, Any], final: dict[str, Any]) -> None:
+    """Placing and final basket side by side: each line's gross, and what each incentive was worth before and after."""
+    picked = {line["line_id"]: line["gross"] for line in final["lines"]}
+    ordered = {line["line_id"]: line["gross"] for line in placed["lines"]}
+    amounts = (Column("placed", right=True), Column("picked", right=True))
+    say("")
+    say_table(
+        ("line", *amounts), ((name, ordered.get(name), picked.get(name)) for name in {**ordered, **picked}), "baskets"
+    )
+    worth = [
+        *(
+            (was["code"] or was["campaign_id"], was["discount"], now["discount"])
+            for was, now in zip(placed["coupons"], final["coupons"], strict=True)
+        ),
+        *(
+            (was["campaign_id"], was["amount"], now["amount"])
+            for was, now in zip(placed["earned"], final["earned"], strict=True)
+        ),
+        ("credit", placed["credit"]["applied"], final["credit"]["applied"]),
+    ]
+    say("")
+    say_table(("incentive", *amounts), worth, "worth")
 
 
 def _with_trace(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> tuple[str, ...]:
