@@ -82,9 +82,10 @@ def play(parts: EmbeddedParts, settings: Settings, orders: int, seed: int, tell:
     declare.apply(settings)
     database_url = settings.need_database_url()
     owner, application = settings.need_owner_urls()
-    _prepare((owner, application), shop)
     brokers = configured(settings)
+    upgrade(owner, application)
     _publish_only_to(owner, brokers)
+    _prepare(application or owner, shop)
     counts, published = _publish_and_consume(settings, shop, bodies, brokers, tell)
     tell("publishing the outcomes from the outbox")
     outcomes = _relay(settings, brokers)
@@ -109,10 +110,8 @@ def play(parts: EmbeddedParts, settings: Settings, orders: int, seed: int, tell:
         )
 
 
-def _prepare(urls: tuple[str, str | None], shop: sample_shop.Shop) -> None:
-    owner, application = urls
-    upgrade(owner, application)
-    with closing(Session(application or owner)) as session:
+def _prepare(url: str, shop: sample_shop.Shop) -> None:
+    with closing(Session(url)) as session:
         load_campaigns(session.connection, parse_campaigns(sample_shop.CAMPAIGNS))
         rows = [Grant(*row, expires_at=None) for row in sample_shop.grants(shop)]
         for result in grant(session, rows, datetime.now(UTC)):
@@ -230,7 +229,8 @@ def _calm_balances(parts: EmbeddedParts, shop: sample_shop.Shop, bodies: list[by
     with psycopg.connect(parts.postgres.url(), autocommit=True) as admin:
         admin.execute("CREATE DATABASE calm")
     url = parts.postgres.application_url("calm")
-    _prepare((parts.postgres.url("calm"), url), shop)
+    upgrade(parts.postgres.url("calm"), url)
+    _prepare(url, shop)
     with closing(Session(url)) as session:
         events = [decode(body) for body in bodies]
         for start in range(0, len(events), EVENTS_MAX):

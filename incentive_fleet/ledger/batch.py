@@ -16,6 +16,7 @@ import psycopg
 from psycopg import Connection
 
 from incentive_fleet.events.codec import Event
+from incentive_fleet.events.facts import NO_ORDER
 from incentive_fleet.failpoints import failpoint
 from incentive_fleet.incentives.booking import Posting
 from incentive_fleet.incentives.campaigns import CampaignSet
@@ -145,7 +146,7 @@ def _lock_and_decide(
     session.terms, stored, orders = lock_orders(connection, session.terms, events, begin)
     campaigns = campaigns or session.terms.campaigns
     known = Known(stored.events, stored.facts)
-    new = [event for event in events if known.identity(event) is Identity.NEW]
+    new = _may_be_new(events, known)
     working, deferred = WorkingSet(orders=orders), set[Unit]()
     if new:
         failpoint("after-claim")
@@ -161,6 +162,17 @@ def _lock_and_decide(
     verdicts = decide(events, known, working, campaigns, deferred)
     session.tally.phase("decide", began)
     return verdicts, working
+
+
+def _may_be_new(events: Sequence[Event], known: Known) -> list[Event]:
+    """The events that are not known yet; of grants those too that repeat one, for what is refused is not remembered."""
+    so_far, new = Known(dict(known.by_event), dict(known.by_fact)), list[Event]()
+    for event in events:
+        if so_far.identity(event) is Identity.NEW:
+            new.append(event)
+            if event.order_id != NO_ORDER:
+                so_far.remember(event)
+    return new
 
 
 def _tell(tally: Tally, decisions: Iterable[Decision]) -> None:

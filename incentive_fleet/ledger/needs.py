@@ -27,8 +27,10 @@ from incentive_fleet.ledger.working_set import Order, Unit, WalletKey
 
 
 def unit_of(event: Event) -> Unit:
-    """What takes effect together with the event: its whole order; a grant alone."""
-    return (event.order_id, event.fact if event.order_id == NO_ORDER else "")
+    """What takes effect together with the event: its whole order; of grants those of a key to one wallet."""
+    if not isinstance(event.data, CreditGrantRequested):
+        return (event.order_id, "")
+    return (NO_ORDER, f"{event.fact}\n{event.data.customer_id}\n{event.data.currency}")
 
 
 def wallet_needs(new: list[Event], orders: dict[str, Order]) -> WalletNeeds:

@@ -15,7 +15,7 @@ from incentive_fleet.ledger.rows import FactRow, GrantRow, OutcomeRow, Redemptio
 
 WalletKey = tuple[str, str]  # customer_id, currency
 FactKey = tuple[str, str]  # order_id, fact
-Unit = tuple[str, str]  # what takes effect together: (order_id, ""), or a grant's FactKey
+Unit = tuple[str, str]  # what takes effect together: (order_id, ""), or no order and a grant with its wallet
 
 
 @dataclass(slots=True)

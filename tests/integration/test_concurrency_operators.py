@@ -172,6 +172,6 @@ def test_who_waited_for_a_wallet_sees_what_its_holder_booked(
             eventually(lambda: one(database_url, waiting) == 1)
         assert claimed.result(20) == 1
     assert balances(database_url)["order:order-1|EUR"] == 120
-    assert one(database_url, "SELECT body::json -> 'data' ->> 'wallet_balance' FROM outbox") == 30
+    assert one(database_url, "SELECT body::json -> 'data' ->> 'wallet_balance' FROM outbox WHERE order_id <> ''") == 30
     assert one(database_url, "SELECT last_lot_no FROM wallets") == 2
     assert faults(database_url) == {}

@@ -181,7 +181,7 @@ def test_a_dry_run_shows_one_diff_and_what_the_rest_would_fail_with(database: Le
         '+    "currency": "EUR",',
     ]
     told = [(one["reason"], one["count"]) for one in preview["refusals"]]
-    assert sorted(told) == [("no-fields", 1), ("text-out-of-bounds", 1)]
+    assert sorted(told) == [("no-fields", 1), ("out-of-bounds", 1)]
     assert {letter.edited for letter in database.summaries()} == {False}
     assert database.count("dead_letter_runs") == 0
 

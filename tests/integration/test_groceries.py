@@ -165,6 +165,8 @@ def test_a_grant_is_one_grant_whichever_way_it_comes_and_each_is_told(session: S
     assert [verdict.value for verdict in verdicts] == [
         *("applied", "duplicate", "conflict", "grant-refused:budget-exhausted", "applied")
     ]
+    refused = [asked("k5", 2_000), asked("k5", 2, customer="bob"), asked("k5", 2, customer="cat")]
+    assert {verdict.value for verdict in apply(session, *refused)} == {"grant-refused:budget-exhausted"}
     give(session, "k3", 50, campaign_id="other", expires_at=day(3))
     assert [verdict.value for verdict in apply(session, asked("k3", 50, campaign="other"))] == ["conflict"]
     assert [verdict.value for verdict in apply(session, asked("k4", 1, campaign="none"))] == [

@@ -372,6 +372,7 @@ def try_groceries(world: World) -> None:
 def try_the_rest(world: World) -> None:
     """Parts, schema and topology take nothing from outside but what the operator types and the environment says."""
     both(world, "db", "upgrade")
+    both(world, "doctor")
     both(world, "topology", "check")
     both(world, "topology", "apply")
     for act in ("write", "check"):
@@ -410,6 +411,7 @@ TRIALS: dict[str, Callable[[World], None]] = {
         ),
         try_groceries,
     ),
+    "doctor": try_the_rest,
     "dlq redirect": try_many_letters,
     "dlq purge": try_many_letters,
     "dlq import": try_many_letters,

@@ -49,7 +49,7 @@ from incentive_fleet.ledger import batch
 without_bug = batch.take_effect
 
 def with_bug(working, campaigns, fact):
-    if fact.data.order_id == "{CULPRIT}" and isinstance(fact.data, OrderPlaced):
+    if fact.order_id == "{CULPRIT}" and isinstance(fact.data, OrderPlaced):
         raise ZeroDivisionError("a bug\\x00 in the rules")
     return without_bug(working, campaigns, fact)
 

@@ -181,9 +181,9 @@ def calm_url(postgres: Postgres, database_template: str) -> Iterator[str]:
 
 @pytest.fixture
 def world(database_url: str, rabbitmq: Any, tmp_path: Path) -> Iterator[World]:
-    open_shop(database_url, SHOP)
     with psycopg.connect(database_url, autocommit=True) as owner:
         owner.execute("DELETE FROM destinations WHERE destination = 'sns'")
+    open_shop(database_url, SHOP)
     # Small batches, and few in hand, so that every step finds some to hit.
     few = {"batch_size": 10, "prefetch": 20, "database_url": database_url, "rabbitmq_url": rabbitmq.url}
     settings = settings_of(f"t{uuid.uuid4().hex[:8]}", aws_region=None, **few)

@@ -14,7 +14,7 @@ from tests.small_world import load
 
 def test_each_grant_of_the_page_comes_to_what_the_page_says(database_url: str) -> None:
     [section] = [section for section in sections() if section.number == "8.4"]
-    [terms] = [part.text for part in section.parts() if isinstance(part, Block)]
+    terms = next(part.text for part in section.parts() if isinstance(part, Block))
     rows = table_of("8.4", "key")
     asked = [
         Grant(row["key"], row["customer"], row["currency"], int(row["amount"]), row["campaign"], expires_at=None)

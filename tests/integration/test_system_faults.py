@@ -28,6 +28,7 @@ from incentive_fleet.embedded import sample_shop
 from incentive_fleet.embedded.postgres import Postgres
 from incentive_fleet.errors import DatabaseUnfit
 from incentive_fleet.ledger.probe import probe
+from incentive_fleet.ledger.revision import NEWEST
 from incentive_fleet.ledger.session import Session
 from incentive_fleet.logs import JsonLines
 from incentive_fleet.stopping import Stop
@@ -70,9 +71,9 @@ def dropped(table: str) -> str:
     return f"DROP FUNCTION fail_{table} CASCADE"
 
 
-def revision(found: str, at: str = "0002") -> tuple[str, str]:
+def revision(found: str, at: str = NEWEST) -> tuple[str, str]:
     return (
-        f"UPDATE alembic_version SET version_num = '{found}'; {END_SESSIONS}",
+        f"UPDATE alembic_version SET version_num = '{found}'; DELETE FROM schema_goes_on_with; {END_SESSIONS}",
         f"UPDATE alembic_version SET version_num = '{at}'",
     )
 
@@ -100,7 +101,7 @@ FAULTS: dict[str, tuple[str, str]] = (
             "SELECT 1",
         ),
         "an older revision": revision("0001"),
-        "a newer revision": revision("0003"),
+        "a newer revision": revision("9998"),
         "another program's revision": revision("ae1027a6acf"),
         "no revision": (
             f"ALTER TABLE alembic_version RENAME TO alembic_x; {END_SESSIONS}",

@@ -31,8 +31,10 @@ from incentive_fleet.errors import DatabaseUnfit, FleetError, Refused, SchemaUnf
 from incentive_fleet.ledger.batch import Verdict
 from incentive_fleet.ledger.expiry import expire_lots
 from incentive_fleet.ledger.grants import Grant, Granted, grant
+from incentive_fleet.ledger.revision import NEWEST, OLDEST
 from incentive_fleet.ledger.session import Session
 from incentive_fleet.ledger.terms import list_campaigns
+from incentive_fleet.pausing import Pause
 from incentive_fleet.producers.relay_loop import RelayPace, run_relay
 from incentive_fleet.settings import Settings
 from incentive_fleet.stopping import Stop
@@ -72,7 +74,7 @@ COMMANDS = [
     ["wallet", "ann"],
 ]
 REVISIONS = {
-    "0001": "needs 0002 at least: run `incentives db upgrade`",
+    "0001": f"needs {OLDEST} at least: run `incentives db upgrade`",
     "9999": "newer than this release knows",
     "ae1027a6acf": "another program's",
 }
@@ -94,7 +96,7 @@ def test_every_command_says_in_one_sentence_that_the_revision_does_not_fit(
         assert REVISIONS[found] in str(result.exception)
     upgraded = incentives("db", "upgrade", env=env)
     if found == "0001":
-        run(session.url, revision("0002")[0])
+        run(session.url, revision(NEWEST)[0])
     else:
         assert upgraded.code == 2
         assert REVISIONS[found] in upgraded.err
@@ -149,7 +151,9 @@ class Queues:
 def collecting(url: str, queues: Queues, counts: Counter[str]) -> Iterator[None]:
     stop = Stop()
     settings = Settings(database_url=url, wait_s=0.02, pause_max_s=0.1)
-    thread = threading.Thread(target=_collect, args=(AWS, queues, settings, stop, None, counts))
+    thread = threading.Thread(
+        target=_collect, args=(AWS, queues, settings, Pause("collecting", settings.pause_max_s, stop), None, counts)
+    )
     thread.start()
     try:
         yield
@@ -166,7 +170,7 @@ LETTER_FAULTS = {
     ),
     "an error on no list": (raising("XX000", "dead_letter_audit"), dropped("dead_letter_audit")),
     "at COMMIT": (raising("P0001", "dead_letters", constraint=True), dropped("dead_letters")),
-    "a newer revision": revision("0003"),
+    "a newer revision": revision("9998"),
 }
 
 
@@ -180,13 +184,13 @@ def test_the_collector_pauses_for_the_system_and_keeps_every_letter_once(
     counts: Counter[str] = Counter()
     run(database_url, strike)
     with collecting(database_url, queues, counts):
-        eventually(lambda: "consuming paused" in caplog.messages)
+        eventually(lambda: "collecting paused" in caplog.messages)
         run(database_url, mend)
         eventually(lambda: len(queues.removed) == 7)
-        eventually(lambda: "consuming resumed" in caplog.messages)
+        eventually(lambda: "collecting resumed" in caplog.messages)
     assert counts == {"new": 7}
-    states = [message for message in caplog.messages if message.startswith("consuming")]
-    assert states == ["consuming paused", "consuming resumed"]
+    states = [message for message in caplog.messages if message.startswith("collecting")]
+    assert states == ["collecting paused", "collecting resumed"]
     assert "dead letter cannot be kept and stays where it is" not in caplog.messages
     assert count(database_url, "SELECT count(*) FROM dead_letters") == 7
 
@@ -206,7 +210,7 @@ def test_a_letter_that_cannot_be_kept_stays_alone_and_is_told_once(
             eventually(partial(told, tries))
             queues.waiting = [*queues.waiting, culprit] if tries < 3 else []
     assert sorted(queues.removed) == [f"n{number}" for number in range(7) if number != 3]
-    assert "consuming paused" not in caplog.messages
+    assert "collecting paused" not in caplog.messages
     assert sum(hasattr(record, "traceback") for record in caplog.records) == 1
 
 

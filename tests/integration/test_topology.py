@@ -198,8 +198,8 @@ def test_a_key_of_the_settings_encrypts_queues_and_topics(on_aws: Settings, sqs:
     declare.apply(on_aws)
     keyed = on_aws.model_copy(update={"kms_key_id": "alias/incentives"})
     found = [(line.attribute, line.actual, line.wanted) for line in declare.check(keyed).drift]
-    assert found == [("KmsMasterKeyId", "(absent)", "alias/incentives")] * 8
-    assert [change.action for change in declare.apply(keyed)] == ["updated"] * 8
+    assert found == [("KmsMasterKeyId", "(absent)", "alias/incentives")] * 14
+    assert [change.action for change in declare.apply(keyed)] == ["updated"] * 14
     assert declare.check(keyed).drift == ()
     assert attributes(sqs, f"{on_aws.prefix}-order-placed")["KmsMasterKeyId"] == "alias/incentives"
     arn = sns.create_topic(Name=names.events_topic(on_aws.prefix))["TopicArn"]

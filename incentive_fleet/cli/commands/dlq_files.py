@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from incentive_fleet.cli.command_line import existing_file, fail, format_option, open_reader, settings
+from incentive_fleet.cli.command_line import existing_file, fail, format_option, lines_option, open_reader, settings
 from incentive_fleet.cli.commands.dlq_options import Age, Selection, attributed, selecting
 from incentive_fleet.cli.printing import ask, emit, say, say_raw
 from incentive_fleet.cli.work import working
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @selecting("Every open dead letter.", asks=False)
+@lines_option
 def export(selection: Selection) -> None:
     """Print dead letters whole, bodies and headers included, one JSON object a line."""
     from datetime import UTC, datetime
