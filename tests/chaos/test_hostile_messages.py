@@ -211,7 +211,7 @@ def test_hostile_messages_go_through_the_retry_queues_with_their_count(world: Le
     transport.close()
     assert sorted(counted) == sorted(one.body for one in taken)
     assert world.collect("rabbitmq") == {"new": len(taken)}
-    kept = letters(world)
+    kept = world.letters()
     assert {letter.reason for letter in kept} == {"unexpected-error"}
     assert {letter.failure["attempts"] if letter.failure else 0 for letter in kept} == {2}
 
