@@ -6,11 +6,9 @@ import threading
 import time
 from itertools import islice
 
-import psycopg
-
 from benchmarks import contestants
 from benchmarks.contestants import Entry, enter
-from benchmarks.measuring import peak_rss_bytes, rss_bytes
+from benchmarks.measuring import last_outcome, peak_rss_bytes, rss_bytes
 from benchmarks.plots import Line, lines
 from benchmarks.publishing import open_publisher
 from benchmarks.reporting import Figure
@@ -32,12 +30,12 @@ def figure(rig: Rig, sizes: Sizes) -> Figure:
         entry = enter(rig, contestants.fleet(PROCESSES), url)
         published = _Published()
         publisher = threading.Thread(target=_publish, args=(entry, stream, published), daemon=True)
-        with entry.working() as processes, psycopg.connect(url, autocommit=True) as connection:
+        granted = last_outcome(url)  # a grant has a notice of its own
+        with entry.working() as processes:
             publisher.start()
             while not published.done or published.booked < published.events:
                 time.sleep(SAMPLE_S)
-                row = connection.execute("SELECT coalesce(max(outbox_id), 0) FROM outbox").fetchone()
-                published.booked = int(row[0]) if row else 0
+                published.booked = last_outcome(url) - granted
                 for process, taken in zip(processes, samples, strict=True):
                     taken.append((published.booked / 1e3, rss_bytes(process.pid) / MIB))
             peaks = [peak_rss_bytes(process.pid) / MIB for process in processes]

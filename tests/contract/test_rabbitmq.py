@@ -56,7 +56,7 @@ def test_consumers_are_recreated_after_reconnect(rabbitmq_under_test: RabbitMQUn
         rabbitmq_under_test.send(body)
         for type_, _ in topology.SOURCES[1:]:
             rabbitmq_under_test.send(body, type_=type_)
-        deliveries = collect(transport, 3)
+        deliveries = collect(transport, len(topology.SOURCES))
         assert {delivery.body for delivery in deliveries} == {body}
         transport.settle([(delivery, Ack()) for delivery in deliveries])
         eventually(transport.idle)
