@@ -54,7 +54,7 @@ class Batch:
 def read_rows(database_url: str, batch_size: int) -> list[Batch]:
     """What a run wrote, in the order in which its facts took effect, cut into batches."""
     with psycopg.connect(database_url) as connection:
-        facts = "SELECT order_id, fact FROM outbox WHERE order_id IS NOT NULL ORDER BY outbox_id"
+        facts = "SELECT order_id, fact FROM outbox WHERE order_id <> '' ORDER BY outbox_id"
         order = {fact: number for number, fact in enumerate(connection.execute(facts))}
         batches: list[dict[str, list[Row]]] = [defaultdict(list) for _ in range(-(-len(order) // batch_size))]
         for table, columns, fact in TABLES:

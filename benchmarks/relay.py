@@ -102,7 +102,7 @@ def _relay(settings: Settings) -> Iterator[None]:
     """The product's relay on a thread of its own, until the block ends."""
     stop = Stop()
     with closing(open_outcomes(settings, RABBITMQ)) as publisher:
-        arguments = (settings.need_database_url(), {RABBITMQ: publisher})
+        arguments = (settings.need_database_url(), {RABBITMQ.destination: publisher})
         thread = threading.Thread(target=run_relay, args=arguments, kwargs={"stop": stop})
         thread.start()
         try:
