@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -30,7 +30,7 @@ from incentive_fleet.ledger.session import Session
 from incentive_fleet.ledger.terms import load_campaigns
 from incentive_fleet.settings import Settings
 from incentive_fleet.stopping import Stop
-from tests.brokers_and_workers import Brokers, Source, environment_of
+from tests.brokers_and_workers import SOURCES, Brokers, Source, environment_of
 from tests.domain import terms
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
@@ -91,6 +91,12 @@ class LetterDatabase:
     """Work on dead letters in one database."""
 
     url: str
+
+    @classmethod
+    def loaded(cls, url: str) -> LetterDatabase:
+        database = cls(url)
+        database.load()
+        return database
 
     def connect(self) -> Any:
         return closing(connect(self.url))
@@ -182,3 +188,16 @@ class LetterWorld(LetterDatabase):
     @property
     def environment(self) -> dict[str, str]:
         return environment_of(self.settings)
+
+
+@contextmanager
+def open_letter_world(brokers: Brokers, database_url: str, **changes: Any) -> Iterator[LetterWorld]:
+    """With its campaigns loaded; whatever a test that failed leaves in the queues is gone before the one after it."""
+    settings = brokers.settings.model_copy(update={"database_url": database_url, **changes})
+    world = LetterWorld(database_url, settings, brokers)
+    world.load()
+    yield world
+    for source in SOURCES:
+        if brokers.left(source):
+            world.consume(source)
+        brokers.letters(source)

@@ -31,6 +31,11 @@ class CouponShare:
     tier: int | None = None  # that was reached
     pooled: bool = False  # the code is one of the campaign's pool
 
+    @property
+    def pool_code(self) -> str | None:
+        """Its code, if that is one of a pool."""
+        return self.code if self.pooled else None
+
 
 @dataclass(slots=True)
 class CreditShare:

@@ -95,9 +95,9 @@ def of_final_basket(final: OrderFinalized, progress: Progress, campaigns: Campai
 
 def of_unexpected_final(progress: Progress, book: Book) -> Effect:
     """A final basket of an order that is not estimated: kept, told, and without effect."""
-    anomalies = [Anomaly(AnomalyReason.FINAL_NOT_EXPECTED, book.cause.name)]
+    anomalies, gone = [Anomaly(AnomalyReason.FINAL_NOT_EXPECTED, book.cause.name)], progress.gone()
     data = outcomes.adjusted(progress.placed, progress.placed, Adjustment(), anomalies, book.wallet)
-    return Effect(ADJUSTED, data | _stands(progress, progress.gone(), progress.gone()), anomalies=anomalies)
+    return Effect(ADJUSTED, data | _stands(progress, gone, gone), anomalies=anomalies)
 
 
 def of_refund(refund: OrderRefunded | OrderCancelled, progress: Progress, book: Book) -> Effect:

@@ -87,8 +87,8 @@ def _place(working: WorkingSet, campaigns: CampaignSet, event: Event, placing: O
     if effect.counts:
         _count(working, progress, 1)
     for coupon in decision.coupons:
-        if coupon.pooled and coupon.code is not None:
-            working.writes.codes[coupon.code] = event.order_id
+        if coupon.pool_code is not None:
+            working.writes.codes[coupon.pool_code] = event.order_id
     _record(working, event, progress, effect)
     return progress
 
@@ -174,16 +174,12 @@ def _record(working: WorkingSet, event: Event, progress: Progress, effect: Effec
         writes.redemptions.append(RedemptionRow(coupon.campaign_id, customer_id, order_id, coupon.discount, moment))
     for campaign_id in effect.released:
         writes.released.append(ReleaseRow(campaign_id, customer_id, order_id, moment))
-        writes.codes.update(dict.fromkeys(_codes_of(progress, campaign_id)))
+        codes = [one.pool_code for one in progress.placed.coupons if one.campaign_id == campaign_id]
+        writes.codes.update(dict.fromkeys(code for code in codes if code is not None))
     _note(working, order_id, effect.anomalies)
     sequence = progress.totals.outcomes
     body = _cloud_event(event, progress, effect, sequence)
     writes.outcomes.append(OutcomeRow(order_id, event.fact, sequence, effect.outcome, body))
-
-
-def _codes_of(progress: Progress, campaign_id: str) -> list[str]:
-    coupons = progress.placed.coupons
-    return [one.code for one in coupons if one.pooled and one.code is not None and one.campaign_id == campaign_id]
 
 
 def _cloud_event(event: Event, progress: Progress, effect: Effect, sequence: int) -> str:

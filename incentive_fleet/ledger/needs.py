@@ -108,8 +108,8 @@ def conditions(
             case _:
                 assert_never(data)
         if progress is not None:
-            coupons = progress.placed.coupons
-            asked.codes.update(one.code for one in coupons if one.pooled and one.code is not None)
+            codes = [one.pool_code for one in progress.placed.coupons]
+            asked.codes.update(code for code in codes if code is not None)
     for progress in _finalized(new, orders):
         named.update(one.campaign_id for one in progress.placed.coupons)
         named.update(one.campaign_id for one in progress.placed.earned)

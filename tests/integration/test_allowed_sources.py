@@ -11,7 +11,7 @@ import pytest
 from incentive_fleet.allowed_sources import WORDS
 from tests.brokers_and_workers import SOURCES, Brokers, Source
 from tests.command import Ran, incentives
-from tests.dead_letter_world import LetterWorld, arrival, order
+from tests.dead_letter_world import LetterWorld, arrival, open_letter_world, order
 
 ALLOWED = "/shop/*, shop; delivery-completed = /courier"
 NAME = "INCENTIVES_ALLOWED_SOURCES"
@@ -20,14 +20,8 @@ FACTS = ("facts", "transfers", "decisions", "outbox")
 
 @pytest.fixture
 def world(brokers: Brokers, database_url: str) -> Iterator[LetterWorld]:
-    settings = brokers.settings.model_copy(update={"database_url": database_url, "allowed_sources": ALLOWED})
-    world = LetterWorld(database_url, settings, brokers)
-    world.load()
-    yield world
-    for source in SOURCES:  # a test that failed must not fail the ones after it
-        if brokers.left(source):
-            world.consume(source)
-        brokers.letters(source)
+    with open_letter_world(brokers, database_url, allowed_sources=ALLOWED) as world:
+        yield world
 
 
 def of(source: str, number: int = 1) -> bytes:

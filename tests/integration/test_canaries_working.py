@@ -50,8 +50,7 @@ def shop(database_url: str, rabbitmq: RabbitMQ, localstack: LocalStack, monkeypa
         monkeypatch.setenv(name, value)
     brokers = Brokers(settings)
     brokers.apply()
-    database = LetterDatabase(database_url)
-    database.load()
+    database = LetterDatabase.loaded(database_url)
     with psycopg.connect(database_url, autocommit=True) as owner:
         owner.execute("ALTER TABLE facts ADD CONSTRAINT a_bug CHECK (order_id <> 'o-2')")
     for source in SOURCES:

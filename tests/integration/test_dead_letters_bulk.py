@@ -36,9 +36,7 @@ LONG = {"fleet-reason": "unexplained", "fleet-detail": "a sentence that goes on 
 
 @pytest.fixture
 def database(database_url: str) -> LetterDatabase:
-    database = LetterDatabase(database_url)
-    database.load()
-    return database
+    return LetterDatabase.loaded(database_url)
 
 
 def stock(database: LetterDatabase, count: int, *, at: datetime | None = None, first: int = 0) -> list[int]:

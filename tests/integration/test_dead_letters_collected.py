@@ -35,7 +35,7 @@ from incentive_fleet.ledger.session import Session
 from incentive_fleet.settings import Settings
 from tests import amqp
 from tests.brokers_and_workers import SOURCES, Brokers, Source, settings_of, start
-from tests.dead_letter_world import NOON, LetterDatabase, LetterWorld, arrival, order
+from tests.dead_letter_world import NOON, LetterDatabase, LetterWorld, arrival, open_letter_world, order
 
 BROKER_SETTINGS = {"sqs_visibility_s": 1}
 
@@ -44,11 +44,8 @@ BAD = order(1, currency="XXX")
 
 @pytest.fixture
 def world(brokers: Brokers, database_url: str) -> Iterator[LetterWorld]:
-    world = LetterWorld(database_url, brokers.settings.model_copy(update={"database_url": database_url}), brokers)
-    world.load()
-    yield world
-    for source in SOURCES:
-        brokers.letters(source)  # a test that failed must not fail the ones after it
+    with open_letter_world(brokers, database_url) as world:
+        yield world
 
 
 @pytest.fixture

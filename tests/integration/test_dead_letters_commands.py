@@ -30,9 +30,7 @@ REASONED = {
 
 @pytest.fixture
 def database(database_url: str) -> LetterDatabase:
-    database = LetterDatabase(database_url)
-    database.load()
-    return database
+    return LetterDatabase.loaded(database_url)
 
 
 def dlq(database: LetterDatabase, *arguments: str, **more: str) -> Ran:

@@ -44,8 +44,7 @@ class People:
 
 @pytest.fixture
 def people(database_url: str) -> Iterator[People]:
-    database = LetterDatabase(database_url)
-    database.load()
+    database = LetterDatabase.loaded(database_url)
     database.keep(*(arrival(order(n, currency="XXX"), name=f"m-{n}") for n in range(3)), at=datetime.now(UTC))
     logins = {role: f"{role.removeprefix('incentives_')}-{uuid.uuid4().hex[:8]}" for role in ROLES}
     with psycopg.connect(database_url, autocommit=True) as owner:

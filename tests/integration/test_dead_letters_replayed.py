@@ -17,7 +17,7 @@ from incentive_fleet.dead_letters import replay as replaying
 from incentive_fleet.errors import Malformed, Refused
 from incentive_fleet.ledger.session import Session
 from tests.brokers_and_workers import SOURCES, Brokers, Source, start
-from tests.dead_letter_world import LetterDatabase, LetterWorld, arrival, by, order, refund
+from tests.dead_letter_world import LetterDatabase, LetterWorld, arrival, by, open_letter_world, order, refund
 from tests.shop import balances, faults
 
 BROKER_SETTINGS = {"sqs_visibility_s": 1}
@@ -28,20 +28,13 @@ REPLAY = [sys.executable, "-m", "incentive_fleet.cli.main", "dlq", "replay", "--
 
 @pytest.fixture
 def world(brokers: Brokers, database_url: str) -> Iterator[LetterWorld]:
-    world = LetterWorld(database_url, brokers.settings.model_copy(update={"database_url": database_url}), brokers)
-    world.load()
-    yield world
-    for source in SOURCES:  # a test that failed must not fail the ones after it
-        if brokers.left(source):
-            world.consume(source)
-        brokers.letters(source)
+    with open_letter_world(brokers, database_url) as world:
+        yield world
 
 
 @pytest.fixture
 def database(database_url: str) -> LetterDatabase:
-    database = LetterDatabase(database_url)
-    database.load()
-    return database
+    return LetterDatabase.loaded(database_url)
 
 
 def copies(*bodies: bytes) -> list[Any]:
