@@ -142,6 +142,25 @@ def outcome_id(type: str, order_id: str, fact: str) -> str:
     return sha256("\n".join(parts).encode()).hexdigest()[:32]
 
 
+def outgoing(
+    type: str, id: str, time: str, subject: str, data: object, traceparent: str | None = None
+) -> dict[str, object]:
+    """An event of ours as it is published: an outcome, a notice or a quote. `traceparent` is its cause's."""
+    document: dict[str, object] = {
+        "specversion": "1.0",
+        "id": id,
+        "source": OUTCOME_SOURCE,
+        "type": type,
+        "time": time,
+        "subject": subject,
+        "datacontenttype": "application/json",
+        "data": data,
+    }
+    if traceparent is not None:
+        document["traceparent"] = traceparent
+    return document
+
+
 Told = TypeVar("Told", bound=BaseModel)
 Around = TypeVar("Around", bound=BaseModel)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from incentive_fleet.events.times import format_time
 from incentive_fleet.incentives.wallet import Lot, Wallet
 
 GRANTED, WITHDRAWN = "credit-granted.v1", "credit-withdrawn.v1"
@@ -58,7 +59,7 @@ def _credit(wallet: Wallet, lot: Lot, amount: int, key: str | None) -> dict[str,
         "currency": wallet.currency,
         "amount": amount,
         "campaign_id": lot.campaign_id,
-        "expires_at": lot.expires_at.isoformat().replace("+00:00", "Z") if lot.expires_at else None,
+        "expires_at": format_time(lot.expires_at) if lot.expires_at else None,
         "grant_key": key,
         "wallet_balance": wallet.balance,
         "debt": wallet.debt,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from incentive_fleet.events.times import format_time
 from incentive_fleet.incentives import standing
 from incentive_fleet.incentives.anomalies import Anomaly
 from incentive_fleet.incentives.decision import Decision
@@ -116,4 +117,4 @@ def _standing(wallet: Wallet) -> Data:
 
 
 def _text(moment: datetime | None) -> str | None:
-    return moment.isoformat().replace("+00:00", "Z") if moment else None
+    return format_time(moment) if moment else None

@@ -18,7 +18,8 @@ from incentive_fleet.events.models import (
     OrderPlaced,
     OrderRefunded,
 )
-from incentive_fleet.events.outcomes import OUTCOME_BYTES_MAX, OUTCOME_SOURCE, outcome_id
+from incentive_fleet.events.outcomes import OUTCOME_BYTES_MAX, outcome_id, outgoing
+from incentive_fleet.events.times import format_time
 from incentive_fleet.incentives import effects
 from incentive_fleet.incentives.anomalies import Anomaly
 from incentive_fleet.incentives.booking import Book, Cause
@@ -191,18 +192,8 @@ def _cloud_event(event: Event, progress: Progress, effect: Effect, sequence: int
         "sequence": sequence,
         "cause": {"source": event.source, "id": event.id, "type": event.type, "fact": event.fact},
     } | effect.data
-    document: dict[str, object] = {
-        "specversion": "1.0",
-        "id": outcome_id(effect.outcome, event.order_id, event.fact),
-        "source": OUTCOME_SOURCE,
-        "type": effect.outcome,
-        "time": event.happened_at.isoformat().replace("+00:00", "Z"),
-        "subject": event.order_id,
-        "datacontenttype": "application/json",
-        "data": data,
-    }
-    if event.traceparent is not None:
-        document["traceparent"] = event.traceparent
+    id = outcome_id(effect.outcome, event.order_id, event.fact)
+    document = outgoing(effect.outcome, id, format_time(event.happened_at), event.order_id, data, event.traceparent)
     body = to_json(document)
     if len(body) > OUTCOME_BYTES_MAX:
         document["data"] = data | {"lines": None}

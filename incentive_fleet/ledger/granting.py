@@ -1,15 +1,17 @@
-"""A grant that comes as an event (rules 8): the same act as by file or command, decided among a batch's other events. No I/O."""
+"""What a grant is, by whatever way it comes, and a grant that comes as an event among a batch's others (rules 8). No I/O."""
 
 from __future__ import annotations
+
+from datetime import datetime
 
 from incentive_fleet.events.codec import Event
 from incentive_fleet.events.models import CreditGrantRequested
 from incentive_fleet.incentives.accounts import Kind
 from incentive_fleet.incentives.booking import Book, Cause
-from incentive_fleet.incentives.campaigns import CampaignSet
+from incentive_fleet.incentives.campaigns import Campaign, CampaignSet
 from incentive_fleet.incentives.credit import LotTerms, open_lot
 from incentive_fleet.incentives.notices import granted
-from incentive_fleet.ledger.rows import GrantRow
+from incentive_fleet.ledger.rows import GrantRow, OutcomeRow
 from incentive_fleet.ledger.telling import outbox_row
 from incentive_fleet.ledger.working_set import WorkingSet
 
@@ -25,19 +27,26 @@ def hand_out(working: WorkingSet, campaigns: CampaignSet, event: Event, asked: C
         return "budget-exhausted"
     wallet = working.wallets[(asked.customer_id, asked.currency)]
     book = Book(Cause(event.fact, asked.requested_at, None), wallet, working.usage, working.writes.postings)
-    lot = open_lot(book, Kind.GRANT, asked.amount, LotTerms(campaign.id, asked.expires_at, campaign.reissue_days))
-    working.writes.grants.append(
-        GrantRow(
-            key=asked.grant_key,
-            customer_id=asked.customer_id,
-            currency=asked.currency,
-            amount=asked.amount,
-            campaign_id=campaign.id,
-            expires_at=asked.expires_at,
-            lot_no=lot.lot_no,
-            granted_at=asked.requested_at,
-        )
-    )
-    notice = granted(wallet, lot, asked.grant_key, asked.requested_at)
-    working.writes.outcomes.append(outbox_row(notice, event.traceparent))
+    row, notice = give(book, campaign, asked.grant_key, asked.amount, asked.expires_at, event.traceparent)
+    working.writes.grants.append(row)
+    working.writes.outcomes.append(notice)
     return None
+
+
+def give(
+    book: Book, campaign: Campaign, key: str, amount: int, expires_at: datetime | None, traceparent: str | None = None
+) -> tuple[GrantRow, OutcomeRow]:
+    """Book a grant that nothing refuses; returns its row and its notice."""
+    wallet, moment = book.wallet, book.cause.happened_at
+    lot = open_lot(book, Kind.GRANT, amount, LotTerms(campaign.id, expires_at, campaign.reissue_days))
+    row = GrantRow(
+        key=key,
+        customer_id=wallet.customer_id,
+        currency=wallet.currency,
+        amount=amount,
+        campaign_id=campaign.id,
+        expires_at=expires_at,
+        lot_no=lot.lot_no,
+        granted_at=moment,
+    )
+    return row, outbox_row(granted(wallet, lot, key, moment), traceparent)

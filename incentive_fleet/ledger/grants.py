@@ -12,14 +12,14 @@ from typing import Any
 from psycopg import Connection
 
 from incentive_fleet.errors import Refused
-from incentive_fleet.incentives.accounts import Kind
 from incentive_fleet.incentives.booking import Book, Cause, Posting
 from incentive_fleet.incentives.campaigns import CampaignSet, Usage
-from incentive_fleet.incentives.credit import LotTerms, open_lot, take_back_grant
-from incentive_fleet.incentives.notices import granted, withdrawn
+from incentive_fleet.incentives.credit import take_back_grant
+from incentive_fleet.incentives.notices import withdrawn
 from incentive_fleet.incentives.wallet import Wallet
 from incentive_fleet.ledger.conditions import Conditions
 from incentive_fleet.ledger.connection import mapped_errors, retry_contention
+from incentive_fleet.ledger.granting import give
 from incentive_fleet.ledger.locking import WalletNeeds, limited_among, lock_terms, lock_wallets
 from incentive_fleet.ledger.probe import probe
 from incentive_fleet.ledger.rows import GRANTS, OUTBOX, GrantRow, OutcomeRow
@@ -154,21 +154,10 @@ class _GrantRun:
             return Refused("budget-exhausted", f"amount is {one.amount}: the budget of {campaign.id} has {left} left")
         wallet = self.wallets[(one.customer_id, one.currency)]
         book = Book(Cause(f"grant:{one.key}", self.now, None), wallet, self.usage, self.postings)
-        lot = open_lot(book, Kind.GRANT, one.amount, LotTerms(campaign.id, one.expires_at, campaign.reissue_days))
+        row, notice = give(book, campaign, one.key, one.amount, one.expires_at)
         self.taken[one.key] = one
-        self.notices.append(outbox_row(granted(wallet, lot, one.key, self.now)))
-        self.rows.append(
-            GrantRow(
-                key=one.key,
-                customer_id=one.customer_id,
-                currency=one.currency,
-                amount=one.amount,
-                campaign_id=one.campaign_id,
-                expires_at=one.expires_at,
-                lot_no=lot.lot_no,
-                granted_at=self.now,
-            )
-        )
+        self.rows.append(row)
+        self.notices.append(notice)
         return Granted.NEW
 
 

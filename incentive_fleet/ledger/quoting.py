@@ -12,8 +12,9 @@ from psycopg import Connection
 
 from incentive_fleet.events.models import OrderPlaced, QuoteRequested
 from incentive_fleet.events.notices import notice_id
-from incentive_fleet.events.outcomes import OUTCOME_SOURCE
+from incentive_fleet.events.outcomes import outgoing
 from incentive_fleet.events.quotes import QUOTED
+from incentive_fleet.events.times import format_time
 from incentive_fleet.incentives import outcomes
 from incentive_fleet.incentives.booking import Book, Cause
 from incentive_fleet.incentives.campaigns import Usage
@@ -50,23 +51,14 @@ def quote(session: Session, request: QuoteRequested) -> dict[str, Any]:
         "quote_id": request.quote_id,
         "customer_id": request.customer_id,
         "currency": request.currency,
-        "as_of": as_of.isoformat().replace("+00:00", "Z"),
+        "as_of": format_time(as_of),
     } | (outcomes.applied(decision, wallet) | {"wallet_balance": balance, "debt": debt})
 
 
 def reply(data: dict[str, Any], traceparent: str | None = None) -> dict[str, Any]:
     """The reply as a CloudEvent. Its id says of which moment it is: the same request is answered anew each time."""
-    document = {
-        "specversion": "1.0",
-        "id": notice_id(QUOTED, (data["quote_id"], data["as_of"])),
-        "source": OUTCOME_SOURCE,
-        "type": QUOTED,
-        "time": data["as_of"],
-        "subject": data["quote_id"],
-        "datacontenttype": "application/json",
-        "data": data,
-    }
-    return document if traceparent is None else document | {"traceparent": traceparent}
+    id = notice_id(QUOTED, (data["quote_id"], data["as_of"]))
+    return outgoing(QUOTED, id, data["as_of"], data["quote_id"], data, traceparent)
 
 
 def _read(session: Session, placing: OrderPlaced) -> tuple[datetime, Wallet, Usage]:

@@ -6,7 +6,8 @@ from pydantic_core import to_json
 
 from incentive_fleet.events.facts import NO_ORDER
 from incentive_fleet.events.notices import notice_id
-from incentive_fleet.events.outcomes import OUTCOME_SOURCE
+from incentive_fleet.events.outcomes import outgoing
+from incentive_fleet.events.times import format_time
 from incentive_fleet.incentives.notices import Notice
 from incentive_fleet.ledger.rows import OutcomeRow
 
@@ -14,16 +15,5 @@ from incentive_fleet.ledger.rows import OutcomeRow
 def outbox_row(notice: Notice, traceparent: str | None = None) -> OutcomeRow:
     """The notice as it is published."""
     id = notice_id(notice.type, notice.identity)
-    document: dict[str, object] = {
-        "specversion": "1.0",
-        "id": id,
-        "source": OUTCOME_SOURCE,
-        "type": notice.type,
-        "time": notice.happened_at.isoformat().replace("+00:00", "Z"),
-        "subject": notice.customer_id,
-        "datacontenttype": "application/json",
-        "data": notice.data,
-    }
-    if traceparent is not None:
-        document["traceparent"] = traceparent
+    document = outgoing(notice.type, id, format_time(notice.happened_at), notice.customer_id, notice.data, traceparent)
     return OutcomeRow(NO_ORDER, f"{notice.type}:{id}", 0, notice.type, to_json(document).decode())
