@@ -19,9 +19,9 @@ compile() {
 
 locks=deploy/install/locks
 compile build $locks/build.in
-compile development pyproject.toml --extra embedded --extra telemetry --extra test --extra lint
+compile development pyproject.toml --extra embedded --extra telemetry --extra console --extra sentry --extra test --extra lint
 compile demo pyproject.toml --extra embedded -c $locks/development.lock
-compile runtime pyproject.toml -c $locks/development.lock
+compile runtime pyproject.toml --extra telemetry --extra console --extra sentry -c $locks/development.lock
 compile fuzz pyproject.toml --extra fuzz -c $locks/development.lock
 compile deploy pyproject.toml --extra deploy
 compile audit $locks/audit.in
