@@ -21,6 +21,7 @@ PREFIX = "INCENTIVES_"
 ADDRESSES = {
     "database_url": POSTGRES,
     "admin_database_url": POSTGRES,
+    "read_database_url": POSTGRES,
     "rabbitmq_url": RABBITMQ,
     "rabbitmq_management_url": MANAGEMENT,
     "otlp_endpoint": OTLP,
@@ -86,6 +87,20 @@ class Settings(BaseModel):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "json", "text"] = "auto"  # auto: text on a terminal, JSON elsewhere (logs.py)
     health_host: str = "127.0.0.1"  # 0.0.0.0 where an orchestrator asks from outside the container
+
+    # The console (`incentives serve`).
+    serve_host: str = "127.0.0.1"  # anything else takes a login
+    serve_port: int = Field(8_080, ge=0, le=65_535)
+    read_database_url: str | None = None  # a replica for what only reads; unset: the ledger itself
+    public_url: str | None = Field(None, pattern=r"^https?://[^/?#@\s]+$")  # as people type it; logins come back to it
+    oidc_issuer: str | None = Field(None, pattern=r"^https?://[^?#@\s]+$")  # unset: no login, and loopback only
+    oidc_client_id: str | None = Field(None, min_length=1, max_length=256)
+    oidc_client_secret: str | None = Field(None, min_length=1, max_length=1_024)
+    oidc_roles_claim: str = Field(
+        "groups", pattern=r"^[A-Za-z0-9_.:/-]{1,128}$"
+    )  # of the id token; names roles of ours
+    session_key: str | None = Field(None, min_length=32, max_length=1_024)  # signs the cookies of all processes alike
+    session_hours: int = Field(8, ge=1, le=72)
 
     @field_validator("retry_delays_s", mode="before")
     @classmethod

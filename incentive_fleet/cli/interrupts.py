@@ -1,6 +1,6 @@
 """SIGINT and SIGTERM, the same way in every command. It imports nothing slow, so that it listens as early as can be.
 
-A command that serves (`consume`, `relay`, `dlq collect`) drains: its stop is set, and it ends with 0, or with 1 where the
+A command that serves (`consume`, `relay`, `dlq collect`, `serve`) drains: its stop is set, and it ends with 0, or with 1 where the
 drain's end cut it. Every other command is interrupted where it stands, cleans up, says what is done and what is not,
 and ends with 130 or 143. A second signal, or the end of the drain, ends either at once; nothing is lost by that, for
 what is not committed or confirmed is not done.
@@ -26,7 +26,7 @@ from typing import Final, NoReturn
 from incentive_fleet.stopping import Stop
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
-SERVING: Final = (("consume",), ("relay",), ("dlq", "collect"))
+SERVING: Final = (("consume",), ("relay",), ("dlq", "collect"), ("serve",))
 # `timeout`, a supervisor that signals a whole group, or a shell may send one order twice; a person is slower than this.
 SAME_ORDER_S: Final = 0.5
 CUT_AFTER_S: Final = 1.0  # beyond the drain: what ends by its own bound may say so itself

@@ -41,6 +41,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "relay": ("relay", "relay", "Publish outcomes from the outbox."),
     "remind": ("remind", "remind_command", "Announce credit that expires soon."),
     "schemas": ("schemas", "schemas", "JSON Schemas and the AsyncAPI document of the events."),
+    "serve": ("serve", "serve", "The console and the GraphQL API."),
     "status": (
         "status",
         "status",

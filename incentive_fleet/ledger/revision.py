@@ -19,7 +19,7 @@ from psycopg import Connection
 from incentive_fleet.errors import SchemaUnfit
 
 OLDEST: Final = "0003"  # the oldest revision that this release reads and writes
-NEWEST: Final = "0003"  # the head of migrations/versions: what `db upgrade` reaches
+NEWEST: Final = "0004"  # the head of migrations/versions: what `db upgrade` reaches
 OURS: Final = re.compile(r"[0-9]{4}")  # what a revision of this product looks like; another program's does not
 
 UPGRADE: Final = "run `incentives db upgrade`"

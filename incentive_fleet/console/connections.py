@@ -1,0 +1,122 @@
+"""The database for requests: bounded pools, each transaction under the visitor's role and within a deadline.
+
+A read may come from a replica (INCENTIVES_READ_DATABASE_URL); whatever decides or writes goes to the ledger itself.
+It never keeps a role from one request to the next: each transaction takes role and deadline for itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, Final
+
+import psycopg
+from psycopg_pool import ConnectionPool, PoolTimeout, TooManyRequests
+
+from incentive_fleet.console.visitors import SERVICE, Visitor, Work
+from incentive_fleet.errors import DatabaseUnavailable
+from incentive_fleet.ledger.address import parameters_of
+from incentive_fleet.ledger.connection import NEEDED, USUAL, mapped_errors, open_connection
+from incentive_fleet.ledger.pooler import LedgerConnection, take_for_each_transaction
+from incentive_fleet.ledger.revision import require_fit
+from incentive_fleet.ledger.session import Session
+
+CONNECTIONS_MAX: Final = 10  # of each pool; Starlette answers with 40 threads, and the rest of them wait
+WAITING_MAX: Final = 100  # requests that wait for a connection; one more is told at once to come again
+SESSIONS_MAX: Final = 4  # of the core, for quotes, rehearsals and what writes in the ledger
+WAIT_S: Final = 2.0
+DEADLINE_S: Final = 10.0  # for one statement of a request that names no deadline
+NAME: Final = "incentives serve"
+TAKEN: Final = "no connection to the database came free in time, or none can be made"
+
+logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # it warns of each attempt while a database is away
+
+
+class _Opened(LedgerConnection):
+    """How the pool opens a connection: as the rest of the product does, with the same words when it cannot."""
+
+    @classmethod
+    def connect(cls, conninfo: str = "", **_: Any) -> Any:
+        connection = open_connection(parameters_of(conninfo), NAME)
+        try:
+            take_for_each_transaction(connection, {**USUAL, **NEEDED})
+            require_fit(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+class Connections:
+    """The pools. Thread-safe. They fill as requests come, so that the console starts while a database is away."""
+
+    def __init__(self, url: str, read_url: str | None) -> None:
+        self._url = url
+        self._ledger = _pool(url)
+        self._replica = _pool(read_url) if read_url else self._ledger
+        self._idle: list[Session] = []
+        self._free = threading.BoundedSemaphore(SESSIONS_MAX)
+
+    def close(self) -> None:
+        """Close all connections that nobody holds; the others as they are given back. Idempotent."""
+        for pool in {self._ledger, self._replica}:
+            pool.close()
+        while self._idle:
+            self._idle.pop().close()
+
+    @contextmanager
+    def to(self, work: Work, visitor: Visitor, deadline_s: float = DEADLINE_S) -> Iterator[psycopg.Connection[Any]]:
+        """A connection for this work of this visitor, outside of a transaction.
+
+        Raises Refused (role-missing), DatabaseUnavailable, also when all connections stay taken, or DatabaseUnfit; a retry
+        helps with the latter two. A statement that outlasts the deadline is StatementTimedOut.
+        """
+        visitor.require(work)
+        reads = work in (Work.LOOK, Work.READ)
+        with ExitStack() as stack:
+            stack.enter_context(mapped_errors(blameless=True))
+            try:
+                connection = stack.enter_context((self._replica if reads else self._ledger).connection())
+            except (PoolTimeout, TooManyRequests):
+                raise DatabaseUnavailable(TAKEN) from None
+            bounds = {"statement_timeout": str(max(1, round(deadline_s * 1_000)))}
+            if reads:
+                bounds["transaction_read_only"] = "on"
+            connection.each_transaction = {**USUAL, **NEEDED, **bounds, "role": work.role}
+            yield connection
+
+    @contextmanager
+    def session(self, work: Work, visitor: Visitor) -> Iterator[Session]:
+        """A session of the core, for work that the service does in the visitor's name. Raises as `to`, and what Session raises."""
+        visitor.require(work)
+        assert work.role == SERVICE
+        if not self._free.acquire(timeout=WAIT_S):
+            raise DatabaseUnavailable(TAKEN)
+        try:
+            with mapped_errors(blameless=True):
+                session = self._idle.pop() if self._idle else Session(self._url, application_name=NAME)
+                try:
+                    yield session
+                except BaseException:
+                    session.close()
+                    raise
+                self._idle.append(session)
+        finally:
+            self._free.release()
+
+
+def _pool(url: str) -> ConnectionPool[LedgerConnection]:
+    return ConnectionPool(
+        url,
+        connection_class=_Opened,
+        min_size=0,
+        max_size=CONNECTIONS_MAX,
+        max_waiting=WAITING_MAX,
+        timeout=WAIT_S,
+        max_idle=60.0,
+        check=ConnectionPool.check_connection,
+        open=True,
+        name="console",
+    )

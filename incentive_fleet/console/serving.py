@@ -1,0 +1,104 @@
+"""Serves the application until it is told to stop: then it takes nothing new, and what is under way has the drain to end.
+
+Without a login configured it listens on loopback only, for whoever can reach it there may do everything.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import Final
+
+import uvicorn
+
+from incentive_fleet.console.application import application
+from incentive_fleet.console.connections import Connections
+from incentive_fleet.console.premises import Premises
+from incentive_fleet.errors import SettingsError
+from incentive_fleet.measuring import Tally
+from incentive_fleet.settings import Settings
+from incentive_fleet.stopping import Stop
+
+BACKLOG: Final = 256  # connections that wait to be accepted
+REQUESTS_AT_ONCE: Final = 200  # one more is told 503
+IDLE_S: Final = 15
+HEADERS_MAX: Final = 32 * 1024
+
+log = logging.getLogger(__name__)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's, which leaves signals to whoever serves them here (cli/interrupts.py)."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def require_login_or_loopback(settings: Settings) -> None:
+    """Raises SettingsError where it would listen to others without asking them who they are."""
+    if settings.oidc_issuer is None and not _is_loopback(settings.serve_host):
+        raise SettingsError(
+            f"INCENTIVES_SERVE_HOST is {settings.serve_host!r}: without INCENTIVES_OIDC_ISSUER nobody logs in, so it listens on "
+            "loopback only, 127.0.0.1 say."
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def serve(settings: Settings, stop: Stop, tally: Tally) -> None:
+    """Serve until the stop; `tally` counts the requests. Raises SettingsError, also when the port is taken."""
+    require_login_or_loopback(settings)
+    with (
+        _listening(settings.serve_host, settings.serve_port) as listener,
+        closing(Connections(settings.need_database_url(), settings.read_database_url)) as connections,
+    ):
+        address = "http://{}:{}/".format(*listener.getsockname()[:2])
+        who = "whoever logs in" if settings.oidc_issuer else "whoever is on this machine, without login, as you"
+        log.info("the console is served", extra={"address": address, "to": who})
+        server = _Server(
+            uvicorn.Config(
+                application(Premises(settings, connections, stop, tally)),
+                log_config=None,
+                access_log=False,  # addresses of people; the metrics count requests
+                lifespan="off",
+                backlog=BACKLOG,
+                limit_concurrency=REQUESTS_AT_ONCE,
+                timeout_keep_alive=IDLE_S,
+                timeout_graceful_shutdown=max(1, int(stop.drain_s - 1)),
+                h11_max_incomplete_event_size=HEADERS_MAX,
+                server_header=False,
+                proxy_headers=False,
+            )
+        )
+        threading.Thread(target=_end_with, args=(server, stop), name="console stop", daemon=True).start()
+        server.run(sockets=[listener])
+
+
+@contextmanager
+def _listening(host: str, port: int) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, port))
+        except OSError as error:
+            raise SettingsError(
+                f"INCENTIVES_SERVE_HOST and INCENTIVES_SERVE_PORT are {host}:{port}: {error.strerror}."
+            ) from None
+        yield listener
+
+
+def _end_with(server: uvicorn.Server, stop: Stop) -> None:
+    while not stop.wait(3_600):
+        pass
+    server.should_exit = True

@@ -1,0 +1,11 @@
+"""The console: its service may act under each of the four roles of people, and the tokens of its API."""
+
+from incentive_fleet.ledger.migrate import run_sql_beside
+
+revision = "0004"
+down_revision = "0003"
+goes_on_with = "0002"
+
+
+def upgrade() -> None:
+    run_sql_beside(__file__)
