@@ -101,6 +101,7 @@ class Settings(BaseModel):
     )  # of the id token; names roles of ours
     session_key: str | None = Field(None, min_length=32, max_length=1_024)  # signs the cookies of all processes alike
     session_hours: int = Field(8, ge=1, le=72)
+    requests_per_s: int = Field(300, ge=1, le=10_000)  # of one visitor; twice as many at once
 
     @field_validator("retry_delays_s", mode="before")
     @classmethod

@@ -47,6 +47,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "status",
         "One screen: queues, processes, dead letters, what waits, the last verify and expire.",
     ),
+    "tokens": ("tokens", "tokens", "Tokens of the console's API: make, list, revoke."),
     "topology": ("topology", "topology", "Topics, queues and exchanges: apply them, check them for drift."),
     "up": ("parts", "up_command", "Start embedded Postgres, RabbitMQ and SNS/SQS, and keep them running."),
     "waiting": ("waiting", "waiting", "Facts that wait for their order, or for its final basket."),

@@ -24,21 +24,21 @@ BAR_EVERY_S: Final = 0.2
 
 
 @dataclass(slots=True)
-class Work:
+class LongWork:
     """One piece of work, and what was said of it last."""
 
     label: str
     note: str = ""
 
 
-_latest: Work | None = None  # of this process: what the command did or does
+_latest: LongWork | None = None  # of this process: what the command did or does
 
 
 @contextmanager
 def working(label: str, total: int | None = None, *, every_s: float = EVERY_S) -> Iterator[Callable[[int, str], None]]:
     """Tell how far the block is. Call what it gives with (done, note); the note is a few words that can stand alone."""
     global _latest
-    work = _latest = Work(label)
+    work = _latest = LongWork(label)
     show = _bar(label, total) if sys.stderr.isatty() else _lines(work, every_s)
     with show as tell:
 
@@ -95,7 +95,7 @@ def _bar(label: str, total: int | None) -> Iterator[Callable[[int, str], None]]:
 
 
 @contextmanager
-def _lines(work: Work, every_s: float) -> Iterator[Callable[[int, str], None]]:
+def _lines(work: LongWork, every_s: float) -> Iterator[Callable[[int, str], None]]:
     started = time.monotonic()
 
     def line() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 
@@ -74,17 +74,18 @@ class Connections:
         helps with the latter two. A statement that outlasts the deadline is StatementTimedOut.
         """
         visitor.require(work)
-        reads = work in (Work.LOOK, Work.READ)
-        with ExitStack() as stack:
-            stack.enter_context(mapped_errors(blameless=True))
-            try:
-                connection = stack.enter_context((self._replica if reads else self._ledger).connection())
-            except (PoolTimeout, TooManyRequests):
-                raise DatabaseUnavailable(TAKEN) from None
-            bounds = {"statement_timeout": str(max(1, round(deadline_s * 1_000)))}
-            if reads:
-                bounds["transaction_read_only"] = "on"
-            connection.each_transaction = {**USUAL, **NEEDED, **bounds, "role": work.role}
+        bounds = {"statement_timeout": str(max(1, round(deadline_s * 1_000))), "role": work.role}
+        if work in (Work.LOOK, Work.READ):
+            with _taken(self._replica, {**bounds, "transaction_read_only": "on"}) as connection:
+                yield connection
+        else:
+            with _taken(self._ledger, bounds) as connection:
+                yield connection
+
+    @contextmanager
+    def own(self) -> Iterator[psycopg.Connection[Any]]:
+        """A connection in the console's own name, to find out who asks. Raises as `to`."""
+        with _taken(self._ledger, {}) as connection:
             yield connection
 
     @contextmanager
@@ -105,6 +106,18 @@ class Connections:
                 self._idle.append(session)
         finally:
             self._free.release()
+
+
+@contextmanager
+def _taken(pool: ConnectionPool[LedgerConnection], bounds: Mapping[str, str]) -> Iterator[LedgerConnection]:
+    with ExitStack() as stack:
+        stack.enter_context(mapped_errors(blameless=True))
+        try:
+            connection = stack.enter_context(pool.connection())
+        except (PoolTimeout, TooManyRequests):
+            raise DatabaseUnavailable(TAKEN) from None
+        connection.each_transaction = {**USUAL, **NEEDED, **bounds}
+        yield connection
 
 
 def _pool(url: str) -> ConnectionPool[LedgerConnection]:

@@ -17,6 +17,8 @@ import uvicorn
 
 from incentive_fleet.console.application import application
 from incentive_fleet.console.connections import Connections
+from incentive_fleet.console.login import require_whole
+from incentive_fleet.console.patience import PatientProtocol
 from incentive_fleet.console.premises import Premises
 from incentive_fleet.errors import SettingsError
 from incentive_fleet.measuring import Tally
@@ -58,6 +60,7 @@ def _is_loopback(host: str) -> bool:
 def serve(settings: Settings, stop: Stop, tally: Tally) -> None:
     """Serve until the stop; `tally` counts the requests. Raises SettingsError, also when the port is taken."""
     require_login_or_loopback(settings)
+    require_whole(settings)
     with (
         _listening(settings.serve_host, settings.serve_port) as listener,
         closing(Connections(settings.need_database_url(), settings.read_database_url)) as connections,
@@ -65,23 +68,30 @@ def serve(settings: Settings, stop: Stop, tally: Tally) -> None:
         address = "http://{}:{}/".format(*listener.getsockname()[:2])
         who = "whoever logs in" if settings.oidc_issuer else "whoever is on this machine, without login, as you"
         log.info("the console is served", extra={"address": address, "to": who})
-        server = _Server(
-            uvicorn.Config(
-                application(Premises(settings, connections, stop, tally)),
-                log_config=None,
-                access_log=False,  # addresses of people; the metrics count requests
-                lifespan="off",
-                backlog=BACKLOG,
-                limit_concurrency=REQUESTS_AT_ONCE,
-                timeout_keep_alive=IDLE_S,
-                timeout_graceful_shutdown=max(1, int(stop.drain_s - 1)),
-                h11_max_incomplete_event_size=HEADERS_MAX,
-                server_header=False,
-                proxy_headers=False,
-            )
-        )
+        server = server_of(Premises(settings, connections, stop, tally))
         threading.Thread(target=_end_with, args=(server, stop), name="console stop", daemon=True).start()
         server.run(sockets=[listener])
+
+
+def server_of(premises: Premises) -> uvicorn.Server:
+    """The server, which listens to nothing yet."""
+    return _Server(
+        uvicorn.Config(
+            application(premises),
+            http=PatientProtocol,
+            ws="none",
+            log_config=None,
+            access_log=False,  # addresses of people; the metrics count requests
+            lifespan="off",
+            backlog=BACKLOG,
+            limit_concurrency=REQUESTS_AT_ONCE,
+            timeout_keep_alive=IDLE_S,
+            timeout_graceful_shutdown=max(1, int(premises.stop.drain_s - 1)),
+            h11_max_incomplete_event_size=HEADERS_MAX,
+            server_header=False,
+            proxy_headers=False,
+        )
+    )
 
 
 @contextmanager

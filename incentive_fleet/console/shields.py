@@ -1,29 +1,30 @@
-"""What every answer has and every request must have: headers that keep a browser in bounds, bodies of a bounded size, forms that
-come from our own pages, and no more requests of one visitor than a person or a program in its right mind sends.
+"""What every answer has and every request must have: headers that keep a browser in bounds, a host that is ours, a body of a
+bounded size that comes within a bounded time. It counts the answers too.
 
-It knows no page and no visitor's rights.
+It knows no visitor; guard.py looks at those.
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import time
 from typing import Final
+from urllib.parse import urlsplit
 
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from incentive_fleet.console.answers import answer
+from incentive_fleet.errors import FleetError, Refused
+from incentive_fleet.measuring import Tally
 from incentive_fleet.settings import Settings
 
 POLICY: Final = "; ".join(
     (
-        "default-src 'none'",
-        "script-src 'self'",
-        "style-src 'self'",
-        "img-src 'self' data:",
-        "connect-src 'self'",
-        "font-src 'self'",
-        "form-action 'self'",
-        "base-uri 'none'",
-        "frame-ancestors 'none'",
+        *("default-src 'none'", "script-src 'self'", "style-src 'self'", "img-src 'self' data:", "connect-src 'self'"),
+        *("form-action 'self'", "base-uri 'none'", "frame-ancestors 'none'"),
     )
 )
 HEADERS: Final = {
@@ -34,29 +35,98 @@ HEADERS: Final = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
+HSTS: Final = "max-age=31536000"
+LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+BODY_MAX: Final = 1024 * 1024
+BODY_S: Final = 10.0
+AREAS: Final = ("graphql", "static", "login")  # of the metrics; all else is "pages"
+UNEXPECTED: Final = "something went wrong here that nobody expected; it is in the log"
+
+log = logging.getLogger(__name__)
 
 
 class Shields:
-    """ASGI middleware."""
+    """ASGI middleware, before all others. `tally` is the event loop's."""
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, tally: Tally) -> None:
         self._app = app
-        self._secure = (settings.public_url or "").startswith("https://")
+        self._tally = tally
+        self._public = urlsplit(settings.public_url) if settings.public_url else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        began, area = time.perf_counter(), scope["path"].split("/")[1]
+        begun: list[Message] = []
 
-        async def answer(message: Message) -> None:
+        async def counted(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
-                    headers.setdefault(name, value)
-                if self._secure:
-                    headers.setdefault("Strict-Transport-Security", "max-age=31536000")
-                if not scope["path"].startswith("/static/"):
-                    headers.setdefault("Cache-Control", "no-store")
+                begun.append(message)
+                self._dress(scope, message)
+                labels = (area if area in AREAS else "pages", str(message["status"]))
+                self._tally.add("incentives_http_requests_total", *labels)
+                self._tally.observe("incentives_http_request_seconds", labels[0], value=time.perf_counter() - began)
             await send(message)
 
-        await self._app(scope, receive, answer)
+        try:
+            self._require_our_host(Headers(scope=scope).get("host", ""))
+            receive = receive if scope["method"] in SAFE else await _whole(receive)
+        except Refused as refused:
+            await answer(Request(scope), refused)(scope, receive, counted)
+            return
+        try:
+            await self._app(scope, receive, counted)
+        except Exception:
+            log.exception("a request failed", extra={"area": area if area in AREAS else "pages"})
+            if begun:
+                raise  # half an answer is none: the connection ends
+            await answer(Request(scope), FleetError(UNEXPECTED))(scope, receive, counted)
+
+    def _dress(self, scope: Scope, message: Message) -> None:
+        headers = MutableHeaders(scope=message)
+        for name, value in HEADERS.items():
+            headers.setdefault(name, value)
+        if self._public and self._public.scheme == "https":
+            headers.setdefault("Strict-Transport-Security", HSTS)
+        headers.setdefault("Cache-Control", "max-age=3600" if scope["path"].startswith("/static/") else "no-store")
+
+    def _require_our_host(self, host: str) -> None:
+        """A name that somebody else points at us is not ours: a page of theirs would speak to us as if it were."""
+        if self._public is not None:
+            ours = host.lower() == self._public.netloc.lower()
+        else:
+            ours = urlsplit(f"//{host}").hostname in LOOPBACK
+        if not ours:
+            raise Refused("wrong-host", f"the request is for {host!r}, which is not this console's name")
+
+
+async def _whole(receive: Receive) -> Receive:
+    """Read the body to its end; what then hands it on. Raises Refused (too-large)."""
+    parts: list[bytes] = []
+    size, more = 0, True
+    try:
+        async with asyncio.timeout(BODY_S):
+            while more:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    break
+                parts.append(message.get("body", b""))
+                size, more = size + len(parts[-1]), message.get("more_body", False)
+                if size > BODY_MAX:
+                    raise Refused("too-large", f"the body has more than {BODY_MAX:,} bytes")
+    except TimeoutError:
+        raise Refused("too-slow", f"the body did not come within {BODY_S:g} s") from None
+    return _handing_on(b"".join(parts), receive)
+
+
+def _handing_on(body: bytes, receive: Receive) -> Receive:
+    left = [body]
+
+    async def next_message() -> Message:
+        if left:
+            return {"type": "http.request", "body": left.pop(), "more_body": False}
+        return await receive()
+
+    return next_message

@@ -53,6 +53,18 @@ COUNTED: Final = (
         "Time of a batch's phases: receive (with the wait for it), decode, lock, decide, write, commit, settle.",
     ),
     Metric(
+        "incentives_http_requests_total",
+        "counter",
+        ("area", "status"),
+        "Requests that the console answered: pages, graphql, login, static.",
+    ),
+    Metric(
+        "incentives_http_request_seconds",
+        "histogram",
+        ("area",),
+        "Time from a request's head to the head of its answer.",
+    ),
+    Metric(
         "incentives_publish_to_commit_seconds",
         "histogram",
         ("source", "clock"),

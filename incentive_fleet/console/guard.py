@@ -1,0 +1,105 @@
+"""What a known visitor's request must have besides: a browser's act comes from our own pages, and nobody asks more often than a
+person or a program in its right mind does.
+
+A token is sent by a program on purpose, never by a browser by itself, so it proves by itself where an act comes from.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+import time
+from collections import OrderedDict
+from typing import Final
+from urllib.parse import parse_qs
+
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from incentive_fleet.console.answers import answer
+from incentive_fleet.console.shields import SAFE
+from incentive_fleet.console.visitors import Visitor
+from incentive_fleet.errors import Refused
+from incentive_fleet.settings import Settings
+
+FIELD: Final = "csrf_token"  # of a form
+HEADER: Final = "x-csrf-token"
+FORM: Final = "application/x-www-form-urlencoded"
+FIELDS_MAX: Final = 1_000
+VISITORS_MAX: Final = 10_000
+STRANGERS_PER_S: Final = 20  # all who are not known, from one address
+
+
+class Guard:
+    """ASGI middleware, within the one that knows visitors."""
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self._app = app
+        self._origin = settings.public_url
+        self._paces = Paces(settings.requests_per_s)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request, visitor = Request(scope, receive), scope["visitor"]
+        scope["csrf"] = request.session.get("csrf") or request.session.setdefault("csrf", secrets.token_urlsafe(32))
+        try:
+            self._paces.require(visitor, request.client.host if request.client else "")
+            if scope["method"] not in SAFE and (visitor is None or visitor.way != "token"):
+                receive = await self._require_our_page(request, receive)
+        except Refused as refused:
+            await answer(request, refused)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+    async def _require_our_page(self, request: Request, receive: Receive) -> Receive:
+        """Raises Refused (not-from-our-pages). A browser says where a form comes from, and ours bring a secret of the session."""
+        origin = request.headers.get("origin")
+        ours = self._origin or f"http://{request.headers.get('host', '')}"
+        if origin is not None and origin.lower() != ours.lower():
+            raise Refused("not-from-our-pages", f"the request comes from {origin!r}")
+        body = await request.body()
+        sent = request.headers.get(HEADER) or _field(request.headers.get("content-type", ""), body)
+        if not hmac.compare_digest(sent.encode(), request.scope["csrf"].encode()):
+            raise Refused("not-from-our-pages", "it lacks the session's secret; load the page again")
+        return _again(body, receive)
+
+
+def _field(content_type: str, body: bytes) -> str:
+    if content_type.partition(";")[0].strip().lower() != FORM:
+        return ""
+    try:
+        fields = parse_qs(body.decode("utf-8"), max_num_fields=FIELDS_MAX)
+    except ValueError:
+        return ""
+    return fields.get(FIELD, [""])[0]
+
+
+def _again(body: bytes, receive: Receive) -> Receive:
+    left = [body]
+
+    async def next_message() -> Message:
+        return {"type": "http.request", "body": left.pop(), "more_body": False} if left else await receive()
+
+    return next_message
+
+
+class Paces:
+    """A bucket of tokens a visitor, filled as time goes on; the event loop's. Of those who were here longest ago it forgets."""
+
+    def __init__(self, per_s: int) -> None:
+        self._per_s = per_s
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def require(self, visitor: Visitor | None, address: str) -> None:
+        """Raises Refused (too-many-requests) where this one has asked too often; a second later a retry helps."""
+        who, per_s = (f"visitor {visitor.name}", self._per_s) if visitor else (f"address {address}", STRANGERS_PER_S)
+        now = time.monotonic()
+        left, since = self._buckets.pop(who, (2.0 * per_s, now))
+        left = min(2.0 * per_s, left + (now - since) * per_s)
+        self._buckets[who] = (max(0.0, left - 1), now)
+        if len(self._buckets) > VISITORS_MAX:
+            self._buckets.popitem(last=False)
+        if left < 1:
+            raise Refused("too-many-requests", f"more than {per_s} requests a second")
