@@ -130,15 +130,17 @@ class Server:
             shutil.chown(folder, "postgres" if _has_postgres() else "nobody")
 
 
-def restored(backup: Path, folder: Path, of: Server, moment: datetime) -> Server:
-    """A server of its own as `of` was at this moment, from a base backup before it and the archive."""
+def restored(backup: Path, folder: Path, of: Server, moment: datetime | None = None) -> Server:
+    """A server of its own as `of` was at this moment, or at the end of its archive, from a base backup before it.
+
+    It is on a timeline of its own, as a standby that was promoted is."""
     server = Server(of.programs, folder, of.archive)
     shutil.copytree(backup, folder, symlinks=True)
     for path in (server.sockets, server.data, *server.data.rglob("*")):
         server._give_away(path)
     server.data.chmod(0o700)
     server._configure(
-        f"unix_socket_directories = '{server.sockets}'\n" + RECOVERY.format(archive=of.archive, moment=moment)
+        f"unix_socket_directories = '{server.sockets}'\n" + RECOVERY.format(archive=of.archive, moment=moment or "")
     )
     (server.data / "recovery.signal").touch()
     return server.start()

@@ -50,6 +50,20 @@ def parameters_of(url: str, setting: str = "INCENTIVES_DATABASE_URL") -> Paramet
     return parameters
 
 
+def each_host(parameters: Parameters) -> list[Parameters]:
+    """The address of each of its hosts alone, whether that one leads or not."""
+    lists = {name: str(parameters[name]).split(",") for name in ("host", "hostaddr", "port") if parameters.get(name)}
+    number = max((len(pieces) for pieces in lists.values()), default=1)
+    return [
+        {
+            **parameters,
+            **{name: pieces[at] if len(pieces) > 1 else pieces[0] for name, pieces in lists.items()},
+            "target_session_attrs": "any",
+        }
+        for at in range(number)
+    ]
+
+
 def without_values(text: str, parameters: Parameters) -> str:
     """libpq's words about an address without the values that it quotes: what was meant to be a password may be one."""
     hidden = {piece for name, value in parameters.items() if name not in _SHOWN for piece in _pieces_of(value)}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from types import MappingProxyType
+from typing import Any
 
 import psycopg
 import tenacity
@@ -20,7 +22,15 @@ from incentive_fleet.errors import (
     TransientError,
 )
 from incentive_fleet.ledger import certificate
-from incentive_fleet.ledger.address import Parameters, parameters_of, settings_in, without_settings, without_values
+from incentive_fleet.ledger.address import (
+    Parameters,
+    each_host,
+    parameters_of,
+    settings_in,
+    without_settings,
+    without_values,
+)
+from incentive_fleet.ledger.leadership import Hosts, is_alone, place_of
 from incentive_fleet.ledger.pooler import LedgerConnection, is_pooled, take_for_each_transaction, take_for_session
 from incentive_fleet.ledger.preconditions import check_encoding, check_reach
 from incentive_fleet.ledger.revision import require_fit
@@ -125,9 +135,8 @@ def open_connection(parameters: Parameters, application_name: str) -> LedgerConn
 
 
 def _open(parameters: Parameters, application_name: str) -> LedgerConnection:
-    hosts = str(parameters.get("host") or "")
     try:
-        return _dial(parameters, hosts, application_name)
+        return _lead(_dial(parameters, application_name), parameters, application_name)
     except psycopg.errors.ConnectionTimeout:
         raise
     except psycopg.OperationalError as error:
@@ -139,10 +148,39 @@ def _open(parameters: Parameters, application_name: str) -> LedgerConnection:
         raise type(error)(told) from None
 
 
-def _dial(parameters: Parameters, hosts: str, application_name: str) -> LedgerConnection:
+def _lead(connection: LedgerConnection, parameters: Parameters, application_name: str) -> LedgerConnection:
+    """The same connection, or one to the host that leads in its place; from now on it looks for one while it waits."""
+    if len(each := each_host(parameters)) == 1:
+        return connection
+    # Who is asked for a number alone needs none of the settings, which many a pooler refuses.
+    brief = {
+        "options": without_settings(parameters.get("options") or ""),
+        "connect_timeout": CONNECT_TIMEOUT_OF_SEVERAL_S,
+        "tcp_user_timeout": CONNECT_TIMEOUT_OF_SEVERAL_S * 1_000,
+    }
+    hosts = Hosts(each, lambda one: _dial({**one, **brief}, application_name))
+    if is_alone(connection) and (leader := hosts.leader_over(*place_of(connection))):
+        connection.close()
+        connection = _dial(leader, application_name)
+    connection.superseded = partial(hosts.instead_of, *place_of(connection))
+    return connection
+
+
+def require_leading(connection: psycopg.Connection[Any]) -> None:
+    """For a connection that is kept and only reads: whoever waits for a COMMIT is told without asking (leadership.py).
+
+    Raises DatabaseUnavailable, on a connection then closed; the next one is to the host that leads.
+    """
+    if isinstance(connection, LedgerConnection):
+        with mapped_errors(blameless=True):
+            connection.require_leading()
+
+
+def _dial(parameters: Parameters, application_name: str) -> LedgerConnection:
+    several = "," in str(parameters.get("host") or "")
     connection = LedgerConnection.connect(
         **{
-            "connect_timeout": CONNECT_TIMEOUT_OF_SEVERAL_S if "," in hosts else CONNECT_TIMEOUT_S,
+            "connect_timeout": CONNECT_TIMEOUT_OF_SEVERAL_S if several else CONNECT_TIMEOUT_S,
             # Linux by itself would take a quarter of an hour. Idle, or waiting for an answer: probes find out; with
             # something sent that nobody acknowledges: the last of the four does.
             "keepalives_idle": VANISHED_AFTER_S // 2,

@@ -7,7 +7,8 @@ prepared by name. A direct connection is psycopg's own in all of this and pays n
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -17,17 +18,21 @@ from psycopg.abc import RV, PQGen
 from psycopg.pq import PipelineStatus, TransactionStatus
 
 from incentive_fleet.errors import DatabaseUnfit
+from incentive_fleet.ledger.leadership import LOOK_S, Superseded, is_alone
 from incentive_fleet.ledger.replication import NOT_REPLICATED, NotReplicated, is_not_replicated
 
 TAKE = "SELECT set_config(name, value, %s) FROM unnest(%s::text[], %s::text[]) AS s (name, value)"
 
 
 class LedgerConnection(psycopg.Connection[Any]):
-    """psycopg's connection, and two things more: what each of its transactions takes for itself (nothing, unless it is
-    pooled), and that a COMMIT which no standby has confirmed is none (replication.py)."""
+    """psycopg's connection, and three things more: what each of its transactions takes for itself (nothing, unless it is
+    pooled), that a COMMIT which no standby has confirmed is none (replication.py), and that it does not wait for a server
+    in whose place another one leads (leadership.py)."""
 
     each_transaction: Mapping[str, str] | None = None
     alone: bool = False  # what was committed last is on this server only
+    superseded: Callable[[], str] | None = None  # who leads instead, in a sentence; None where there is one host alone
+    _look_at: float = 0.0
 
     def heed_replication(self) -> None:
         """From now on, take no COMMIT for one that was not replicated as it should be."""
@@ -37,12 +42,47 @@ class LedgerConnection(psycopg.Connection[Any]):
         self.alone = self.alone or is_not_replicated(notice)
 
     def wait(self, gen: PQGen[RV], *args: Any, **options: Any) -> RV:
-        """As psycopg's, through which every answer of the server comes. Raises NotReplicated, on a connection then closed."""
-        answer = super().wait(gen, *args, **options)
+        """As psycopg's, through which every answer of the server comes. Raises NotReplicated and Superseded, on a
+        connection then closed."""
+        try:
+            answer = super().wait(gen if self.superseded is None else self._watched(gen), *args, **options)
+        except Superseded:
+            self.close()
+            raise
         if self.alone:
             self.close()
             raise NotReplicated(NOT_REPLICATED)
         return answer
+
+    def _watched(self, gen: PQGen[RV]) -> PQGen[RV]:
+        """The same, and each LOOK_S without an answer it asks who leads; psycopg comes by ten times a second."""
+        look_at = time.monotonic() + LOOK_S
+        try:
+            awaited = next(gen)
+            while True:
+                ready = yield awaited
+                if not ready and time.monotonic() >= look_at:
+                    self._require_nobody_instead()
+                    look_at = time.monotonic() + LOOK_S
+                awaited = gen.send(ready)
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
+
+    def require_leading(self) -> None:
+        """For whoever only reads, and waits for nothing. Raises Superseded, on a connection then closed; asks the server
+        every LOOK_S at most, and the others only where it is alone."""
+        if self.superseded is not None and time.monotonic() >= self._look_at:
+            if is_alone(self):
+                try:
+                    self._require_nobody_instead()
+                except Superseded:
+                    self.close()
+                    raise
+            self._look_at = time.monotonic() + LOOK_S
+
+    def _require_nobody_instead(self) -> None:
+        if self.superseded is not None and (told := self.superseded()):
+            raise Superseded(told)
 
     @contextmanager
     def transaction(

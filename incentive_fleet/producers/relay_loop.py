@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 from incentive_fleet.brokers.contract import Publisher
 from incentive_fleet.errors import BrokerUnavailable, FleetError, Refused, StatementTimedOut, TransientError
-from incentive_fleet.ledger.connection import connect
+from incentive_fleet.ledger.connection import connect, require_leading
 from incentive_fleet.pausing import Pause, Pauses
 from incentive_fleet.producers.relay import Connection, RejectedOutcome, any_left, relay_round, unpublished, wanted
 from incentive_fleet.stopping import DrainCut, Stop, join
@@ -205,6 +205,7 @@ def _round(run: _Run, lane: _Lane, connection: Connection) -> bool:
     """One round; True while there is, or may be, more to do at once."""
     now = time.monotonic()
     lane.set_aside = {outbox_id: again for outbox_id, again in lane.set_aside.items() if again > now}
+    require_leading(connection)  # one that was replaced has no new outcomes, for ever
     done = relay_round(connection, lane.destination, lane.publisher, run.pace.batch_size, lane.set_aside)
     lane.published += done.published
     run.counts[lane.destination] = lane.published

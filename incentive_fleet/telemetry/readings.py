@@ -18,7 +18,7 @@ from incentive_fleet.addresses import without_logins
 from incentive_fleet.brokers.contract import Broker
 from incentive_fleet.brokers.registry import parts_of
 from incentive_fleet.errors import FleetError
-from incentive_fleet.ledger.connection import connect
+from incentive_fleet.ledger.connection import connect, require_leading
 from incentive_fleet.ledger.standing import WATCHED
 from incentive_fleet.measuring import Key
 from incentive_fleet.settings import Settings
@@ -115,6 +115,7 @@ class Ledger:
             if connection is None or connection.closed:
                 connection = connect(self.url, application_name="incentives metrics", settings=WATCHED)
             try:
+                require_leading(connection)
                 levels = figures(connection)
             except BaseException:
                 connection.close()
