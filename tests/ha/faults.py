@@ -19,6 +19,7 @@ Act = Callable[[FaultyProxy], None]
 CUT: Act = FaultyProxy.cut
 HANG: Act = FaultyProxy.hang
 FAILOVER_S = 25.0  # longer than Patroni's ttl: somebody else leads by then
+GOES_ON_S = 50.0  # long after that, the fleet is where the other one leads
 CALM_S = 2.0  # between two faults
 NOTICED_S = 1.0  # a shorter time without a write is the watcher's own, or the machine's
 
@@ -85,6 +86,13 @@ def kill_patroni_alone(site: Site) -> None:
     name = site.patroni.leader()
     site.patroni.kill(name, and_postgres=False)
     site.due.append(partial(site.patroni.start_member, name))
+
+
+def freeze_patroni(site: Site) -> None:
+    """The same, and for long: it does not know that it was replaced, and nobody stops it."""
+    name = site.patroni.leader()
+    site.patroni.freeze(name)
+    site.due.append(partial(site.patroni.thaw, name))
 
 
 def kill_etcd(site: Site) -> None:
@@ -170,6 +178,7 @@ LEADER_KILLED = Fault("Postgres leader killed, Patroni with it", kill_member(lea
 NODE_KILLED = Fault("RabbitMQ node killed that leads the orders' queue", kill_node(queue_leader))
 HOST_KILLED = Fault("one of two consumer hosts killed", kill_hosts(1))
 LEADER_CUT = Fault("fleet - Postgres leader: cut", fleet_to_leader(CUT), of_database=True)
+REPLACED = Fault("Patroni of the leader hangs, Postgres goes on beside its successor", freeze_patroni, GOES_ON_S)
 SHORT = (LEADER_KILLED, *(replace(fault, lasts_s=5.0) for fault in (NODE_KILLED, HOST_KILLED, LEADER_CUT)))
 ALL = (
     LEADER_KILLED,
@@ -193,4 +202,5 @@ ALL = (
     Fault("Postgres leader - both standbys: cut", between_members(CUT, both_standbys=True), of_database=True),
     Fault("both consumer hosts killed", kill_hosts(2), 5.0),
     Fault("Patroni of the leader killed, Postgres goes on", kill_patroni_alone, FAILOVER_S),
+    REPLACED,
 )

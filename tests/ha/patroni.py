@@ -159,6 +159,13 @@ class Patroni:
             if process is not None:
                 end(process, [(signal.SIGKILL, 5)])
 
+    def freeze(self, name: str) -> None:
+        """Stop a member's Patroni where it stands, as a machine does that has no memory left; its Postgres goes on."""
+        os.kill(self.members[name].record.processes["patroni"].pid, signal.SIGSTOP)
+
+    def thaw(self, name: str) -> None:
+        os.kill(self.members[name].record.processes["patroni"].pid, signal.SIGCONT)
+
     def stop(self) -> None:
         """End everything; what it wrote goes with it."""
         for name in self.members:
