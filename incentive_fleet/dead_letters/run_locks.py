@@ -13,7 +13,7 @@ import psycopg
 from psycopg import Connection
 
 from incentive_fleet.dead_letters.runs import RUN_LOCK
-from incentive_fleet.ledger.connection import connect, mapped_errors
+from incentive_fleet.ledger.connection import connect, mapped_errors, require_leading
 
 # Waiting is all that this transaction does; and a host that vanished is noticed within a minute, by the server too, so that
 # another process goes on. Names that this server does not know are not among its settings.
@@ -48,6 +48,7 @@ class RunLocks:
         """Raises DatabaseUnavailable when the lock is lost, and with it the right to go on."""
         with mapped_errors(blameless=True):
             self._connection.execute("SELECT 1")
+        require_leading(self._connection)  # a lock that a replaced leader keeps is kept from nobody
 
     def is_dead(self, number: int) -> bool:
         """Whether run `number` lives no more; then its lock is kept until this run ends, so that nobody else takes over."""

@@ -23,7 +23,7 @@ from incentive_fleet.brokers.registry import configured, parts_of
 from incentive_fleet.brokers.topology import QueueDepth
 from incentive_fleet.dead_letters.standing import OpenLetters, read_open
 from incentive_fleet.errors import FleetError, StatementTimedOut
-from incentive_fleet.ledger.connection import connect, mapped_errors
+from incentive_fleet.ledger.connection import connect, mapped_errors, require_leading
 from incentive_fleet.ledger.jobs import Job, JobRun, read_runs
 from incentive_fleet.ledger.looks import keep_look, last_look
 from incentive_fleet.ledger.processes import SeenProcess, read_processes
@@ -202,6 +202,7 @@ class Watcher:
             url = self.settings.need_database_url()
             connection = connect(url, application_name="incentives status", settings=WATCHED)
         try:
+            require_leading(connection)
             with mapped_errors(blameless=True):
                 at, standby = connection.execute("SELECT now(), pg_is_in_recovery()").fetchall()[0]
             if not self._looked:

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from incentive_fleet.errors import SettingsError
-from incentive_fleet.ledger.address import parameters_of, settings_in, without_settings, without_values
+from incentive_fleet.ledger.address import each_host, parameters_of, settings_in, without_settings, without_values
 from incentive_fleet.ledger.connection import open_connection
 
 
@@ -39,6 +39,33 @@ def test_pgoptions_count_where_the_address_has_none(monkeypatch: pytest.MonkeyPa
 def test_several_hosts_stay_as_they_are() -> None:
     found = parameters_of("postgresql://u:p@h1:1,h2:2/d?target_session_attrs=read-write")
     assert (found["host"], found["port"], found["target_session_attrs"]) == ("h1,h2", "1,2", "read-write")
+
+
+@pytest.mark.parametrize(
+    ("url", "hosts"),
+    [
+        ("postgresql://u:p@h1:1,h2:2/d?target_session_attrs=read-write", [("h1", "1"), ("h2", "2")]),
+        ("postgresql://u:p@h1,h2:2/d", [("h1", ""), ("h2", "2")]),
+        ("host=h1,h2 port=7", [("h1", "7"), ("h2", "7")]),
+        ("host=/a,/b", [("/a", None), ("/b", None)]),
+        ("postgresql://u:p@h/d", [("h", None)]),
+        ("dbname=d", [(None, None)]),
+    ],
+)
+def test_each_host_has_an_address_of_its_own_whether_it_leads_or_not(
+    url: str, hosts: list[tuple[str | None, str | None]]
+) -> None:
+    each = each_host(parameters_of(url))
+    assert [(one.get("host"), one.get("port")) for one in each] == hosts
+    assert {one["target_session_attrs"] for one in each} == {"any"}
+
+
+def test_each_of_several_addresses_keeps_its_name() -> None:
+    each = each_host(parameters_of("host=h1,h2 hostaddr=10.0.0.1,10.0.0.2 sslmode=verify-full"))
+    assert [(one["host"], one["hostaddr"], one["sslmode"]) for one in each] == [
+        ("h1", "10.0.0.1", "verify-full"),
+        ("h2", "10.0.0.2", "verify-full"),
+    ]
 
 
 @pytest.mark.parametrize(
