@@ -27,7 +27,11 @@ ADDRESSES = {
     "otlp_endpoint": OTLP,
     "aws_endpoint_url": AWS,
 }
-ENDPOINTS_OF_BOTO3 = ("AWS_ENDPOINT_URL_SQS", "AWS_ENDPOINT_URL_SNS")  # it reads them by itself
+ENDPOINTS_OF_BOTO3 = (
+    "AWS_ENDPOINT_URL_SQS",
+    "AWS_ENDPOINT_URL_SNS",
+    "AWS_ENDPOINT_URL_CLOUDWATCH",
+)  # it reads them by itself
 _OURS = "Value error, "  # what pydantic puts before the words of a check of ours
 NOT_OURS = {
     "aws_region": "AWS_REGION",
@@ -77,6 +81,7 @@ class Settings(BaseModel):
     allowed_sources: str | None = None  # CloudEvent sources by queue (allowed_sources.py); unset: all are
     sqs_pollers: int = Field(4, ge=1, le=32)  # receiving threads a process
     sqs_visibility_s: int = Field(30, ge=1, le=43_200)
+    cloudwatch_ages: Literal["on", "off"] = "on"  # ask CloudWatch how old the oldest message of each queue is
     kms_key_id: str | None = Field(None, pattern=r"^[A-Za-z0-9:/_-]{1,256}$")  # id, ARN or alias; queues and topics
     retry_delays_s: tuple[Seconds, ...] = Field((5, 30, 120, 600), min_length=1, max_length=10)  # unexpected errors
     pause_max_s: float = Field(30, gt=0, le=600)  # longest back-off while a broker is away; towards a database 2 s

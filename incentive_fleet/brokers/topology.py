@@ -45,6 +45,7 @@ class QueueDepth:
     ready: int
     in_flight: int | None  # with a consumer that has not settled them
     delayed: int | None  # hidden until their time has come
+    oldest_s: float | None = None  # age of its oldest message
 
 
 @dataclass(frozen=True, slots=True)

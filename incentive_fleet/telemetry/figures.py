@@ -17,8 +17,14 @@ Levels = dict[Key, float]
 
 
 def of_queues(source: str, depths: Iterable[QueueDepth]) -> Levels:
-    """What lies in a broker's queues; what it does not tell is absent."""
-    return {
+    """What lies in a broker's queues, and for how long; what it does not tell is absent."""
+    depths = list(depths)
+    ages = {
+        ("incentives_queue_oldest_seconds", source, depth.queue): depth.oldest_s
+        for depth in depths
+        if depth.oldest_s is not None
+    }
+    return ages | {
         ("incentives_queue_messages", source, depth.queue, depth.role, state): count
         for depth in depths
         for state, count in (("ready", depth.ready), ("in-flight", depth.in_flight), ("delayed", depth.delayed))

@@ -22,7 +22,9 @@ from incentive_fleet.settings import ADDRESSES, Settings
 
 MINUTE_S: Final = 60.0
 # Settings that are texts and hold no secret; of any other text it is told that it is set.
-SPOKEN: Final = frozenset({"prefix", "allowed_sources", "aws_region", "health_host", "log_level", "log_format"})
+SPOKEN: Final = frozenset(
+    {"prefix", "allowed_sources", "aws_region", "health_host", "log_level", "log_format", "cloudwatch_ages"}
+)
 # What the lines tell, by what: the metric's last label, of which there are few.
 TOLD: Final = {
     "incentives_events_total": "events",

@@ -55,7 +55,7 @@ class SourceStatus:
     in_flight: int | None = None
     delayed: int | None = None
     dead: int | None = None  # in the dead-letter queues
-    oldest_s: float | None = None  # age of the message that was received last, when it came
+    oldest_s: float | None = None  # age of the oldest message where the broker tells it, else of the one received last
     in_per_s: float | None = None
     out_per_s: float | None = None  # settled for good, acknowledged or dead
     lag_s: float | None = None  # from publishing to COMMIT, on the average of what was committed last
@@ -250,6 +250,7 @@ def _source(
 
 def _with_depths(seen: SourceStatus, depths: _Depths, before: _Depths | None) -> SourceStatus:
     source, retry, dead = depths.of("source"), depths.of("retry"), depths.of("dead-letter")
+    ages = [one.oldest_s for one in source if one.oldest_s is not None]
     in_per_s = None
     if before is not None and seen.out_per_s is not None and depths.at > before.at:
         grown = (depths.waiting() - before.waiting()) / (depths.at - before.at)
@@ -260,7 +261,7 @@ def _with_depths(seen: SourceStatus, depths: _Depths, before: _Depths | None) ->
         in_flight=_sum([one.in_flight for one in (*source, *retry)]),
         delayed=_sum([*(one.delayed for one in (*source, *retry)), *(one.ready for one in retry)]),
         dead=sum(one.ready + (one.in_flight or 0) for one in dead),
-        oldest_s=seen.oldest_s,
+        oldest_s=max(ages, default=seen.oldest_s),
         in_per_s=in_per_s,
         out_per_s=seen.out_per_s,
         lag_s=seen.lag_s,

@@ -140,6 +140,12 @@ READ: Final = (
         "Messages in a queue; role: source, retry, dead-letter; state: ready, in-flight, delayed.",
     ),
     Metric(
+        "incentives_queue_oldest_seconds",
+        "gauge",
+        ("source", "queue"),
+        "Age of a queue's oldest message, as CloudWatch tells it; absent where no broker does.",
+    ),
+    Metric(
         "incentives_open_dead_letters",
         "gauge",
         ("cause",),

@@ -59,7 +59,9 @@ def lines_of_the_page(role: str) -> Iterator[str]:
 
 def test_the_page_tells_the_policies_of_the_template() -> None:
     written = [
-        line for line in PAGE.partition("\n## AWS\n")[2].splitlines() if re.match(r"\| [a-z]+ \| `s[qn]s:", line)
+        line
+        for line in PAGE.partition("\n## AWS\n")[2].splitlines()
+        if re.match(r"\| [a-z]+ \| `(s[qn]s|cloudwatch):", line)
     ]
     assert written == [line for role in WORKS for line in lines_of_the_page(role)]
     for role in WORKS:

@@ -86,6 +86,7 @@ def consume(place: Place, settings: Settings) -> None:
         transport.settle(list(zip(deliveries, fates, strict=True)), lambda _, fate: taken.append(fate))
         transport.idle()
     refuse([] if fates[2] in taken else ["the dead letter was not taken"])
+    look(place, settings)
 
 
 def collect(place: Place, settings: Settings) -> None:
@@ -96,6 +97,13 @@ def collect(place: Place, settings: Settings) -> None:
         queues.let_go(arrivals)
         assert queues.receive(1, WAIT_S)  # to be given back
         queues.empty()
+    look(place, settings)
+
+
+def look(place: Place, settings: Settings) -> None:
+    """As /metrics does in both: how much lies in every queue."""
+    with closing(registry.parts_of(place.broker).open_depths(settings, Stop())) as depths:
+        assert depths.read()
 
 
 def replay(place: Place, settings: Settings) -> None:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import boto3
 from botocore.config import Config
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 CONNECT_S: Final = 5
 READ_S: Final = 30  # longer than the longest poll, 20 s
+GLANCE_S: Final = 5  # for the answer to a call that nobody waits for
 CALL_TRIES: Final = 2  # one quiet second try covers a dropped keep-alive connection
 ENTRY_TRIES: Final = 4
 PAUSE_S: Final = 0.2  # before the second try of an entry, doubled each time, less up to half by chance
@@ -112,10 +113,23 @@ def sns_client(settings: Settings, connections: int = 2) -> SNSClient:
         )
 
 
-def _config(connections: int) -> Config:
+def cloudwatch_client(settings: Settings) -> Any:
+    """A client for CloudWatch, which gives up soon; thread-safe. Raises SettingsError without a region, BrokerUnavailable
+    without a usable endpoint."""
+    region = settings.need_aws_region()
+    with available():
+        return boto3.session.Session(region_name=region).client(
+            "cloudwatch",
+            endpoint_url=settings.aws_endpoint_url,
+            verify=settings.aws_ca_bundle,
+            config=_config(1, read_s=GLANCE_S),
+        )
+
+
+def _config(connections: int, read_s: float = READ_S) -> Config:
     return Config(
         connect_timeout=CONNECT_S,
-        read_timeout=READ_S,
+        read_timeout=read_s,
         retries={"total_max_attempts": CALL_TRIES, "mode": "standard"},
         max_pool_connections=connections,
     )
