@@ -28,6 +28,7 @@ DESCRIBED_MAX = 300  # code points; what is longer is no address that a person c
 _USERINFO = re.compile(r"(?<=://)[^/\s'\"]*@")
 _CLUSTER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)(/[^?#]*)?(?:\?([^#]*))?(#.*)?")
 _NODE = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252}[A-Za-z0-9_.])?")
+_PROJECT = re.compile(r"/(?:[\w.~-]+/)*[0-9]+", re.ASCII)
 _ENCODE = "in a user or password, / ? # @ [ ] and % are written as %2F %3F %23 %40 %5B %5D and %25"
 NODES_MAX: Final = 16  # RabbitMQ advises against clusters of more than seven
 SHORT_STRING_MAX: Final = 255  # bytes; AMQP 0-9-1 writes the length of such a text in one
@@ -42,6 +43,7 @@ class AddressKind:
     example: str
     keywords: bool = False  # libpq's other form, host=... dbname=...
     login: bool = True  # whether a user and a password belong in it
+    dsn: bool = False  # Sentry's: a key as the user, and the number of a project at the end
     endpoint: bool = False  # botocore's: a plain name of a host, and nothing behind the path
     ports: Mapping[str, int] | None = None  # by scheme, of nodes that name none: this may name several nodes
     virtual_host: bool = False  # whether the path is one, which AMQP carries
@@ -60,6 +62,7 @@ MANAGEMENT = AddressKind(
     ports={"http": 80, "https": 443},
 )
 AWS = AddressKind(("http", "https"), "http://host:4566", login=False, endpoint=True)
+SENTRY = AddressKind(("https", "http"), "https://key@sentry.example.org/42", dsn=True)
 OTLP = AddressKind(("http", "https"), "http://collector:4318", login=False, endpoint=True)
 
 
@@ -189,6 +192,10 @@ def _faults(address: str, kind: AddressKind) -> Iterator[str]:
         yield "a user or password has no place in it"
     if kind.endpoint:
         yield from _endpoint_faults(address, hosts)
+    if kind.dsn and not login:
+        yield "it has no key before an @"
+    if kind.dsn and not _PROJECT.fullmatch(path):
+        yield "it does not end with the number of a project"
     yield from (fault for host in hosts.split(",") if (fault := _host_fault(host)))
 
 

@@ -20,8 +20,9 @@ from typing import Final
 from incentive_fleet.errors import FleetError
 from incentive_fleet.literal import literal, literal_json
 
+CULPRIT: Final = "culprit"  # under which a record carries the error that it is about, for sentry.py; no line tells it
 # What a LogRecord has of itself; whatever else it carries came in `extra`.
-STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", CULPRIT}
 ECS_VERSION: Final = "8.11.0"
 OURS: Final = "incentives."
 ECS_NAMES: Final = {"error": "error.message", "error_class": "error.type", "traceback": "error.stack_trace"}
@@ -52,7 +53,8 @@ def told_traceback(error: BaseException) -> str:
     return "\n".join(_places(error))[-TRACEBACK_CHARACTERS:]
 
 
-def _places(error: BaseException) -> Iterator[str]:
+def chain_of(error: BaseException) -> list[BaseException]:
+    """The error's causes as Python tells them, the first one first, and last the error itself."""
     seen: set[int] = set()
     chain: list[BaseException] = []
     current: BaseException | None = error
@@ -60,7 +62,11 @@ def _places(error: BaseException) -> Iterator[str]:
         seen.add(id(current))
         chain.append(current)
         current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
-    for one in reversed(chain):
+    return chain[::-1]
+
+
+def _places(error: BaseException) -> Iterator[str]:
+    for one in chain_of(error):
         yield "".join(traceback.format_tb(one.__traceback__)) + told_words(one)
 
 
@@ -87,10 +93,12 @@ class Traces:
             *((frame.filename, frame.lineno) for frame in frames[-1:]),
         )
         if place not in self._told and len(self._told) >= PLACES_MAX:
-            return {}
+            return {CULPRIT: error}
         self._told[place] += 1
         before = self._told[place] - 1
-        return {"traceback_told_before": before} if before else {"traceback": told_traceback(error)}
+        return {CULPRIT: error} | (
+            {"traceback_told_before": before} if before else {"traceback": told_traceback(error)}
+        )
 
 
 class JsonLines(logging.Formatter):

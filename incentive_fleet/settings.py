@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from incentive_fleet.addresses import AWS, MANAGEMENT, OTLP, POSTGRES, RABBITMQ, check_address, holds_login
+from incentive_fleet.addresses import AWS, MANAGEMENT, OTLP, POSTGRES, RABBITMQ, SENTRY, check_address, holds_login
 from incentive_fleet.allowed_sources import read_allowed_sources
 from incentive_fleet.errors import SettingsError
 
@@ -25,6 +25,7 @@ ADDRESSES = {
     "rabbitmq_url": RABBITMQ,
     "rabbitmq_management_url": MANAGEMENT,
     "otlp_endpoint": OTLP,
+    "sentry_dsn": SENTRY,
     "aws_endpoint_url": AWS,
 }
 ENDPOINTS_OF_BOTO3 = (
@@ -89,6 +90,11 @@ class Settings(BaseModel):
     expiry_grace_hours: int = Field(24, ge=0, le=8_760)  # rules 8.3
     health_port: int | None = Field(None, ge=0, le=65_535)  # unset: no health server
     otlp_endpoint: str | None = None  # metrics and traces are sent to its /v1/metrics and /v1/traces
+    sentry_dsn: str | None = None  # where unexpected errors are sent
+    sentry_environment: str | None = Field(
+        None, pattern=r"^[^\s/]{1,64}$"
+    )  # what Sentry takes; unset: its own, production
+    sentry_release: str | None = Field(None, pattern=r"^[^\s/]{1,200}$")  # unset: incentive-fleet@ and the version
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "json", "text"] = "auto"  # auto: text on a terminal, JSON elsewhere (logs.py)
     health_host: str = "127.0.0.1"  # 0.0.0.0 where an orchestrator asks from outside the container

@@ -26,6 +26,7 @@ from incentive_fleet.consumers.suspects import Care
 from incentive_fleet.ledger.session import Session
 from incentive_fleet.logs import start_logging
 from incentive_fleet.measuring import sum_of
+from incentive_fleet.sentry import reporting
 from incentive_fleet.settings import Settings
 from incentive_fleet.stopping import Stop
 from incentive_fleet.tracing import EXPORT_TIMEOUT_S, Spans
@@ -154,7 +155,8 @@ def main(arguments: list[str]) -> int:
         settings = settings.model_copy(update={"batch_size": 1, "prefetch": 1})
     brokers = [by_source(word) for word in arguments[0].split(",")]
     until_idle_s = float(arguments[1]) if len(arguments) > 1 else None
-    run_worker(brokers, settings, until_idle_s, stop, care)
+    with reporting(settings, stop.left_to_finish_s):
+        run_worker(brokers, settings, until_idle_s, stop, care)
     return DRAINED if stop.is_set() else 0
 
 

@@ -20,7 +20,7 @@ from incentive_fleet.dead_letters.runs import Following, stop_run
 from incentive_fleet.errors import BrokerUnavailable, FleetError
 from incentive_fleet.ledger.connection import mapped_errors
 from incentive_fleet.ledger.session import Session
-from incentive_fleet.logs import traceback_of
+from incentive_fleet.logs import told_words
 from incentive_fleet.pausing import Pause
 from incentive_fleet.settings import Settings
 from incentive_fleet.stopping import SLICE_S, Stop
@@ -76,7 +76,7 @@ def carry_ready(session: Session, settings: Settings, stop: Stop) -> None:
         except FleetError:
             raise
         except Exception as error:  # a bug of ours: told to whoever looks at the run, and not met again at every look
-            log.error("run stopped", extra={"run": run_id, "error": str(error)[:500], "traceback": traceback_of(error)})
+            log.error("run stopped", exc_info=error, extra={"run": run_id, "error": told_words(error)})
             session.close()
             stop_run(session.connection, run_id, f"{type(error).__name__}: {error}")
             continue

@@ -23,7 +23,10 @@ from incentive_fleet.settings import ADDRESSES, Settings
 MINUTE_S: Final = 60.0
 # Settings that are texts and hold no secret; of any other text it is told that it is set.
 SPOKEN: Final = frozenset(
-    {"prefix", "allowed_sources", "aws_region", "health_host", "log_level", "log_format", "cloudwatch_ages"}
+    {
+        *("prefix", "allowed_sources", "aws_region", "cloudwatch_ages", "health_host", "log_level", "log_format"),
+        *("sentry_environment", "sentry_release"),
+    }
 )
 # What the lines tell, by what: the metric's last label, of which there are few.
 TOLD: Final = {

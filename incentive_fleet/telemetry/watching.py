@@ -1,5 +1,5 @@
 """What a command that runs until it is told to stop tells of itself meanwhile: health and metrics over HTTP, lines in the
-log, and a row in the ledger.
+log, to Sentry, and a row in the ledger.
 
 It starts and ends with the command, and nothing that it does keeps the command from its work.
 """
@@ -14,6 +14,7 @@ from typing import Final
 from incentive_fleet.brokers.contract import Broker
 from incentive_fleet.consumers.health import serve_health
 from incentive_fleet.measuring import Tally
+from incentive_fleet.sentry import reporting
 from incentive_fleet.settings import Settings
 from incentive_fleet.stopping import Stop
 from incentive_fleet.telemetry.exposition import BACKLOG, LETTERS, MONEY, SERVER, exposing
@@ -41,8 +42,10 @@ class Watched:
 @contextmanager
 def watching(settings: Settings, brokers: Sequence[Broker], stop: Stop, process: Watched) -> Iterator[None]:
     """Tell while the body runs: in the log, in the ledger, over HTTP to whoever asks where INCENTIVES_HEALTH_PORT is set, and
-    to INCENTIVES_OTLP_ENDPOINT. Raises SettingsError when the port is taken or the packages for OTLP are missing."""
+    to INCENTIVES_OTLP_ENDPOINT and INCENTIVES_SENTRY_DSN. Raises SettingsError when the port is taken or the packages for one of
+    them are missing."""
     with (
+        reporting(settings, stop.left_s),
         beating(settings.need_database_url(), process.activity, process.tally),
         exposing(settings, brokers if process.depths else (), stop, process.tally, process.parts) as exposition,
         serve_health(settings, brokers, process.activity, process.paused, exposition.page),

@@ -214,7 +214,12 @@ def test_events_go_through_the_stack_and_each_role_calls_what_its_permissions_sa
         allowed = actions(role)
         assert called <= allowed, (role, called - allowed)
         # What only an error, a slow batch or a scrape calls.
-        seldom = {"sqs:ChangeMessageVisibility", "sqs:GetQueueAttributes", "sqs:GetQueueUrl", "cloudwatch:GetMetricData"}
+        seldom = {
+            "sqs:ChangeMessageVisibility",
+            "sqs:GetQueueAttributes",
+            "sqs:GetQueueUrl",
+            "cloudwatch:GetMetricData",
+        }
         assert allowed - called <= seldom, (role, allowed - called)
 
 

@@ -1,4 +1,6 @@
-"""The log of a fleet that meets 500 culprits: each dead letter once, its traceback once, and nothing that an event holds."""
+"""The log of a fleet that meets 500 culprits, and its Sentry: each dead letter once, its traceback once, and nothing that an event
+holds.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +8,19 @@ import json
 import signal
 import uuid
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import psycopg
+import pytest
 
 from incentive_fleet.brokers import declare
 from incentive_fleet.embedded import sample_shop
 from tests.brokers_and_workers import Brokers, log_of, said, settings_of, start
 from tests.chaos.faults import CONSUME, Fleet
 from tests.contract.brokers_under_test import eventually
+from tests.sentry_ingest import Ingest, ingest
 from tests.shop import open_shop
 
 SHOP = sample_shop.Shop(20, seed=5)
@@ -59,8 +63,14 @@ def letters(url: str) -> int:
     return int(row[0])
 
 
-def test_five_hundred_culprits_fill_no_log(
-    database_url: str, rabbitmq: Any, tmp_path: Path, say: Callable[[str], None]
+@pytest.fixture
+def sentry() -> Iterator[Ingest]:
+    with ingest() as sentry:
+        yield sentry
+
+
+def test_five_hundred_culprits_fill_no_log_and_no_sentry(
+    database_url: str, rabbitmq: Any, sentry: Ingest, tmp_path: Path, say: Callable[[str], None]
 ) -> None:
     settings = settings_of(
         f"t{uuid.uuid4().hex[:8]}",
@@ -68,6 +78,7 @@ def test_five_hundred_culprits_fill_no_log(
         aws_region=None,
         database_url=database_url,
         retry_delays_s=(0.2, 0.2),
+        sentry_dsn=sentry.dsn,
     )
     open_shop(database_url, SHOP)
     with psycopg.connect(database_url, autocommit=True) as owner:
@@ -103,4 +114,19 @@ def test_five_hundred_culprits_fill_no_log(
     assert len(text) < 600 * CULPRITS
     rest = sum(len(line) for line in text.splitlines() if '"dead letter"' not in line)
     assert rest < 100_000
+    assert "publickey" not in text
+    of_one_bug(sentry)
     say(f"{CULPRITS} culprits: {len(text):,} bytes of log, {rest:,} of them beside the lines of dead letters")
+
+
+def of_one_bug(sentry: Ingest) -> None:
+    """The worker told its Sentry once of each place, then how many more there were, and nothing of any event."""
+    sent = b"".join(sentry.raw)
+    for private in (PERSONAL, "x-1", "order_id", "/poison", "out of range"):
+        assert private.encode() not in sent
+    kinds = Counter(tuple(event["fingerprint"]) for event in sentry.events)
+    assert 1 <= len(kinds) <= 2
+    assert {(name, reason) for name, _, reason in kinds} == {("psycopg.errors.NumericValueOutOfRange", "22003")}
+    assert all(place.startswith("incentive_fleet/ledger/") for _, place, _ in kinds)
+    assert sum("exception" in event for event in sentry.events) == len(kinds)
+    assert sum(event["extra"]["times"] for event in sentry.events) == CULPRITS * 3

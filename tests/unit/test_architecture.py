@@ -24,6 +24,7 @@ EVERYBODY = {
     "logs",
     "measuring",
     "release",
+    "sentry",
     "tracing",
     "literal",
     "text_files",

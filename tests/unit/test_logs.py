@@ -14,7 +14,7 @@ import pytest
 
 from incentive_fleet.brokers.rabbitmq import RABBITMQ
 from incentive_fleet.errors import DatabaseUnavailable
-from incentive_fleet.logs import PLACES_MAX, HumanLines, JsonLines, Traces, start_logging
+from incentive_fleet.logs import CULPRIT, PLACES_MAX, HumanLines, JsonLines, Traces, start_logging
 from incentive_fleet.measuring import Tally
 from incentive_fleet.settings import Settings
 from incentive_fleet.telemetry.lines import shown, telling
@@ -115,7 +115,7 @@ def test_a_traceback_is_told_once_and_then_counted(loggers: None, monkeypatch: p
     assert "in fail" in trace
     assert "DatabaseUnavailable" in trace or "the server is away" in trace
     assert "ann" not in trace
-    assert told[1:] == [{"traceback_told_before": 1}, {"traceback_told_before": 2}]
+    assert told[1:] == [{CULPRIT: one[CULPRIT], "traceback_told_before": n} for n, one in enumerate(told[1:], 1)]
 
 
 def test_places_are_remembered_up_to_a_bound() -> None:
@@ -128,7 +128,7 @@ def test_places_are_remembered_up_to_a_bound() -> None:
         except Exception as error:
             told.append(traces.told(error))
     assert sum("traceback" in one for one in told) == PLACES_MAX
-    assert told[PLACES_MAX:] == [{}] * 5
+    assert [one.keys() for one in told[PLACES_MAX:]] == [{CULPRIT}] * 5
 
 
 def test_settings_are_told_without_their_secrets() -> None:
