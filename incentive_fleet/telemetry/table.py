@@ -37,7 +37,6 @@ COUNTED: Final = (
         "counter",
         ("reason",),
         "Dead letters that a broker has taken, by reason.",
-        TOP_CAUSES,
     ),
     Metric(
         "incentives_events_total",

@@ -1,0 +1,143 @@
+"""A real Prometheus and Alertmanager with the rules and routes of deploy/monitoring, in less time and with other addresses.
+
+What a test changes in them is in `shortened` and `rerouted`, and nothing else: how long a condition must hold (`for`), how
+far back a rate looks, how long Alertmanager gathers, where the services are and where their keys lie. No expression, no
+threshold, no label, no route and no text differs from what production runs.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import signal
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from incentive_fleet.embedded.process import end, free_port, spawn, wait_ready
+
+DEPLOYED = Path(__file__).parents[2] / "deploy/monitoring"
+SCRAPED = "3s"  # and no shorter: a page waits two seconds for a part that hangs
+JUDGED = "1s"
+HELD = "2s"  # in place of every `for`
+WINDOW = "30s"  # in place of every [10m] and the like
+GATHERED = {"group_wait": "1s", "group_interval": "1s"}
+READY_S = 30
+
+
+def rules() -> list[dict[str, Any]]:
+    """The alerts as they are deployed."""
+    groups = yaml.safe_load((DEPLOYED / "rules.yml").read_text(encoding="utf-8"))["groups"]
+    return [rule for group in groups for rule in group["rules"] if "alert" in rule]
+
+
+def shortened(text: str) -> str:
+    """rules.yml with every `for` of two seconds and every window of half a minute."""
+    held = re.sub(r"^(\s+for: )\w+$", rf"\g<1>{HELD}", text, flags=re.MULTILINE)
+    return re.sub(r"\[\d+[smhd]\]", f"[{WINDOW}]", held)
+
+
+def rerouted(text: str, pager_port: int, keys: Path) -> str:
+    """alertmanager.yml for the pager of the test: gathered for a second, with keys of its own."""
+    routes = yaml.safe_load(text)
+    routes["route"] |= GATHERED
+    for receiver in routes["receivers"]:
+        for one in receiver.get("pagerduty_configs", ()):
+            one |= {"url": f"http://127.0.0.1:{pager_port}/pagerduty", "routing_key_file": str(keys / "pagerduty")}
+        for one in receiver.get("opsgenie_configs", ()):
+            one |= {"api_url": f"http://127.0.0.1:{pager_port}/opsgenie/", "api_key_file": str(keys / "opsgenie")}
+    return yaml.safe_dump(routes)
+
+
+class Prometheus:
+    """What it sees now."""
+
+    def __init__(self, port: int) -> None:
+        self._url = f"http://127.0.0.1:{port}/api/v1"
+
+    def firing(self) -> set[str]:
+        """Alerts that fire, also those that a route keeps silent."""
+        found = self._ask("alerts")["alerts"]
+        return {one["labels"]["alertname"] for one in found if one["state"] == "firing"}
+
+    def up(self) -> int:
+        """How many targets answer."""
+        return sum(one["health"] == "up" for one in self._ask("targets")["activeTargets"])
+
+    def _ask(self, what: str) -> Any:
+        with urllib.request.urlopen(f"{self._url}/{what}", timeout=10) as answer:
+            return json.loads(answer.read())["data"]
+
+
+@contextmanager
+def watching(folder: Path, targets: Mapping[str, int], pager_port: int) -> Iterator[Prometheus]:
+    """Both servers, on the health ports of these processes; they tell the pager."""
+    folder.mkdir()
+    for service in ("pagerduty", "opsgenie"):
+        (folder / service).write_text(f"{service}'s", encoding="utf-8")
+    alertmanager, prometheus = free_port(), free_port()
+    (folder / "rules.yml").write_text(shortened((DEPLOYED / "rules.yml").read_text("utf-8")), encoding="utf-8")
+    routes = rerouted((DEPLOYED / "alertmanager.yml").read_text("utf-8"), pager_port, folder)
+    (folder / "alertmanager.yml").write_text(routes, encoding="utf-8")
+    (folder / "prometheus.yml").write_text(yaml.safe_dump(_scraping(targets, alertmanager)), encoding="utf-8")
+    with (
+        _server(
+            folder,
+            alertmanager,
+            *(
+                "prometheus-alertmanager",
+                f"--config.file={folder}/alertmanager.yml",
+                f"--storage.path={folder}/silences",
+            ),
+            *("--cluster.listen-address=", "--log.level=warn"),
+        ),
+        _server(
+            folder,
+            prometheus,
+            *("prometheus", f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/series"),
+            "--log.level=warn",
+        ),
+    ):
+        yield Prometheus(prometheus)
+
+
+def _scraping(targets: Mapping[str, int], alertmanager: int) -> dict[str, Any]:
+    instances: Sequence[dict[str, Any]] = [
+        {"targets": [f"127.0.0.1:{port}"], "labels": {"instance": name}} for name, port in targets.items()
+    ]
+    return {
+        "global": {"scrape_interval": SCRAPED, "scrape_timeout": SCRAPED, "evaluation_interval": JUDGED},
+        "rule_files": ["rules.yml"],
+        "alerting": {"alertmanagers": [{"static_configs": [{"targets": [f"127.0.0.1:{alertmanager}"]}]}]},
+        "scrape_configs": [{"job_name": "incentives", "static_configs": instances}],
+    }
+
+
+@contextmanager
+def _server(folder: Path, port: int, program: str, *options: str) -> Iterator[None]:
+    assert shutil.which(program), f"{program} is not installed: `make observe-check` asks for it"
+    log = folder / f"{program}.log"
+    process = spawn(
+        [program, f"--web.listen-address=127.0.0.1:{port}", *options],
+        log=log,
+        environment={"HOME": str(folder)},
+        leash=signal.SIGKILL,
+    )
+    try:
+        wait_ready(program, lambda: _ready(port), process, log, READY_S)
+        yield
+    finally:
+        end(process, [(signal.SIGTERM, 10), (signal.SIGKILL, 5)])
+
+
+def _ready(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/-/ready", timeout=5) as answer:
+            return int(answer.status) == 200
+    except OSError:
+        return False

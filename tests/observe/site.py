@@ -1,0 +1,139 @@
+"""What is watched and hurt: Postgres, RabbitMQ, `consume` and `relay` as processes of their own, a pager, and an operator.
+
+The operator types what the runbooks say. Where a runbook speaks of hours, `back_dated` sets a row's time back as the owner of
+the tables: the row itself came about by what the test did, and nothing else is written past the product.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from incentive_fleet.brokers import declare
+from incentive_fleet.embedded.postgres import Postgres
+from incentive_fleet.embedded.process import free_port
+from incentive_fleet.embedded.rabbitmq import RabbitMQ
+from tests.brokers_and_workers import Brokers, environment_of, settings_of
+from tests.chaos.faults import Fleet
+from tests.command import Ran, incentives
+from tests.contract.brokers_under_test import eventually
+from tests.domain import terms
+from tests.observe import monitoring, pager
+
+BUDGET, ONE_COUPON = 1_000, 100
+TERMS = terms("coupon", "k", code="K", amount=ONE_COUPON, budget=BUDGET)
+CONNECTIONS = 100  # that the server takes
+PATIENCE_S = 120
+# The program, whose gauges are read again after half a second: with the real bounds each act would wait for a minute.
+IMPATIENT = """
+import incentive_fleet.telemetry.readings as readings
+import incentive_fleet.telemetry.exposition as exposition
+readings.EVERY_S = exposition.EVERY_S = 0.5
+for part in exposition.OF_LEDGER.values():
+    part[:] = [(name, read, 0.5) for name, read, _ in part]
+from incentive_fleet.cli.main import main
+main()
+"""
+PROGRAM = (sys.executable, "-c", IMPATIENT)
+
+
+@dataclass(slots=True)
+class Site:
+    """Everything that a test of the alerts has in hand."""
+
+    postgres: Postgres
+    url: str
+    brokers: Brokers
+    consume: Fleet
+    relay: Fleet
+    pager: pager.Pager
+    prometheus: monitoring.Prometheus
+    folder: Path
+    _publishing: threading.Lock = field(default_factory=threading.Lock)
+
+    def publish(self, *bodies: bytes, type_: str = "order-placed.v1") -> None:
+        """From any thread: scenes of one act share the connection."""
+        with self._publishing:
+            self.brokers.publish("rabbitmq", bodies, type_)
+
+    def type(self, *words: str | Path) -> Ran:
+        """What the operator types; it goes well."""
+        ran = incentives(*words, env=environment_of(self.brokers.settings, INCENTIVES_ACTOR="ann"))
+        assert ran.code == 0, f"{words}: {ran.code} {ran.out} {ran.err}"
+        return ran
+
+    def ask(self, statement: str) -> Sequence[tuple[Any, ...]]:
+        with psycopg.connect(self.url) as owner:
+            return owner.execute(statement.encode()).fetchall()
+
+    def until(self, statement: str) -> None:
+        """Wait until a statement says yes."""
+        eventually(lambda: self.ask(statement)[0][0], PATIENCE_S)
+
+    def back_dated(self, table: str, column: str, hours: float, which: str) -> None:
+        """As if so many hours had passed over these rows, of which there is one at least."""
+        with psycopg.connect(self.url) as owner:
+            owner.execute("SET session_replication_role = replica")  # rows that nobody may change, else
+            done = owner.execute(
+                f"UPDATE {table} SET {column} = {column} - interval '{hours} hours' WHERE {which}".encode()
+            )
+            assert done.rowcount, (table, which)
+
+    def rings(self, alert: str, *words: str) -> None:
+        """Wait until whoever is on duty reads these words of it."""
+        self.pager.await_(alert, "rings", words, PATIENCE_S)
+
+    def clears(self, alert: str) -> None:
+        """Wait until the pager says that it is over."""
+        self.pager.await_(alert, "clears", (), PATIENCE_S)
+
+
+@contextmanager
+def watched(postgres: Postgres, url: str, rabbitmq: RabbitMQ, folder: Path) -> Iterator[Site]:
+    """Started, scraped, and well: nothing rings."""
+    with psycopg.connect(url, autocommit=True) as owner:
+        owner.execute(
+            "DELETE FROM destinations WHERE destination = 'sns'"
+        )  # as the runbook says of one that nobody uses
+    campaigns = folder / "campaigns.toml"
+    campaigns.write_text(TERMS, encoding="utf-8")
+    # Small batches and little held, so that a consumer that is stuck leaves something in the queue.
+    base = settings_of(
+        f"t{uuid.uuid4().hex[:8]}",
+        **{"rabbitmq_url": rabbitmq.url, "aws_region": None, "database_url": url, "prefetch": 5, "batch_size": 5},
+    )
+    declare.apply(base)
+    fleets = {
+        name: Fleet(
+            base.model_copy(update={"health_port": free_port()}), folder / f"{name}.log", command=(*PROGRAM, *words)
+        )
+        for name, words in {
+            "consume": ("consume", "--from", "rabbitmq", "--processes", "2"),
+            "relay": ("relay",),
+        }.items()
+    }
+    targets = {name: fleet.settings.health_port or 0 for name, fleet in fleets.items()}
+    brokers = Brokers(base)
+    with pager.listening() as heard, monitoring.watching(folder / "monitoring", targets, heard.port) as prometheus:
+        site = Site(postgres, url, brokers, *fleets.values(), heard, prometheus, folder)
+        site.type("campaigns", "load", campaigns)
+        try:
+            for fleet in fleets.values():
+                fleet.start()
+            eventually(lambda: prometheus.up() == len(targets), PATIENCE_S)
+            yield site
+        finally:
+            for fleet in fleets.values():
+                if fleet.process is not None and fleet.process.poll() is None:
+                    fleet.process.send_signal(signal.SIGTERM)
+                    fleet.process.wait(PATIENCE_S)
+            brokers.close()
