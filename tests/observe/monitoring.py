@@ -24,8 +24,9 @@ from incentive_fleet.embedded.process import end, free_port, spawn, wait_ready
 DEPLOYED = Path(__file__).parents[2] / "deploy/monitoring"
 SCRAPED = "3s"  # and no shorter: a page waits two seconds for a part that hangs
 JUDGED = "1s"
-HELD = "2s"  # in place of every `for`
-WINDOW = "30s"  # in place of every [10m] and the like
+# Durations keep their order, for one alert must be there before those that it explains.
+HELD, HELD_S = 1 / 30, (2, 25)  # of each `for`, and at least and most
+WINDOW, WINDOW_S = 1 / 20, (30, 60)  # of each [10m] and the like
 GATHERED = {"group_wait": "1s", "group_interval": "1s"}
 READY_S = 30
 
@@ -37,9 +38,15 @@ def rules() -> list[dict[str, Any]]:
 
 
 def shortened(text: str) -> str:
-    """rules.yml with every `for` of two seconds and every window of half a minute."""
-    held = re.sub(r"^(\s+for: )\w+$", rf"\g<1>{HELD}", text, flags=re.MULTILINE)
-    return re.sub(r"\[\d+[smhd]\]", f"[{WINDOW}]", held)
+    """rules.yml with a thirtieth of every `for` and a twentieth of every window, within their bounds."""
+    held = re.sub(r"(?<=^        for: )\w+$", lambda found: _part(found[0], HELD, HELD_S), text, flags=re.MULTILINE)
+    return re.sub(r"(?<=\[)\d+[smhd](?=\])", lambda found: _part(found[0], WINDOW, WINDOW_S), held)
+
+
+def _part(duration: str, of: float, bounds: tuple[int, int]) -> str:
+    least, most = bounds
+    seconds = int(duration[:-1]) * {"s": 1, "m": 60, "h": 3_600, "d": 86_400}[duration[-1]]
+    return f"{min(most, max(least, round(seconds * of)))}s"
 
 
 def rerouted(text: str, pager_port: int, keys: Path) -> str:

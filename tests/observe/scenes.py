@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Final
 
 import psycopg
@@ -47,7 +47,7 @@ def budget_nearly_spent(site: Site) -> None:
 
 def a_refund_waits_for_its_order(site: Site) -> None:
     site.publish(refund("late"), type_=REFUNDED)
-    site.until("SELECT count(*) = 1 FROM waiting")
+    site.until("SELECT count(*) = 1 FROM waiting WHERE order_id = 'o-late'")
     site.back_dated("waiting", "since", 25, "order_id = 'o-late'")
     site.rings("IncentivesFactsWaitLong", "since 1d 1h")
     [fact] = site.type("waiting", "--older-than-hours", "24", "--format", "json").document["waiting"]
@@ -165,23 +165,27 @@ def postgres_is_away_and_comes_back_as_a_standby(site: Site) -> None:
     waits = "consuming waits: database-unavailable", "relay to rabbitmq waits: database-unavailable"
     site.rings("IncentivesPaused", *waits)
     eventually(lambda: "IncentivesReadingDown" in site.prometheus.firing(), PATIENCE_S)
-    _demote(site)
-    site.rings("IncentivesDatabaseReadOnly")
     assert "IncentivesReadingDown" not in site.pager.ringing(), "what a pause explains was told again"
-    with psycopg.connect(site.postgres.url("postgres"), autocommit=True) as owner:
-        owner.execute("SELECT pg_promote()")
+    with _demoted(site):
+        site.rings("IncentivesDatabaseReadOnly")
     site.clears("IncentivesDatabaseReadOnly")
     site.clears("IncentivesPaused")
     site.until("SELECT count(*) = 1 FROM decisions WHERE order_id = 'o-while-away'")
 
 
-def _demote(site: Site) -> None:
-    """The server that was stopped comes up as a standby that nobody feeds."""
+@contextmanager
+def _demoted(site: Site) -> Iterator[None]:
+    """The server that was stopped comes up as a standby that nobody feeds, and is promoted in the end."""
     data = site.postgres.folder / "data"
     signal_file = data / "standby.signal"
     signal_file.touch()
     os.chown(signal_file, data.stat().st_uid, data.stat().st_gid)
     site.postgres.start()
+    try:
+        yield
+    finally:
+        with psycopg.connect(site.postgres.url("postgres"), autocommit=True) as owner:
+            owner.execute("SELECT pg_promote()")
 
 
 # By the alerts that each shows. The acts of the short form come first.

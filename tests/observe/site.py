@@ -26,6 +26,7 @@ from tests.brokers_and_workers import Brokers, environment_of, settings_of
 from tests.chaos.faults import Fleet
 from tests.command import Ran, incentives
 from tests.contract.brokers_under_test import eventually
+from tests.dead_letter_world import order
 from tests.domain import terms
 from tests.observe import monitoring, pager
 
@@ -130,6 +131,8 @@ def watched(postgres: Postgres, url: str, rabbitmq: RabbitMQ, folder: Path) -> I
             for fleet in fleets.values():
                 fleet.start()
             eventually(lambda: prometheus.up() == len(targets), PATIENCE_S)
+            site.publish(order("first", coupons=[]))
+            site.until("SELECT count(*) = 1 FROM decisions WHERE order_id = 'o-first'")  # the workers are at work
             yield site
         finally:
             for fleet in fleets.values():
