@@ -10,6 +10,7 @@ from incentive_fleet.events.codec import decode
 from incentive_fleet.incentives.campaign_file import parse_campaigns
 from incentive_fleet.ledger.balances import read_balances
 from incentive_fleet.ledger.batch import apply_events
+from incentive_fleet.ledger.codes import PoolRow, load_codes
 from incentive_fleet.ledger.grants import Grant, grant
 from incentive_fleet.ledger.session import Session
 from incentive_fleet.ledger.terms import load_campaigns
@@ -18,10 +19,12 @@ from incentive_fleet.ledger.verify import verify
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
-def open_shop(url: str, shop: sample_shop.Shop, campaigns: str = sample_shop.CAMPAIGNS) -> None:
-    """Load the shop's campaigns and opening balances."""
+def open_shop(url: str, shop: sample_shop.Shop, campaigns: str | None = None) -> None:
+    """Load the shop's campaigns, or those that are given, its codes and opening balances."""
     with closing(Session(url)) as session:
-        load_campaigns(session.connection, parse_campaigns(campaigns))
+        load_campaigns(session.connection, parse_campaigns(campaigns or sample_shop.campaigns(shop)))
+        pool = enumerate(sample_shop.codes(shop), start=1)
+        load_codes(session.connection, [PoolRow(line, *row, customer_id=None, expires_at=None) for line, row in pool])
         grant(session, [Grant(*row, expires_at=None) for row in sample_shop.grants(shop)], NOON)
 
 

@@ -26,11 +26,14 @@ from incentive_fleet.dead_letters.store import Filters, list_letters
 from incentive_fleet.embedded import EmbeddedParts, sample_shop
 from incentive_fleet.errors import Refused
 from incentive_fleet.events.codec import decode
+from incentive_fleet.events.models import OrderFinalized, OrderPlaced
 from incentive_fleet.incentives.campaign_file import parse_campaigns
 from incentive_fleet.ledger.balances import read_balances
 from incentive_fleet.ledger.batch import EVENTS_MAX, apply_events
+from incentive_fleet.ledger.codes import PoolRow, load_codes
 from incentive_fleet.ledger.grants import Grant, grant
 from incentive_fleet.ledger.migrate import upgrade
+from incentive_fleet.ledger.order_history import OrderHistory, order_history
 from incentive_fleet.ledger.session import Session
 from incentive_fleet.ledger.terms import load_campaigns
 from incentive_fleet.ledger.verify import VerifyReport, verify
@@ -40,6 +43,7 @@ from incentive_fleet.settings import Settings
 from incentive_fleet.stopping import Stop
 
 REPEATED = 0.15  # of the events, on either broker
+GROCERIES = 0.85  # of the orders: estimated when they are placed, weighed and substituted when they are picked
 OUT_OF_ORDER = 40  # places that an event may be off
 IDLE_S = 2.0
 PROCESSES = 2
@@ -57,6 +61,7 @@ class Story:
     outcomes: RelaySummary
     dead_letters: list[Letter]
     statement: WalletStatement
+    order: OrderHistory  # of which other things were picked than placed
     verified: VerifyReport
     accounts: int
     equal_to_calm_run: bool
@@ -76,7 +81,7 @@ def settings_of(parts: EmbeddedParts) -> Iterator[Settings]:
 
 def play(parts: EmbeddedParts, settings: Settings, orders: int, seed: int, tell: Tell) -> Story:
     """Play the whole demo against running parts. Raises what the parts raise when one of them fails."""
-    shop = sample_shop.Shop(orders, seed, refunds=0.15, name="demo")
+    shop = sample_shop.Shop(orders, seed, refunds=0.15, groceries=GROCERIES, name="demo")
     bodies = [body for _, body in sample_shop.events(shop)]
     tell(f"{orders} orders, {len(bodies)} events; the schema and the topology are applied")
     declare.apply(settings)
@@ -97,6 +102,8 @@ def play(parts: EmbeddedParts, settings: Settings, orders: int, seed: int, tell:
     with closing(Session(database_url)) as session:
         connection = session.connection
         balances = read_balances(connection)
+        order = order_history(connection, _liveliest(bodies))
+        assert order is not None, "the calm run has it"
         return Story(
             events=len(bodies),
             published=dict(published),
@@ -104,6 +111,7 @@ def play(parts: EmbeddedParts, settings: Settings, orders: int, seed: int, tell:
             outcomes=outcomes,
             dead_letters=list_letters(connection, Filters(), limit=100),
             statement=wallet_statement(connection, _busiest(bodies), limit=12),
+            order=order,
             verified=verify(connection),
             accounts=len(balances),
             equal_to_calm_run=balances == calm,
@@ -112,7 +120,9 @@ def play(parts: EmbeddedParts, settings: Settings, orders: int, seed: int, tell:
 
 def _prepare(url: str, shop: sample_shop.Shop) -> None:
     with closing(Session(url)) as session:
-        load_campaigns(session.connection, parse_campaigns(sample_shop.CAMPAIGNS))
+        load_campaigns(session.connection, parse_campaigns(sample_shop.campaigns(shop)))
+        pool = enumerate(sample_shop.codes(shop), start=1)
+        load_codes(session.connection, [PoolRow(line, *row, customer_id=None, expires_at=None) for line, row in pool])
         rows = [Grant(*row, expires_at=None) for row in sample_shop.grants(shop)]
         for result in grant(session, rows, datetime.now(UTC)):
             if isinstance(result, Refused):
@@ -236,6 +246,18 @@ def _calm_balances(parts: EmbeddedParts, shop: sample_shop.Shop, bodies: list[by
         for start in range(0, len(events), EVENTS_MAX):
             apply_events(session, events[start : start + EVENTS_MAX])
         return read_balances(session.connection)
+
+
+def _liveliest(bodies: list[bytes]) -> str:
+    """The order with the most coupons of those that had oat milk for milk: the life of a grocery's order in one."""
+    facts = [decode(body).data for body in bodies]
+    substituted = {
+        fact.order_id: 0
+        for fact in facts
+        if isinstance(fact, OrderFinalized) and any(line.line_id == "oat-milk" for line in fact.lines)
+    }
+    coupons = {fact.order_id: len(fact.coupons) for fact in facts if isinstance(fact, OrderPlaced)}
+    return max(substituted or coupons, key=lambda order_id: coupons[order_id])
 
 
 def _busiest(bodies: list[bytes]) -> str:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from incentive_fleet.embedded import sample_groceries
+
 CURRENCY = "EUR"
 SOURCE = "/shops/sample-grocery"
 OPENING = datetime(2026, 3, 2, 8, tzinfo=UTC)
@@ -96,11 +98,23 @@ class Shop:
     credit: float = 1 / 3
     refunds: float = 0.10
     deliveries: float = 0.95
+    groceries: float = 0.0  # estimated, and settled by a final basket or a cancelling
     name: str = "s"  # the ids' beginning, so that several samples can share a ledger
 
     @property
     def customer_count(self) -> int:
         return self.customers or max(1, self.orders // 4)
+
+
+def campaigns(shop: Shop) -> str:
+    """The campaign file under which the shop's orders have all that they ask for."""
+    return CAMPAIGNS + sample_groceries.CAMPAIGNS if shop.groceries else CAMPAIGNS
+
+
+def codes(shop: Shop) -> Iterator[tuple[str, str]]:
+    """(campaign_id, code): the pooled codes that the shop handed out."""
+    for number in range(0, shop.orders if shop.groceries else 0, sample_groceries.WITH_CODE):
+        yield "neighbours", sample_groceries.code_of(shop.name, number)
 
 
 def grants(shop: Shop) -> Iterator[tuple[str, str, str, int, str]]:
@@ -119,9 +133,9 @@ def events(shop: Shop) -> Iterator[tuple[str, bytes]]:
         while pending and pending[0][0] <= placed_at:
             at, _, kind, data = pending.pop(0)
             yield kind, _event(kind, data, at)
-        placed = _order(shop, chance, number, placed_at)
+        placed, later = _story(shop, chance, number, placed_at)
         yield "order-placed.v1", _event("order-placed.v1", placed, placed_at)
-        pending += [(at, number, kind, data) for at, kind, data in _later(shop, chance, placed, placed_at)]
+        pending += [(at, number, kind, data) for at, kind, data in later]
     for at, _, kind, data in sorted(pending, key=lambda entry: entry[:2]):
         yield kind, _event(kind, data, at)
 
@@ -134,13 +148,43 @@ def poison(shop: Shop) -> list[tuple[str, str | None, bytes]]:
     negative = dict(good, order_id=f"{shop.name}-neg", credit_requested=-1)
     other = dict(good, customer_id="somebody-else")
     placed = "order-placed.v1"
+    more = _grocery_poison(shop, good) if shop.groceries else []
     return [
         ("not-json", placed, b'{"specversion": "1.0", "id": '),
         ("unknown-type", "order-archived.v1", _event("order-archived.v1", good, placed_at)),
         ("unknown-currency", placed, _event(placed, odd, placed_at)),
         ("out-of-bounds", placed, _event(placed, negative, placed_at)),
         ("conflict", placed, _event(placed, other, placed_at)),
+        *more,
     ]
+
+
+def _grocery_poison(shop: Shop, good: dict[str, Any]) -> list[tuple[str, str | None, bytes]]:
+    final, granted = "order-finalized.v1", "credit-grant-requested.v1"
+    picked_at = OPENING + timedelta(hours=1)
+    at = _text(picked_at)
+    line = dict(good["lines"][0], kind="voucher")
+    odd = {"order_id": f"{shop.name}-odd-kind", "finalized_at": at, "lines": [line]}
+    gift = {"grant_key": f"{shop.name}-gift", "customer_id": good["customer_id"], "currency": CURRENCY, "amount": 500}
+    gift |= {"campaign_id": "no-such-campaign", "requested_at": at}
+    return [
+        ("unknown-line-kind", final, _event(final, odd, picked_at)),
+        ("grant-refused:unknown-campaign", granted, _event(granted, gift, picked_at)),
+    ]
+
+
+def _story(
+    shop: Shop, chance: random.Random, number: int, placed_at: datetime
+) -> tuple[dict[str, Any], list[sample_groceries.Fact]]:
+    """An order and all that happens to it."""
+    placed = _order(shop, chance, number, placed_at)
+    later = list(_later(shop, chance, placed, placed_at))
+    own = random.Random(f"{shop.seed}-{number}")  # so that the other orders are the same whichever are groceries
+    if own.random() >= shop.groceries:
+        return placed, later
+    life = sample_groceries.live(placed, placed_at, number, shop.name, own)
+    afterwards = _later(shop, own, life.placed | {"lines": life.basket}, placed_at) if life.basket else ()
+    return life.placed, [*life.facts, *afterwards]
 
 
 def _order(shop: Shop, chance: random.Random, number: int, placed_at: datetime) -> dict[str, Any]:
@@ -201,13 +245,14 @@ def _later(
 
 
 def _event(kind: str, data: dict[str, Any], at: datetime) -> bytes:
+    subject = data.get("order_id") or data["grant_key"]
     event = {
         "specversion": "1.0",
-        "id": f"{kind}-{data['order_id']}-{data.get('refund_id', '')}{data.get('customer_id', '')}",
+        "id": f"{kind}-{subject}-{data.get('refund_id', '')}{data.get('customer_id', '')}",
         "source": SOURCE,
         "type": kind,
         "time": _text(at),
-        "subject": data["order_id"],
+        "subject": subject,
         "datacontenttype": "application/json",
         "data": data,
     }

@@ -18,6 +18,7 @@ class Reward:
     amount: int
     lines: list[int]
     tier: int | None = None
+    missed: bool = False  # a minimum that is asked for again
 
 
 @dataclass(slots=True)

@@ -30,6 +30,7 @@ class CouponShare:
     shares: list[int]
     tier: int | None = None  # that was reached
     pooled: bool = False  # the code is one of the campaign's pool
+    limit: RefusalCode | None = None  # of a final basket: why it is worth nothing, or no more than before
 
     @property
     def pool_code(self) -> str | None:
@@ -61,6 +62,7 @@ class EarnShare:
     valid_days: int | None
     reissue_days: int
     tier: int | None = None  # that was reached
+    limit: RefusalCode | None = None  # of a final basket: why it is worth nothing, or no more than before
 
 
 @dataclass(slots=True)
@@ -151,11 +153,13 @@ def _coupon_document(one: CouponShare) -> dict[str, object]:
         document["tier"] = one.tier
     if one.pooled:
         document["pooled"] = True
+    if one.limit is not None:
+        document["limit"] = one.limit
     return document
 
 
 def _coupon(row: Mapping[str, Any]) -> CouponShare:
-    terms = row.get("tier"), row.get("pooled", False)
+    terms = row.get("tier"), row.get("pooled", False), _limit(row)
     return CouponShare(row["campaign_id"], row["version"], row["code"], row["discount"], row["shares"], *terms)
 
 
@@ -192,12 +196,18 @@ def _earned_document(one: EarnShare) -> dict[str, object]:
     }
     if one.tier is not None:
         document["tier"] = one.tier
+    if one.limit is not None:
+        document["limit"] = one.limit
     return document
 
 
 def _earned(row: Mapping[str, Any]) -> EarnShare:
-    terms = row["valid_days"], row["reissue_days"], row.get("tier")
+    terms = row["valid_days"], row["reissue_days"], row.get("tier"), _limit(row)
     return EarnShare(row["campaign_id"], row["version"], row["amount"], row["shares"], *terms)
+
+
+def _limit(row: Mapping[str, Any]) -> RefusalCode | None:
+    return RefusalCode(row["limit"]) if "limit" in row else None
 
 
 def _refusal(row: Mapping[str, Any]) -> Refusal:

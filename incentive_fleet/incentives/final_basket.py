@@ -15,6 +15,7 @@ from incentive_fleet.incentives.booking import Book
 from incentive_fleet.incentives.campaigns import Campaign, CampaignSet
 from incentive_fleet.incentives.credit import Burn, give_back
 from incentive_fleet.incentives.decision import CouponShare, CreditShare, Decision, EarnShare
+from incentive_fleet.incentives.refusals import RefusalCode
 
 
 @dataclass(slots=True)
@@ -61,18 +62,19 @@ def finalize(
 def _again(was: CouponShare, basket: Basket, campaigns: CampaignSet, book: Book, stands: bool) -> CouponShare:
     campaign = campaigns.versions[(was.campaign_id, was.version)]
     reward = _reward(campaign, basket, was.tier, basket.discount)
-    amount = _within_budget(was.campaign_id, was.discount, reward.amount, campaigns, book, stands)
+    amount, limit = _within_budget(was.campaign_id, was.discount, reward, campaigns, book, stands)
     shares = basket.share(amount, reward.lines)
     basket.pay(shares)
-    return CouponShare(was.campaign_id, was.version, was.code, amount, shares, reward.tier, was.pooled)
+    return CouponShare(was.campaign_id, was.version, was.code, amount, shares, reward.tier, was.pooled, limit)
 
 
 def _earn_again(was: EarnShare, basket: Basket, campaigns: CampaignSet, book: Book, stands: bool) -> EarnShare:
     campaign = campaigns.versions[(was.campaign_id, was.version)]
     reward = _reward(campaign, basket, was.tier, basket.earning)
-    amount = _within_budget(was.campaign_id, was.amount, reward.amount, campaigns, book, stands)
+    amount, limit = _within_budget(was.campaign_id, was.amount, reward, campaigns, book, stands)
     shares = basket.share(amount, reward.lines)
-    return EarnShare(was.campaign_id, was.version, amount, shares, was.valid_days, was.reissue_days, reward.tier)
+    terms = was.valid_days, was.reissue_days, reward.tier, limit
+    return EarnShare(was.campaign_id, was.version, amount, shares, *terms)
 
 
 def _reward(
@@ -85,15 +87,20 @@ def _reward(
     lines = basket.eligible(campaign)
     if not campaign.recheck_minimum:
         return give(campaign, lines, reached)
-    return Reward(0, lines) if basket.misses_minimum(campaign, lines) else give(campaign, lines, None)
+    return Reward(0, lines, missed=True) if basket.misses_minimum(campaign, lines) else give(campaign, lines, None)
 
 
-def _within_budget(campaign_id: str, was: int, amount: int, campaigns: CampaignSet, book: Book, stands: bool) -> int:
-    """More than the placing gave only as far as today's budget bears it whole."""
-    if amount <= was:
-        return amount
-    fits = book.usage.affords(campaigns.by_id[campaign_id], amount, was if stands else 0)
-    return amount if fits else was
+def _within_budget(
+    campaign_id: str, was: int, reward: Reward, campaigns: CampaignSet, book: Book, stands: bool
+) -> tuple[int, RefusalCode | None]:
+    """More than the placing gave only as far as today's budget bears it whole; and what kept it from being more, if anything."""
+    if not reward.amount:
+        none_left = reward.missed or not reward.lines
+        return 0, RefusalCode.BELOW_MINIMUM if none_left else RefusalCode.NO_DISCOUNT
+    if reward.amount <= was:
+        return reward.amount, None
+    fits = book.usage.affords(campaigns.by_id[campaign_id], reward.amount, was if stands else 0)
+    return (reward.amount, None) if fits else (was, RefusalCode.BUDGET_EXHAUSTED)
 
 
 def _credit(was: CreditShare, basket: Basket, campaigns: CampaignSet) -> CreditShare:

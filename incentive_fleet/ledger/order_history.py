@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from psycopg import Connection
 from psycopg.rows import dict_row
@@ -13,7 +13,7 @@ from incentive_fleet.events.times import format_time
 from incentive_fleet.events.traceparent import trace_id_of
 from incentive_fleet.incentives.accounts import order_account
 from incentive_fleet.incentives.decision import Decision
-from incentive_fleet.incentives.refusals import MEANINGS
+from incentive_fleet.incentives.refusals import MEANINGS, RefusalCode
 from incentive_fleet.incentives.running_totals import RunningTotals, reversed_of
 from incentive_fleet.ledger.anomalies import COLUMNS as ANOMALY_COLUMNS
 from incentive_fleet.ledger.anomalies import AnomalyRecord, anomaly_record
@@ -59,6 +59,11 @@ READ_OUTCOMES = """
            ARRAY(SELECT u.destination FROM outbox_unpublished u WHERE u.outbox_id = o.outbox_id ORDER BY 1) AS unpublished
     FROM outbox o WHERE o.order_id = %s ORDER BY o.sequence
 """
+WORTH_NO_MORE: Final = {
+    RefusalCode.BELOW_MINIMUM: "no line that it is for was picked, or a minimum is missed",
+    RefusalCode.NO_DISCOUNT: "it comes to nothing on what was picked",
+    RefusalCode.BUDGET_EXHAUSTED: "the campaign's budget bears no more than before",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +118,7 @@ def order_history(connection: Connection[Any], order_id: str) -> OrderHistory | 
             currency=currency,
             standing=standing,
             decision=_decision(decision),
-            final_basket=_decision(final) if final else None,
+            final_basket=_final_basket(decision, final) if final else None,
             terms=_rows(connection, READ_TERMS, _versions(decision)),
             progress=_progress(final or decision, totals) if totals else None,
             transfers=_rows(connection, READ_TRANSFERS, (customer_id, order_id)),
@@ -189,6 +194,25 @@ def _decision(decision: Decision) -> Row:
             for r in decision.refusals
         ],
     }
+
+
+def _final_basket(placed: Decision, final: Decision) -> Row:
+    """The final basket's decision, with what each incentive was worth at the placing, what it is worth now, and why."""
+    coupons = zip(placed.coupons, final.coupons, strict=True)
+    earned = zip(placed.earned, final.earned, strict=True)
+    worth = [
+        *(_worth(was.code or was.campaign_id, was.discount, now.discount, now.limit) for was, now in coupons),
+        *(_worth(was.campaign_id, was.amount, now.amount, now.limit) for was, now in earned),
+        _worth("credit", placed.credit.applied, final.credit.applied, None),
+    ]
+    return _decision(final) | {"worth": worth, "all_reversed": final.all_reversed}
+
+
+def _worth(incentive: str, placed: int, picked: int, limit: RefusalCode | None) -> Row:
+    because = WORTH_NO_MORE[limit] if limit else None
+    if limit is None and placed != picked:
+        because = f"the lines that it is for are worth {'more' if picked > placed else 'less'}"
+    return {"incentive": incentive, "placed": placed, "picked": picked, "because": because}
 
 
 def _progress(decision: Decision, document: Row) -> Row:

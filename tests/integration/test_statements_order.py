@@ -4,12 +4,27 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 
 import pytest
 
 from incentive_fleet.ledger.order_history import OrderHistory, order_history
 from incentive_fleet.ledger.session import Session
-from tests.domain import back, day, delivered, event, line, placed, refunded, terms, text
+from tests.command import incentives
+from tests.domain import (
+    back,
+    cancelled,
+    day,
+    delivered,
+    estimated,
+    event,
+    finalized,
+    line,
+    placed,
+    refunded,
+    terms,
+    text,
+)
 from tests.small_world import TERMS, apply, give, load, play, rows
 
 
@@ -134,3 +149,44 @@ def test_every_order_of_the_small_world_explains_its_account(database_url: str) 
         )
         assert plain["standing"] == moved
     session.close()
+
+
+def test_a_final_basket_stands_beside_the_placing_with_what_moved_each_coupon(
+    session: Session, database_url: str
+) -> None:
+    load(
+        session,
+        terms("coupon", "half", code="HALF", rate_bps=5_000, categories=["tea"], stacking="stackable"),
+        terms("coupon", "poor", code="POOR", rate_bps=1_000, budget=100, stacking="stackable"),
+        terms("coupon", "flat", code="FLAT", amount=10, stacking="stackable"),
+    )
+    give(session, "g", 700)
+    tea, jam, bread = line("a", 2, 100, "tea"), line("b", 1, 800, "jam"), line("c", 1, 500)
+    apply(session, estimated(placed("o", tea, jam, coupons=["HALF", "POOR", "FLAT"], credit=700)))
+    apply(session, finalized("o", line("a", 1, 90, "tea"), bread, line("d", 1, 900)))
+    final = _history(session, "o").final_basket
+    assert final is not None
+    assert not final["all_reversed"]
+    worth = {row["incentive"]: (row["placed"], row["picked"], row["because"]) for row in final["worth"]}
+    assert worth == {
+        "HALF": (100, 45, "the lines that it is for are worth less"),
+        "POOR": (90, 90, "the campaign's budget bears no more than before"),
+        "FLAT": (10, 10, None),
+        "e": (10, 65, "the lines that it is for are worth more"),
+        "credit": (700, 700, None),
+    }
+    shown = incentives("order", "o", env={"INCENTIVES_DATABASE_URL": database_url}).out
+    assert re.search(r"^HALF +100 +45 +the lines that it is for are worth less$", shown, re.MULTILINE), shown
+    assert re.search(r"^d +900$", shown, re.MULTILINE), shown
+
+
+def test_a_minimum_that_is_asked_again_and_an_order_cancelled_before_say_why_nothing_is_left(session: Session) -> None:
+    strict = terms("coupon", "strict", code="STRICT", amount=50, min_subtotal=900, recheck_minimum=True)
+    load(session, strict)
+    apply(session, estimated(placed("o", coupons=["STRICT"])), finalized("o", line("a", 1, 899)))
+    apply(session, estimated(placed("p")), cancelled("p"), finalized("p", line("a", 1, 2_000)))
+    short, gone = _history(session, "o").final_basket, _history(session, "p").final_basket
+    assert short is not None
+    assert gone is not None
+    assert short["worth"][0]["because"] == "no line that it is for was picked, or a minimum is missed"
+    assert gone["all_reversed"]

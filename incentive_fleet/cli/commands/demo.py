@@ -65,6 +65,7 @@ def _document(story: Story, seconds: float) -> dict[str, object]:
             for letter in story.dead_letters
         ],
         "statement": story.statement,
+        "order": story.order,
         "sound": story.verified.sound,
         "transfers": story.verified.transfers,
         "accounts": story.accounts,
@@ -74,7 +75,7 @@ def _document(story: Story, seconds: float) -> dict[str, object]:
 
 
 def _show(story: Story, seconds: float) -> None:
-    from incentive_fleet.cli.commands.statements import show_wallet
+    from incentive_fleet.cli.commands.statements import show_placed_and_picked, show_wallet
 
     ways = ", ".join(f"{count} through {name}" for name, count in story.published.items())
     say((f"{story.events} events", "bold"), f", published as {ways}: repeated, out of order, poison among them")
@@ -89,6 +90,9 @@ def _show(story: Story, seconds: float) -> None:
     say("")
     say(("One customer's statement", "bold"), " (incentives wallet)")
     show_wallet(story.statement)
+    say(("One order as it was placed and as it was picked", "bold"), f" (incentives order {story.order.order_id})")
+    show_placed_and_picked(story.order)
+    say("")
     faults = sum(check.faults for check in story.verified.checks)
     transfers, checks = story.verified.transfers, len(story.verified.checks)
     say(

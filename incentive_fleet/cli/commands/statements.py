@@ -101,8 +101,7 @@ def _show_order(history: OrderHistory) -> None:
             rows = history.decision.get(name) or []
             _show_rows(name, rows, tuple(key for key in (rows[0] if rows else {}) if key != "shares"))
         say(_credit(history.decision["credit"]))
-        if history.final_basket is not None:
-            _show_final(history.decision, history.final_basket)
+        show_placed_and_picked(history)
     _show_rows("transfers", history.transfers, _with_trace(history.transfers, TRANSFER))
     _show_rows("redemptions", history.redemptions, tuple(history.redemptions[0]) if history.redemptions else ())
     for anomaly in history.anomalies:
@@ -110,8 +109,11 @@ def _show_order(history: OrderHistory) -> None:
     _show_rows("outcomes", history.outcomes, ("sequence", "type", "fact", "unpublished"))
 
 
-def _show_final(placed: dict[str, Any], final: dict[str, Any]) -> None:
+def show_placed_and_picked(history: OrderHistory) -> None:
     """Placing and final basket side by side: each line's gross, and what each incentive was worth before and after."""
+    placed, final = history.decision, history.final_basket
+    if placed is None or final is None:
+        return
     picked = {line["line_id"]: line["gross"] for line in final["lines"]}
     ordered = {line["line_id"]: line["gross"] for line in placed["lines"]}
     amounts = (Column("placed", right=True), Column("picked", right=True))
@@ -119,19 +121,11 @@ def _show_final(placed: dict[str, Any], final: dict[str, Any]) -> None:
     say_table(
         ("line", *amounts), ((name, ordered.get(name), picked.get(name)) for name in {**ordered, **picked}), "baskets"
     )
-    worth = [
-        *(
-            (was["code"] or was["campaign_id"], was["discount"], now["discount"])
-            for was, now in zip(placed["coupons"], final["coupons"], strict=True)
-        ),
-        *(
-            (was["campaign_id"], was["amount"], now["amount"])
-            for was, now in zip(placed["earned"], final["earned"], strict=True)
-        ),
-        ("credit", placed["credit"]["applied"], final["credit"]["applied"]),
-    ]
     say("")
-    say_table(("incentive", *amounts), worth, "worth")
+    worth = ([row[name] for name in ("incentive", "placed", "picked", "because")] for row in final["worth"])
+    say_table(("incentive", *amounts, Column("because", prose=True)), worth, "worth")
+    if final["all_reversed"]:
+        say("Nothing was booked for it: the order was cancelled or refunded whole before.")
 
 
 def _with_trace(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> tuple[str, ...]:
