@@ -39,12 +39,17 @@ _MEANINGS = {
     "earn": "earned on order {order}, to be had once it is delivered",
     "vest": "earned on order {order}, delivered now, as lot {lot}",
     "credit_return": "credit of order {order} given back, to lot {lot}",
-    "earn_cancel": "not earned on order {order} after all: it was refunded or not delivered",
+    "earn_cancel": "not earned on order {order} after all: {why}",
     "clawback": "earned on order {order}, which was refunded: taken back from lot {lot}",
     "clawback_debt": "earned on order {order}, which was refunded: spent already, so it is owed",
     "debt_settlement": "owed credit settled from lot {lot}",
     "make_good": "for the late delivery of order {order}, as lot {lot}",
     "expiry": "lot {lot} expired",
+}
+_LESS_EARNED = {
+    "final-basket": "less of it was picked",
+    "cancelling": "it was cancelled",
+    "delivery": "not all of it was delivered",
 }
 
 
@@ -163,7 +168,7 @@ def _statement_lines(rows: list[tuple[Any, ...]], balance: int) -> list[Statemen
                 pending_change=_change(debit, credit, "pending:", amount),
                 debt_change=-_change(debit, credit, "debt:", amount),
                 balance_after=balance,
-                meaning=transfer_meaning(kind, order_id, lot_no),
+                meaning=transfer_meaning(kind, order_id, lot_no, cause),
                 order_id=order_id,
                 lot_no=lot_no,
                 cause=cause,
@@ -181,6 +186,6 @@ def _change(debit: str, credit: str, kind: str, amount: int) -> int:
     return amount * (credit.startswith(kind) - debit.startswith(kind))
 
 
-def transfer_meaning(kind: str, order_id: str | None, lot_no: int | None) -> str:
+def transfer_meaning(kind: str, order_id: str | None, lot_no: int | None, cause: str) -> str:
     """What a transfer of a wallet means to the customer, in a few words."""
-    return _MEANINGS[kind].format(order=order_id, lot=lot_no)
+    return _MEANINGS[kind].format(order=order_id, lot=lot_no, why=_LESS_EARNED.get(cause, "it was refunded"))
