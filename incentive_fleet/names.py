@@ -7,6 +7,8 @@ allows letters, digits, hyphens and underscores in a topic's name, up to 256; AM
 from __future__ import annotations
 
 TYPE_ATTRIBUTE = "type"  # the SNS message attribute that filter policies read; RabbitMQ routes by the same value
+# How a quote is asked for on SQS and SNS; RabbitMQ has properties of these names, and `expiration` for the last.
+REPLY_ATTRIBUTE, CORRELATION_ATTRIBUTE, EXPIRES_ATTRIBUTE = "reply_to", "correlation_id", "expires_at"
 
 
 def events_topic(prefix: str) -> str:

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from incentive_fleet.addresses import AWS, MANAGEMENT, OTLP, POSTGRES, RABBITMQ, SENTRY, check_address, holds_login
 from incentive_fleet.allowed_sources import read_allowed_sources
 from incentive_fleet.errors import SettingsError
+from incentive_fleet.reply_addresses import ANSWERED_ANYWAY, read_reply_addresses
 
 PREFIX = "INCENTIVES_"
 ADDRESSES = {
@@ -80,6 +81,8 @@ class Settings(BaseModel):
     approval_letters: int | None = Field(None, ge=1, le=100_000)  # acts on more letters wait for another one's approval
     approval_minor: int | None = Field(None, ge=0, le=10**15)  # ... and replays that would book more of a currency
     allowed_sources: str | None = None  # CloudEvent sources by queue (allowed_sources.py); unset: all are
+    # Of quote requests, beside what is named here none (reply_addresses.py).
+    allowed_reply_addresses: str = ANSWERED_ANYWAY
     sqs_pollers: int = Field(4, ge=1, le=32)  # receiving threads a process
     sqs_visibility_s: int = Field(30, ge=1, le=43_200)
     cloudwatch_ages: Literal["on", "off"] = "on"  # ask CloudWatch how old the oldest message of each queue is
@@ -132,6 +135,12 @@ class Settings(BaseModel):
         if sources is not None:
             read_allowed_sources(sources)
         return sources
+
+    @field_validator("allowed_reply_addresses")
+    @classmethod
+    def _addresses(cls, addresses: str) -> str:
+        read_reply_addresses(addresses)
+        return addresses
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:

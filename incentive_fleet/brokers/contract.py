@@ -15,7 +15,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from incentive_fleet.brokers.messages import Arrival, Delivery, Disposition, Message, Outgoing, Rejection
+from incentive_fleet.brokers.messages import (
+    Answered,
+    Arrival,
+    Asked,
+    Delivery,
+    Disposition,
+    Message,
+    Outgoing,
+    Rejection,
+)
 
 if TYPE_CHECKING:
     from incentive_fleet.brokers.topology import Change, DriftReport, QueueDepth, QueueNames
@@ -70,7 +79,7 @@ def nobody_asks(delivery: Delivery, disposition: Disposition) -> None:
 
 
 class Transport(Protocol):
-    """One consumer of all source queues of a broker. It connects at the first `receive`.
+    """One consumer of a broker's source queues: all of facts, or that of quotes. It connects at the first `receive`.
 
     A delivery is held for the caller (visibility extended, heartbeats answered, also while the caller is busy) until it is
     settled, until `close`, or until the broker takes it away. What is held at a time is bounded in bytes by the settings.
@@ -175,6 +184,27 @@ class Sender(Protocol):
         ...
 
 
+class Replies(Protocol):
+    """Answers the requests that a transport of the same broker delivered, each at the address that it names."""
+
+    def asked(self, delivery: Delivery) -> Asked:
+        """The address that it names, and until when it wants an answer. Asks nobody and raises nothing."""
+        ...
+
+    def send(self, answers: Sequence[tuple[Delivery, Message]]) -> list[Answered]:
+        """Send each answer with its request's correlation id, as it came, and say what became of it, in the order given.
+
+        It waits for a few seconds at the most, and for a queue that kept it waiting once not again for a while: one that is
+        gone, full or stuck holds up nobody else's answers. Whether an address may be answered is the caller's question.
+        Raises BrokerUnavailable and nothing else; then nobody knows of any of them, and they may be sent again.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of connections and threads. Raises nothing."""
+        ...
+
+
 class QueueDepths(Protocol):
     """How much lies in a broker's queues. It connects when first read, and keeps the connection."""
 
@@ -206,7 +236,7 @@ class Topology(Protocol):
         ...
 
     def queues(self, settings: Settings) -> Sequence[QueueNames]:
-        """What its queues are called, an event type each. Asks nobody."""
+        """What its queues are called, an event type each, that of quote requests among them. Asks nobody."""
         ...
 
 
@@ -220,7 +250,17 @@ class BrokerParts(Topology, Protocol):
         """Only raises SettingsError, for every mistake in this broker's settings that can be seen without connecting."""
         ...
 
-    def open_transport(self, settings: Settings, stop: Stop) -> Transport: ...
+    def open_transport(self, settings: Settings, stop: Stop) -> Transport:
+        """Of facts."""
+        ...
+
+    def open_quotes(self, settings: Settings, stop: Stop) -> Transport:
+        """Of quote requests. It is never given a Retry."""
+        ...
+
+    def open_replies(self, settings: Settings, stop: Stop) -> Replies:
+        """To those who asked. `asked` understands what `open_quotes` delivers."""
+        ...
 
     def open_events(self, settings: Settings, stop: Stop | None = None) -> Publisher:
         """Of events, as an order system publishes them."""

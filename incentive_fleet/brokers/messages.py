@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from hashlib import sha256
 from typing import Any, Final
 
@@ -121,6 +122,28 @@ class DeadLetter:
 
 
 Disposition = Ack | Retry | Release | DeadLetter  # what becomes of a delivery
+
+
+# To answer.
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a request says beside its body of the answer that it wants."""
+
+    reply_to: str  # the broker's name of a queue (SQS: its URL); "" where it names none
+    arrived_at: float  # seconds since 1970, when it came to this process
+    expires_at: float | None  # likewise, after which nobody waits for it; None: it does not say
+    fault: Malformed | None = None  # what is the matter with the time that it says
+
+
+class Answered(StrEnum):
+    """What became of an answer. All are final: an answer is never sent twice for want of a taker."""
+
+    SENT = "answered"  # the broker has it
+    UNROUTABLE = "reply-unroutable"  # there is no such queue
+    REFUSED = "reply-refused"  # the queue is full, or takes nothing of ours
+    UNCONFIRMED = "reply-unconfirmed"  # the broker said nothing in time; it may have it all the same
 
 
 # To empty dead-letter queues, and to send again.

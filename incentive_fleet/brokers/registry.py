@@ -14,6 +14,7 @@ from incentive_fleet.brokers.aws import parts as aws
 from incentive_fleet.brokers.contract import Broker, BrokerParts
 from incentive_fleet.brokers.rabbitmq import RABBITMQ
 from incentive_fleet.brokers.rabbitmq import parts as rabbitmq
+from incentive_fleet.brokers.topology import facts_of
 from incentive_fleet.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -81,13 +82,19 @@ def open_outcomes(settings: Settings, broker: Broker, stop: Stop | None = None) 
 
 
 def queue_names(settings: Settings) -> frozenset[str]:
-    """The source and dead-letter queues of every broker, configured or not."""
+    """The source and dead-letter queues of every broker, configured or not; that of quotes among them."""
     return frozenset(name for queue in _queues(settings) for name in (queue.source, queue.dead_letters))
 
 
+def every_queue(settings: Settings) -> frozenset[str]:
+    """As `queue_names`, and the queues of retries."""
+    retries = {name for queue in _queues(settings) for _, name in queue.retries}
+    return queue_names(settings) | retries
+
+
 def queue_types(settings: Settings) -> dict[str, str]:
-    """By the name of every broker's source queues the type of event that belongs there."""
-    return {queue.source: queue.type for queue in _queues(settings)}
+    """By the name of every broker's queues of facts the type of event that belongs there."""
+    return {queue.source: queue.type for queue in facts_of(_queues(settings))}
 
 
 def _queues(settings: Settings) -> list[QueueNames]:

@@ -6,6 +6,7 @@ carries the plan out. docs/topology.md gives each argument its reason.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -19,6 +20,9 @@ SOURCES: Final = (
     ("credit-grant-requested.v1", "credit-grant-requested"),
 )
 CATCH_ALL: Final = "order-placed.v1"
+# Questions have a queue and consumers of their own, so that no backlog of facts delays an answer (rules 14).
+QUOTES: Final = ("incentives-quote-requested.v1", "quote-requested")
+QUEUES: Final = (*SOURCES, QUOTES)
 
 BACKSTOP_DELIVERIES: Final = 1_000  # also SQS's own maximum for maxReceiveCount; killed consumers count against it
 RETENTION_S: Final = 1_209_600  # 14 days, the longest that SQS keeps a message
@@ -34,6 +38,16 @@ class QueueNames:
     retries: tuple[
         tuple[float, str], ...
     ] = ()  # (delay in seconds, queue), shortest first; where the broker cannot delay
+
+
+def facts_of(queues: Iterable[QueueNames]) -> tuple[QueueNames, ...]:
+    """Those of facts, which the fleet consumes."""
+    return tuple(queue for queue in queues if queue.type != QUOTES[0])
+
+
+def quotes_of(queues: Iterable[QueueNames]) -> tuple[QueueNames, ...]:
+    """That of quote requests."""
+    return tuple(queue for queue in queues if queue.type == QUOTES[0])
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 # name -> (module, attribute, one line of help). The help stands here so that listing needs no import.
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "anomalies": ("anomalies", "anomalies", "Orders that a person should look at; resolve them with a reason."),
+    "answer-quotes": ("answer_quotes", "answer_quotes", "Answer checkouts that ask what a basket would get."),
     "audiences": ("audiences", "audiences", "Lists of customers that campaigns are for, or are not for."),
     "backfill": ("backfill", "backfill_command", "Apply events from a file, without a broker."),
     "campaigns": ("campaigns", "campaigns", "Load and list campaign terms."),

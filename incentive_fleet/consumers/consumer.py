@@ -1,6 +1,6 @@
 """One consumer: receive, process, settle, until told to stop. What is away is waited for, in one log line a change of state.
 
-It never decides a disposition (core.py does) and never talks to a broker itself (the transport does).
+It never decides a disposition (core.py does, or answering.py) and never talks to a broker itself (the transport does).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Final
 
 from incentive_fleet.brokers.contract import Transport
 from incentive_fleet.brokers.messages import Ack, Delivery, Disposition, Release, Retry
+from incentive_fleet.consumers.answering import Answering
 from incentive_fleet.consumers.core import Core
 from incentive_fleet.consumers.latency import tell_empty, tell_received
 from incentive_fleet.consumers.suspects import Care
@@ -34,7 +35,7 @@ class Consumer:
 
     name: str
     transport: Transport
-    core: Core
+    core: Core | Answering
     batch_size: int
     wait_s: float
     pause_max_s: float
@@ -73,7 +74,7 @@ class Consumer:
                     return
         finally:
             self.transport.close()
-            self.core.session.close()
+            self.core.close()
 
     def _receive(self) -> list[Delivery] | None:
         """A batch, empty when nothing came, None when the broker is away."""

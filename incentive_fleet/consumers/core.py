@@ -122,6 +122,10 @@ class Core:
         self._unread, self.deferred = [], []
         return held
 
+    def close(self) -> None:
+        """Let go of the connection. Harmless when called twice."""
+        self.session.close()
+
     def _decode(
         self, deliveries: Iterable[Delivery], carries_failures: bool
     ) -> tuple[list[tuple[Delivery, Event]], list[tuple[Delivery, Exception]]]:

@@ -17,7 +17,7 @@ from typing import Final
 from incentive_fleet.brokers.contract import Broker
 from incentive_fleet.consumers.core import CONFLICT, UNEXPECTED
 from incentive_fleet.consumers.suspects import KILLS_WORKERS, Suspects
-from incentive_fleet.consumers.worker import CAREFUL, DRAINED
+from incentive_fleet.consumers.worker import CAREFUL, DRAINED, OF_QUOTES
 from incentive_fleet.events.reasons import Reason
 from incentive_fleet.ledger.batch import GRANT_REFUSED
 from incentive_fleet.measuring import Tally, from_document, sum_of
@@ -73,6 +73,7 @@ class Fleet:
     workers: list[Worker] = field(default_factory=list)
     suspects: Suspects = field(default_factory=Suspects)
     told: Stop | None = None  # ends the fleet when it is set
+    quotes: bool = False  # whether it answers quotes rather than applying facts
 
     def __post_init__(self) -> None:
         self.stopping = (self.told or Stop(self.settings.drain_s)).child()
@@ -185,6 +186,8 @@ class Fleet:
         ]
         if self.until_idle_s is not None:
             command.append(str(self.until_idle_s))
+        if self.quotes:
+            command.append(OF_QUOTES)
         if worker.careful:
             command += [CAREFUL, ",".join(self.suspects.condemned())]
         worker.in_hand = ""

@@ -1,5 +1,7 @@
 """One worker process of the fleet: a consumer thread a broker, each with its own connection, transport and core.
 
+Of quotes it has a consumer a broker as well, which answers them (answering.py).
+
 It speaks to its supervisor in JSON lines on standard output: state and counts, once a second and at the end; a careful one
 (suspects.py) also what it has in hand.
 """
@@ -13,19 +15,22 @@ import signal
 import sys
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
+from incentive_fleet.brokers import registry
 from incentive_fleet.brokers.contract import Broker, Transport
 from incentive_fleet.brokers.registry import by_source, parts_of
 from incentive_fleet.consumers.admission import admission_of
+from incentive_fleet.consumers.answering import Answering
 from incentive_fleet.consumers.consumer import Consumer
 from incentive_fleet.consumers.core import Core
 from incentive_fleet.consumers.garbage import look_seldom, return_large_blocks
 from incentive_fleet.consumers.suspects import Care
-from incentive_fleet.ledger.session import Session
+from incentive_fleet.ledger.session import READ_ONLY, Session
 from incentive_fleet.logs import start_logging
 from incentive_fleet.measuring import sum_of
+from incentive_fleet.reply_addresses import read_reply_addresses
 from incentive_fleet.sentry import reporting
 from incentive_fleet.settings import Settings
 from incentive_fleet.stopping import Stop
@@ -35,6 +40,8 @@ log = logging.getLogger(__name__)
 
 REPORT_EVERY_S = 1.0
 CAREFUL = "--careful"  # see suspects.py
+OF_QUOTES = "--quotes"  # it answers those rather than applying facts
+QUESTIONS = 50  # requests answered together, and held by one process: others may be free
 _SPEAKING = threading.Lock()
 DRAINED = 128 + signal.SIGTERM  # exit code of a worker that was told to stop and did; 0 says that nothing is left to do
 
@@ -70,16 +77,40 @@ def open_consumer(
     )
 
 
+def open_answerer(
+    broker: Broker, settings: Settings, stop: Stop, care: Care | None = None, spans: Spans | None = None
+) -> Consumer:
+    """A consumer of one broker's quote requests, which answers them there. Small batches: each waits for its slowest."""
+    name = f"incentives answer-quotes {broker.source}"
+    session = Session(settings.need_database_url(), application_name=name, settings=READ_ONLY)
+    addresses = read_reply_addresses(settings.allowed_reply_addresses, registry.every_queue(settings))
+    few = {"batch_size": min(settings.batch_size, QUESTIONS), "prefetch": min(settings.prefetch, QUESTIONS)}
+    settings = settings.model_copy(update=few)
+    parts = parts_of(broker)
+    return Consumer(
+        name=f"{broker.source}-{os.getpid()}",
+        transport=parts.open_quotes(settings, stop),
+        core=Answering(session, parts.open_replies(settings, stop), addresses, settings.event_bytes_max),
+        batch_size=settings.batch_size,
+        wait_s=settings.wait_s,
+        pause_max_s=settings.pause_max_s,
+        stop=stop,
+        care=care,
+        spans=spans,
+    )
+
+
 def run_worker(
     brokers: list[Broker],
     settings: Settings,
     until_idle_s: float | None,
     stop: Stop,
     care: Care | None = None,
+    open_one: Callable[..., Consumer] = open_consumer,
 ) -> Counter[str]:
     """Consume from every broker at once until `stop` or idle; returns the counts. A thread's error ends the worker."""
     spans = Spans(settings) if settings.otlp_endpoint else None
-    consumers = [open_consumer(broker, settings, stop, care, spans) for broker in brokers]
+    consumers = [open_one(broker, settings, stop, care, spans) for broker in brokers]
     failures: list[BaseException] = []
 
     def run(consumer: Consumer) -> None:
@@ -139,8 +170,8 @@ def _sum(consumers: list[Consumer]) -> Counter[str]:
 
 
 def main(arguments: list[str]) -> int:
-    """`python -m incentive_fleet.consumers.worker SOURCES [UNTIL_IDLE_S] [--careful [DIGEST,...]]`: started by the supervisor,
-    not by people."""
+    """`python -m incentive_fleet.consumers.worker SOURCES [UNTIL_IDLE_S] [--quotes] [--careful [DIGEST,...]]`: started by
+    the supervisor, not by people."""
     settings = Settings.from_environment(os.environ)
     start_logging(settings.log_level, settings.log_format)
     stop = Stop(settings.drain_s)
@@ -153,10 +184,12 @@ def main(arguments: list[str]) -> int:
         arguments = arguments[:at]
         care = Care(condemned, lambda in_hand: _say({"in_hand": in_hand}, stop))
         settings = settings.model_copy(update={"batch_size": 1, "prefetch": 1})
+    open_one = open_answerer if OF_QUOTES in arguments else open_consumer
+    arguments = [argument for argument in arguments if argument != OF_QUOTES]
     brokers = [by_source(word) for word in arguments[0].split(",")]
     until_idle_s = float(arguments[1]) if len(arguments) > 1 else None
     with reporting(settings, stop.left_to_finish_s):
-        run_worker(brokers, settings, until_idle_s, stop, care)
+        run_worker(brokers, settings, until_idle_s, stop, care, open_one)
     return DRAINED if stop.is_set() else 0
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import assert_never
 
 from incentive_fleet.events.codec import Event
@@ -121,10 +121,11 @@ def conditions(
     return asked
 
 
-def ask_for_placing(data: OrderPlaced, campaigns: CampaignSet, pools: dict[str, Campaign]) -> Conditions:
-    """What one placing asks, with nothing else in the batch."""
+def ask_for_placings(placings: Iterable[OrderPlaced], campaigns: CampaignSet, pools: dict[str, Campaign]) -> Conditions:
+    """What placings ask of which each comes next by itself: none counts for another."""
     asked = Conditions()
-    _ask(asked, data, campaigns, pools)
+    for data in placings:
+        _ask(asked, data, campaigns, pools)
     return asked
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 import psycopg
 from psycopg.types.json import set_json_loads
@@ -27,6 +28,9 @@ PLANNER = MappingProxyType(
     }
 )
 
+# For whoever answers questions: Postgres itself refuses what would write, whichever statement a bug sends.
+READ_ONLY: Final = MappingProxyType({"default_transaction_read_only": "on"})
+
 
 @dataclass(slots=True)
 class Session:
@@ -36,13 +40,16 @@ class Session:
     application_name: str = "incentives"
     terms: Terms = field(default_factory=Terms)
     tally: Tally = field(default_factory=Tally)  # of the thread
+    settings: Mapping[str, str] = MappingProxyType({})  # of its connection, beside the planner's
     _connection: psycopg.Connection[Any] | None = None
 
     @property
     def connection(self) -> psycopg.Connection[Any]:
         """The open connection. Raises DatabaseUnavailable (a retry helps) or SettingsError."""
         if self._connection is None or self._connection.closed:
-            connection = connect(self.url, application_name=self.application_name, settings=PLANNER)
+            connection = connect(
+                self.url, application_name=self.application_name, settings={**PLANNER, **self.settings}
+            )
             set_json_loads(from_json, context=connection)
             self._connection = connection
         return self._connection

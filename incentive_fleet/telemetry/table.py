@@ -49,7 +49,7 @@ COUNTED: Final = (
         "incentives_batch_phase_seconds",
         "histogram",
         ("phase",),
-        "Time of a batch's phases: receive (with the wait for it), decode, lock, decide, write, commit, settle.",
+        "Time of a batch's phases: receive (with the wait for it), decode, lock, decide, write, commit, settle; of quotes reply.",
     ),
     Metric(
         "incentives_http_requests_total",
@@ -108,6 +108,19 @@ COUNTED: Final = (
         "Dead letters brought into Postgres: new, returned from a replay, again, same.",
     ),
     Metric("incentives_relay_published_total", "counter", ("destination",), "Outcomes that a broker has confirmed."),
+    Metric(
+        "incentives_quotes_total",
+        "counter",
+        ("source", "result"),
+        "Quote requests by what became of them: answered, malformed, quote-expired, reply-unroutable, reply-refused, "
+        "reply-unconfirmed, unexpected-error.",
+    ),
+    Metric(
+        "incentives_quote_seconds",
+        "histogram",
+        ("source",),
+        "From a quote request's arrival in the process until the broker has its answer.",
+    ),
     Metric("incentives_redemptions_total", "counter", ("campaign",), "Coupons redeemed, by campaign.", TOP_CAMPAIGNS),
     Metric(
         "incentives_refusals_total",

@@ -24,6 +24,7 @@ from incentive_fleet.telemetry.pushing import pushing
 
 EVERYTHING: Final = (BACKLOG, LETTERS, SERVER, MONEY)
 OF_RELAY: Final = (BACKLOG, SERVER)
+OF_QUOTES: Final = (SERVER,)
 OF_COLLECTOR: Final = (LETTERS, SERVER)
 OF_CONSOLE: Final = (SERVER,)
 

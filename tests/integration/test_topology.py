@@ -54,7 +54,7 @@ def test_applying_to_aws_again_changes_nothing(on_aws: Settings) -> None:
     created = declare.apply(on_aws)
     assert {change.action for change in created} == {"created"}
     assert missing <= {change.name for change in created}
-    assert len(created) == 2 + 6 + 6 + 6  # topics, queues, dead-letter queues, subscriptions
+    assert len(created) == 2 + 7 + 7 + 7  # topics, queues, dead-letter queues, subscriptions
     assert declare.apply(on_aws) == []
     assert declare.check(on_aws).drift == ()
 

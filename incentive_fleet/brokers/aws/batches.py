@@ -110,7 +110,7 @@ class Batches:
     def _run(
         self, call: Callable[[str, Sequence[Entry]], Mapping[str, Any]], wanted: Sequence[tuple[str, Entry, int]]
     ) -> Result:
-        batches = list(_in_tens(wanted))
+        batches = list(in_tens(wanted))
         result = Result()
         # A single batch is not worth a change of threads.
         run: Iterable[Result] = (
@@ -127,7 +127,8 @@ def _together(answers: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     return {kind: [entry for answer in answers for entry in answer.get(kind, ())] for kind in ("Successful", "Failed")}
 
 
-def _in_tens(wanted: Sequence[tuple[str, Entry, int]]) -> Iterator[tuple[str, dict[int, Entry]]]:
+def in_tens(wanted: Sequence[tuple[str, Entry, int]]) -> Iterator[tuple[str, dict[int, Entry]]]:
+    """By queue, with each entry's position as its id, in as many calls as SQS' bounds make of them."""
     by_url: dict[str, list[tuple[int, Entry, int]]] = {}
     for position, (url, entry, size) in enumerate(wanted):
         by_url.setdefault(url, []).append((position, entry, size))

@@ -11,7 +11,7 @@ from incentive_fleet import names
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from incentive_fleet.brokers.contract import DeadLetterQueues, Publisher, QueueDepths, Sender, Transport
+    from incentive_fleet.brokers.contract import DeadLetterQueues, Publisher, QueueDepths, Replies, Sender, Transport
     from incentive_fleet.brokers.topology import Change, DriftReport, QueueNames
     from incentive_fleet.findings import Finding, Question
     from incentive_fleet.settings import Settings
@@ -30,6 +30,22 @@ def open_transport(settings: Settings, stop: Stop) -> Transport:
     from incentive_fleet.brokers.aws.transport import SqsTransport
 
     return SqsTransport(settings, stop)
+
+
+def open_quotes(settings: Settings, stop: Stop) -> Transport:
+    """The same, of the queue of quotes."""
+    from incentive_fleet.brokers.aws.plan import sqs_queues
+    from incentive_fleet.brokers.aws.transport import SqsTransport
+    from incentive_fleet.brokers.topology import quotes_of
+
+    return SqsTransport(settings, stop, quotes_of(sqs_queues(settings)))
+
+
+def open_replies(settings: Settings, stop: Stop) -> Replies:
+    """By boto3."""
+    from incentive_fleet.brokers.aws.replies import SqsReplies
+
+    return SqsReplies(settings)
 
 
 def open_events(settings: Settings, stop: Stop | None = None) -> Publisher:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from incentive_fleet import names
-from incentive_fleet.brokers.topology import CATCH_ALL, RETENTION_S, SOURCES, QueueNames
+from incentive_fleet.brokers.topology import CATCH_ALL, QUEUES, RETENTION_S, QueueNames
 from incentive_fleet.settings import Settings
 
 SQS_MESSAGE_BYTES: Final = 1_048_576  # SQS's largest message, attributes included (256 KiB until August 2025)
@@ -33,15 +33,15 @@ class AwsPlan:
 
 
 def sqs_queues(settings: Settings) -> tuple[QueueNames, ...]:
-    """The SQS queues, the catch-all first."""
+    """The SQS queues, the catch-all first and that of quotes last."""
     return tuple(
-        QueueNames(type_, f"{settings.prefix}-{word}", f"{settings.prefix}-{word}-dlq") for type_, word in SOURCES
+        QueueNames(type_, f"{settings.prefix}-{word}", f"{settings.prefix}-{word}-dlq") for type_, word in QUEUES
     )
 
 
 def aws_plan(settings: Settings) -> AwsPlan:
     """Everything on SNS and SQS."""
-    others: list[object] = [type_ for type_, _ in SOURCES if type_ != CATCH_ALL]
+    others: list[object] = [type_ for type_, _ in QUEUES if type_ != CATCH_ALL]
     # Either may hold. The order is free on AWS; moto's emulation gives up at anything-but when the attribute is absent.
     catch_all: list[object] = [{"exists": False}, {"anything-but": others}]
     events = names.events_topic(settings.prefix)

@@ -24,6 +24,7 @@ from incentive_fleet.brokers.aws.plan import SQS_MESSAGE_BYTES, sqs_queues
 from incentive_fleet.brokers.budget import portions
 from incentive_fleet.brokers.contract import Guarantees, OnTaken, nobody_asks
 from incentive_fleet.brokers.messages import Ack, DeadLetter, Delivery, Disposition, Release, Retry
+from incentive_fleet.brokers.topology import QueueNames, facts_of
 from incentive_fleet.errors import BrokerUnavailable
 from incentive_fleet.failpoints import failpoint
 from incentive_fleet.settings import Settings
@@ -44,17 +45,20 @@ WAITING: Final = (
 
 
 class SqsTransport:
-    """One consumer. It connects at the first `receive`; `close` is for good."""
+    """One consumer, of the queues of facts unless others are named. It connects at the first `receive`; `close` is for good."""
 
     guarantees = Guarantees(ordered=False, carries_failures=False, counts_deliveries=True, release_is_free=False)
 
-    def __init__(self, settings: Settings, stop: Stop | None = None) -> None:
+    def __init__(
+        self, settings: Settings, stop: Stop | None = None, queues: Sequence[QueueNames] | None = None
+    ) -> None:
         settings.need_aws_region()
         self._stop = stop or Stop(settings.drain_s)
         self._settings = settings
         self._client: SQSClient | None = None
         self._urls: dict[str, str] = {}
-        self._dead_letters = {group.source: group.dead_letters for group in sqs_queues(settings)}
+        self._queues = facts_of(sqs_queues(settings)) if queues is None else queues
+        self._dead_letters = {group.source: group.dead_letters for group in self._queues}
         self._intake: Intake | None = None
         self._batches: Batches | None = None
         self.skipped = 0  # settlements of what was no longer held
@@ -74,7 +78,7 @@ class SqsTransport:
         if self._intake is None or self._batches is None:
             threads = self._settings.sqs_pollers
             client = self._client = self._client or sqs_client(self._settings, connections=2 * threads + 1)
-            names = sqs_queues(self._settings)
+            names = self._queues
             with available():
                 for queue in (name for group in names for name in (group.source, group.dead_letters)):
                     self._urls[queue] = client.get_queue_url(QueueName=queue)["QueueUrl"]
@@ -183,7 +187,7 @@ class SqsTransport:
         with available():
             return all(
                 int(count) == 0
-                for group in sqs_queues(self._settings)
+                for group in self._queues
                 for count in client.get_queue_attributes(
                     QueueUrl=self._urls[group.source],
                     AttributeNames=list(WAITING),

@@ -22,12 +22,17 @@ BLAMES_WHAT_WAS_SENT: Final = frozenset({311, 406, 501, 502, 503, 505, 540, 541}
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """A message to publish as `mandatory`; its properties say that it is persistent."""
+    """A message to publish as `mandatory`; its properties say whether it is persistent."""
 
     exchange: str
     routing_key: str
     properties: BasicProperties
     body: bytes
+
+    @property
+    def told(self) -> tuple[str, str, bytes]:
+        """What the broker repeats when it returns one."""
+        return self.exchange, self.routing_key, self.body
 
 
 class Unconfirmed(BrokerUnavailable):
@@ -54,27 +59,31 @@ class Confirms:
     The window, however it slides, is the caller's: it asks how many are `waiting`. One thread sends and is told at a time.
     """
 
-    def __init__(self, last_tag: int = 0) -> None:
+    def __init__(self, last_tag: int = 0, *, strict: bool = True) -> None:
+        """Not `strict`: publications before these, or that nobody waits for, may still be answered."""
         self.last_tag = last_tag  # of the channel's last publication so far
+        self._strict = strict
         self._waiting: dict[int, tuple[str, str, bytes]] = {}  # by tag, in publishing order
         self._returned: set[int] = set()
         self._refused: dict[int, Fate] = {}
 
-    def sent(self, exchange: str, routing_key: str, body: bytes) -> int:
-        """A message is published next; its delivery tag."""
+    def sent(self, exchange: str, routing_key: str, body: bytes, *, wanted: bool = True) -> int:
+        """A message is published next; its delivery tag. Of one that is not `wanted` nothing is kept."""
         self.last_tag += 1
-        self._waiting[self.last_tag] = (exchange, routing_key, body)
+        if wanted:
+            self._waiting[self.last_tag] = (exchange, routing_key, body)
         return self.last_tag
 
     def on_return(self, exchange: str, routing_key: str, body: bytes) -> None:
         """The broker found no queue for a message; it says so before it confirms it, and names no delivery tag.
 
         Every one that waits and is its equal counts as returned. That is the safe side: where a binding came or went while
-        equal ones waited, one that was taken may be published once more. Raises AssertionError where none is its equal.
+        equal ones waited, one that was taken may be published once more. Raises AssertionError where none is its equal
+        and that cannot be.
         """
         returned = (exchange, routing_key, body)
         equals = [tag for tag, one in self._waiting.items() if one == returned]
-        if not equals:
+        if self._strict and not equals:
             raise AssertionError("RabbitMQ returned a message that is not on its way")
         self._returned.update(equals)
 

@@ -18,6 +18,7 @@ from incentive_fleet.brokers.messages import DELIVERY_LIMIT, Arrival, Moved, Out
 from incentive_fleet.brokers.rabbitmq import RABBITMQ
 from incentive_fleet.brokers.rabbitmq.client import open_link, parameters
 from incentive_fleet.brokers.rabbitmq.copies import KEPT, OF_THE_BROKER, senders, with_type, without_ours
+from incentive_fleet.brokers.rabbitmq.counting import ready
 from incentive_fleet.brokers.rabbitmq.earlier_envelopes import encoded_by
 from incentive_fleet.brokers.rabbitmq.link import Incoming, Link
 from incentive_fleet.brokers.rabbitmq.notes import delivered_before
@@ -68,7 +69,7 @@ class RabbitMQDeadLetters:
         return [self._arrival(link, incoming) for incoming in link.take(most, wait_s)]
 
     def _arrival(self, link: Link, incoming: Incoming) -> Arrival:
-        tag, queue, properties, body = incoming
+        tag, queue, properties, body, _ = incoming
         parts = cut(properties)
         theirs = _of_sender(parts)
         # Copies have no name of their own on RabbitMQ: what was published with equal properties is told apart by
@@ -110,7 +111,7 @@ class RabbitMQDeadLetters:
     def empty(self) -> bool:
         """Nothing ready, and nothing delivered here or on its way; what others hold unacknowledged is not seen."""
         link = self._connected()
-        return not link.undelivered and not link.arriving and not any(link.ready(tuple(self._sources)))
+        return not link.undelivered and not link.arriving and not any(ready(link, tuple(self._sources)))
 
     def close(self) -> None:
         """See contract.py."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from incentive_fleet.brokers.rabbitmq.client import open_link, parameters
+from incentive_fleet.brokers.rabbitmq.counting import ready
 from incentive_fleet.brokers.rabbitmq.link import Link
 from incentive_fleet.brokers.rabbitmq.management import Management
 from incentive_fleet.brokers.rabbitmq.plan import rabbitmq_queues
@@ -43,7 +44,7 @@ class RabbitMQDepths:
         link = self._link
         if link is None or not link.alive:
             link = self._link = open_link(self._nodes, self._stop)
-        counts = link.ready(tuple(self._roles))
+        counts = ready(link, tuple(self._roles))
         return [
             _depth(queue, role, count, None) for (queue, role), count in zip(self._roles.items(), counts, strict=True)
         ]

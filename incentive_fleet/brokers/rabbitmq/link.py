@@ -22,7 +22,7 @@ from pika.exceptions import AMQPError, ChannelClosedByBroker, ConnectionClosedBy
 from pika.spec import Basic, BasicProperties
 
 from incentive_fleet.brokers.budget import Budget
-from incentive_fleet.brokers.rabbitmq.confirms import BLAMES_WHAT_WAS_SENT, Confirms, Publication, Unconfirmed
+from incentive_fleet.brokers.rabbitmq.confirms import BLAMES_WHAT_WAS_SENT, Confirms, Publication
 from incentive_fleet.brokers.rabbitmq.proof import proven_connection
 from incentive_fleet.brokers.rabbitmq.throttle import Throttle
 from incentive_fleet.certificates import certificate_fault
@@ -30,14 +30,13 @@ from incentive_fleet.errors import BrokerUnavailable
 from incentive_fleet.stopping import SLICE_S, Stop
 
 OPEN_S: Final = 15.0  # TCP, TLS, AMQP handshake, channel and consumers
-CONFIRM_S: Final = 30.0  # a quorum queue confirms in milliseconds; longer means that its majority is away
-CONFIRM_BYTES_S: Final = 1024 * 1024  # ... but for the bytes that have to get there
 CLOSE_S: Final = 5.0
 CONNECT_ON_S: Final = 1.0  # beyond a stop: what is about to open is closed in order
 
 CLOSED_BY_BROKER: Final = (ChannelClosedByBroker, ConnectionClosedByBroker)
 
-Incoming = tuple[int, str, bytes, bytes]  # tag, queue, properties as on the wire, body
+# Tag, queue, properties as on the wire, body, and when it arrived in seconds since 1970.
+Incoming = tuple[int, str, bytes, bytes, float]
 
 
 class Link:
@@ -61,10 +60,12 @@ class Link:
         # Once shut, the answers of consumers that were to follow wait unread as well; the link is open enough.
         self.throttle = None if budget is None else Throttle(budget, lambda: self._connection.tap, self._on_ready)
         self._open = False
+        self.blocked = False  # an alarm keeps the broker from reading what we publish
         self._ended: str | None = None  # why, once it is over
-        self._blamed = False  # whether it is over for something that was sent on it
+        self.blamed = False  # whether it is over for something that was sent on it
         self._channel: Channel | None = None
-        self._consuming = self._published = 0
+        self._consuming = 0
+        self.published = 0  # the delivery tag of the last publication
         self._confirms: Confirms | None = None
         self._answered = threading.Event()  # what the owner waits for has come, or the link is over
         self._connection = proven_connection()(
@@ -130,41 +131,40 @@ class Link:
         """Acknowledge every tag up to `up_to` (0: none) and the `others`, requeue the last. Returns before it is sent."""
         self._submit(partial(self._on_acknowledge, up_to, others, give_back))
 
-    def publish(self, publications: Sequence[Publication]) -> list[bool]:
-        """Publish all at once, wait until each is confirmed; False for one that was refused or could not be routed.
-
-        Raises Unconfirmed when the broker went away or did not confirm in time.
-        """
-        confirms = Confirms(self._published)
-        tags = [confirms.sent(one.exchange, one.routing_key, one.body) for one in publications]
-        self._published += len(tags)
-        within_s = CONFIRM_S + sum(len(item.body) for item in publications) / CONFIRM_BYTES_S
-        try:
-            self._ask(partial(self._on_publish, confirms, publications), within_s, "confirm of a publication")
-        except BrokerUnavailable as error:
-            self._thread.join(min(CLOSE_S, self._stop.left_s() / 2))  # so that no confirm arrives while they are read
-            raise Unconfirmed(str(error), confirms.taken(tags), blamed=self._blamed) from error
-        return confirms.taken(tags)
+    def post(self, confirms: Confirms, publications: Sequence[Publication]) -> None:
+        """Publish all at once, `confirms` being told what becomes of them; `answered` is said once none of it waits."""
+        self.published += len(publications)
+        self._answered.clear()
+        self._submit(partial(self._on_publish, confirms, publications))
 
     @property
     def frame_max(self) -> int:
         """How large a frame may be on this link, as it was agreed on when it opened; 0 when without limit."""
         return int(self._connection.params.frame_max)
 
-    def ready(self, queues: Sequence[str]) -> list[int]:
-        """How many messages each queue holds ready. Raises BrokerUnavailable, also for a queue that is missing."""
-        counts: list[int] = []
-        self._ask(partial(self._on_count, queues, counts), OPEN_S, "count of a queue")
-        return counts
-
-    def _ask(self, act: Callable[[], None], within_s: float, what: str) -> None:
+    def ask(self, act: Callable[[], None], within_s: float, what: str) -> None:
+        """Have the I/O thread do it, and wait until somebody says `answered`. Raises BrokerUnavailable."""
         self._answered.clear()
         self._submit(act)
+        self.wait_for_answer(within_s, what)
+
+    def wait_for_answer(self, within_s: float, what: str) -> None:
+        """Wait until somebody says `answered`, or end the link. Raises BrokerUnavailable."""
         until = time.monotonic() + within_s
         while not self._answered.wait(SLICE_S):
             if time.monotonic() > until or self._stop.left_to_finish_s() <= 0:
                 self.abandon(f"no {what} within {within_s:g} s, or before the drain was over")
         self.raise_if_over()
+
+    def answered_within(self, seconds: float) -> bool:
+        """The same, but the link goes on when nobody does. Raises BrokerUnavailable when it is over."""
+        said = self._answered.wait(min(seconds, self._stop.left_to_finish_s()))
+        self.raise_if_over()
+        return said
+
+    def quiet(self) -> None:
+        """The link is over: let its thread end, so that no confirm arrives while they are read."""
+        self._thread.join(min(CLOSE_S, self._stop.left_s() / 2))
 
     def close(self, reason: str = "closed by this process") -> None:
         """Send what is unsent, then close; the broker requeues what is unacknowledged. Harmless when it is over."""
@@ -195,11 +195,17 @@ class Link:
             self._mark_ended("the I/O thread met an error of its own")
             self._connection.ioloop.close()
 
+    def answered(self) -> None:
+        """What `ask` waits for has come."""
+        self._answered.set()
+
     def _on_submitted(self, act: Callable[[], None]) -> None:
         if self._ended is None:
             act()
 
     def _on_connection_open(self, connection: Any) -> None:
+        connection.add_on_connection_blocked_callback(lambda *_: setattr(self, "blocked", True))
+        connection.add_on_connection_unblocked_callback(lambda *_: setattr(self, "blocked", False))
         connection.channel(on_open_callback=self._on_channel_open)
 
     def _on_channel_open(self, channel: Channel) -> None:
@@ -213,11 +219,15 @@ class Link:
             channel.confirm_delivery(self._on_confirm, callback=lambda _: self._on_ready())
 
     def _on_qos(self, _frame: Any) -> None:
-        assert self._channel is not None
+        deliver = self._connection.deliver
         for queue in self._queues:
-            self._channel.basic_consume(
-                queue, self._connection.deliver, consumer_tag=queue, callback=self._on_consuming
-            )
+            self.channel.basic_consume(queue, deliver, consumer_tag=queue, callback=self._on_consuming)
+
+    @property
+    def channel(self) -> Channel:
+        """For what `ask` does."""
+        assert self._channel is not None, "nothing is asked of a link before it is open"
+        return self._channel
 
     def _on_consuming(self, _frame: Any) -> None:
         self._consuming += 1
@@ -232,25 +242,23 @@ class Link:
     def _on_delivery(self, tag: int, queue: str, properties: bytes, body: bytes) -> None:
         if self.throttle is not None:
             self.throttle.arrived(len(body))
-        self._incoming.append((tag, queue, properties, body))
+        self._incoming.append((tag, queue, properties, body, time.time()))
         if self._waiting:
             with self._changed:
                 self._changed.notify_all()
 
     def _on_acknowledge(self, up_to: int, others: Sequence[int], give_back: Sequence[int]) -> None:
-        assert self._channel is not None
         for tag in give_back:
-            self._channel.basic_nack(tag, requeue=True)
+            self.channel.basic_nack(tag, requeue=True)
         for tag in others:
-            self._channel.basic_ack(tag)
+            self.channel.basic_ack(tag)
         if up_to:
-            self._channel.basic_ack(up_to, multiple=True)
+            self.channel.basic_ack(up_to, multiple=True)
 
     def _on_publish(self, confirms: Confirms, publications: Sequence[Publication]) -> None:
-        assert self._channel is not None
         self._confirms = confirms
         for item in publications:
-            self._channel.basic_publish(item.exchange, item.routing_key, item.body, item.properties, mandatory=True)
+            self.channel.basic_publish(item.exchange, item.routing_key, item.body, item.properties, mandatory=True)
 
     def _on_return(self, _channel: Channel, method: Basic.Return, _properties: BasicProperties, body: bytes) -> None:
         if self._confirms is not None:
@@ -262,16 +270,6 @@ class Link:
             self._confirms.on_confirm(method.delivery_tag, method.multiple, isinstance(method, Basic.Ack))
             if not self._confirms.waiting:
                 self._answered.set()
-
-    def _on_count(self, queues: Sequence[str], counts: list[int]) -> None:
-        def on_answer(frame: Any) -> None:
-            counts.append(frame.method.message_count)
-            if len(counts) == len(queues):
-                self._answered.set()
-
-        assert self._channel is not None
-        for queue in queues:
-            self._channel.queue_declare(queue, passive=True, callback=on_answer)
 
     def _on_channel_close(self, _channel: Channel, reason: object) -> None:
         self._on_close(reason)
@@ -294,7 +292,7 @@ class Link:
             if self._ended is None:
                 self._ended = certificate_fault(reason) or str(reason) or repr(reason)
                 closed_for = reason.reply_code if isinstance(reason, CLOSED_BY_BROKER) else 0
-                self._blamed = closed_for in BLAMES_WHAT_WAS_SENT
+                self.blamed = closed_for in BLAMES_WHAT_WAS_SENT
             self._incoming.clear()
             self._answered.set()
             self._changed.notify_all()

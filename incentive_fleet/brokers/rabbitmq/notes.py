@@ -18,10 +18,15 @@ DELIVERIES_MOST: Final = 2**31 - 1  # no message lives to see so many; what says
 
 def sent_at(parts: Parts) -> float | None:
     """When it was published, in seconds since 1970: as the broker noted it, where it is told to, else as the publisher did."""
-    noted_ms = whole_number(parts.headers.get(NOTED_MS)) if parts.headers else None
-    stamp = parts.properties.get("timestamp")
-    seconds = noted_ms / 1_000 if noted_ms else float(int.from_bytes(stamp)) if stamp else 0.0
+    noted, stamp = noted_at(parts), parts.properties.get("timestamp")
+    seconds = noted or (float(int.from_bytes(stamp)) if stamp else 0.0)
     return seconds if seconds > 0 else None
+
+
+def noted_at(parts: Parts) -> float | None:
+    """When the broker noted that it was published, to the millisecond, where it is told to note it."""
+    noted_ms = whole_number(parts.headers.get(NOTED_MS)) if parts.headers else None
+    return noted_ms / 1_000 if noted_ms and noted_ms > 0 else None
 
 
 def delivered_before(headers: Mapping[bytes, bytes]) -> int:

@@ -10,7 +10,7 @@ from incentive_fleet import names
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from incentive_fleet.brokers.contract import DeadLetterQueues, Publisher, QueueDepths, Sender, Transport
+    from incentive_fleet.brokers.contract import DeadLetterQueues, Publisher, QueueDepths, Replies, Sender, Transport
     from incentive_fleet.brokers.topology import Change, DriftReport, QueueNames
     from incentive_fleet.findings import Finding, Question
     from incentive_fleet.settings import Settings
@@ -31,6 +31,22 @@ def open_transport(settings: Settings, stop: Stop) -> Transport:
     from incentive_fleet.brokers.rabbitmq.transport import RabbitMQTransport
 
     return RabbitMQTransport(settings, stop)
+
+
+def open_quotes(settings: Settings, stop: Stop) -> Transport:
+    """The same, of the queue of quotes."""
+    from incentive_fleet.brokers.rabbitmq.plan import rabbitmq_queues
+    from incentive_fleet.brokers.rabbitmq.transport import RabbitMQTransport
+    from incentive_fleet.brokers.topology import quotes_of
+
+    return RabbitMQTransport(settings, stop, quotes_of(rabbitmq_queues(settings)))
+
+
+def open_replies(settings: Settings, stop: Stop) -> Replies:
+    """By pika, through the default exchange."""
+    from incentive_fleet.brokers.rabbitmq.replies import RabbitMQReplies
+
+    return RabbitMQReplies(settings, stop)
 
 
 def open_events(settings: Settings, stop: Stop | None = None) -> Publisher:

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from incentive_fleet import names
-from incentive_fleet.brokers.topology import BACKSTOP_DELIVERIES, CATCH_ALL, RETENTION_S, SOURCES, QueueNames
+from incentive_fleet.brokers.topology import BACKSTOP_DELIVERIES, CATCH_ALL, QUEUES, QUOTES, RETENTION_S, QueueNames
 from incentive_fleet.settings import Settings
 
 NEVER_DROPPED: Final = 1_000_000  # RabbitMQ 4 drops from a quorum queue at 20 deliveries unless told; 3.10 takes no -1
 PARKED_BYTES: Final = 1 << 30  # of outcomes that nobody has bound a queue for
+QUESTION_BYTES: Final = 1 << 28  # of quote requests that nobody answers; beyond, the oldest go
 # Without it every leader sits on the node that declared the queues.
 SPREAD: Final = {"x-queue-leader-locator": "balanced"}
 # RabbitMQ 4.3 keeps a minute what the consumers of a dead node held; earlier ones give it back at once and do not ask.
@@ -52,16 +53,16 @@ class RabbitMQPlan:
 
 
 def rabbitmq_queues(settings: Settings) -> tuple[QueueNames, ...]:
-    """The RabbitMQ queues, the catch-all first."""
+    """The RabbitMQ queues, the catch-all first and that of quotes, which are never retried, last."""
     delays = sorted(settings.retry_delays_s)
     return tuple(
         QueueNames(
             type_,
             source := f"{settings.prefix}.{word}",
             f"{source}.dlq",
-            tuple((delay, f"{source}.retry-{step}") for step, delay in enumerate(delays, 1)),
+            tuple((delay, f"{source}.retry-{step}") for step, delay in enumerate(delays, 1) if type_ != QUOTES[0]),
         )
-        for type_, word in SOURCES
+        for type_, word in QUEUES
     )
 
 
@@ -97,7 +98,7 @@ def rabbitmq_plan(settings: Settings) -> RabbitMQPlan:
 
 
 def _queues_of(group: QueueNames, dead_letters: str) -> tuple[Queue, ...]:
-    source = _at_least_once(dead_letters, group.source) | {"x-delivery-limit": BACKSTOP_DELIVERIES}
+    source = _questions() if group.type == QUOTES[0] else _facts(group, dead_letters)
     dead: dict[str, Argument] = {"x-queue-type": "quorum", "x-delivery-limit": NEVER_DROPPED}
     consumed: dict[str, Argument] = {**SPREAD, "x-consumer-disconnected-timeout": DISCONNECTED_MS}
     retries = (
@@ -110,6 +111,21 @@ def _queues_of(group: QueueNames, dead_letters: str) -> tuple[Queue, ...]:
         Queue(group.dead_letters, dead, consumed | {"x-overflow": "reject-publish"}),
         *retries,
     )
+
+
+def _facts(group: QueueNames, dead_letters: str) -> dict[str, Argument]:
+    return _at_least_once(dead_letters, group.source) | {"x-delivery-limit": BACKSTOP_DELIVERIES}
+
+
+def _questions() -> dict[str, Argument]:
+    # Without dead-lettering: a request whose time is over is to vanish, and would come to the dead letters by it. For the
+    # same reason the oldest make room for the newest, which somebody still waits for.
+    return {
+        "x-queue-type": "quorum",
+        "x-delivery-limit": BACKSTOP_DELIVERIES,
+        "x-max-length-bytes": QUESTION_BYTES,
+        "x-overflow": "drop-head",
+    }
 
 
 def _at_least_once(exchange: str, routing_key: str) -> dict[str, Argument]:

@@ -15,6 +15,7 @@ from incentive_fleet.brokers.budget import portions
 from incentive_fleet.brokers.rabbitmq.confirms import Publication, Unconfirmed
 from incentive_fleet.brokers.rabbitmq.copies import copy_of, room_in
 from incentive_fleet.brokers.rabbitmq.link import Link
+from incentive_fleet.brokers.rabbitmq.posting import publish
 from incentive_fleet.brokers.rabbitmq.properties import Parts
 from incentive_fleet.errors import BrokerUnavailable
 
@@ -59,7 +60,7 @@ def send(copies: Sequence[Copy], link_of: Callable[[], Link]) -> Sent:
         try:
             link = link_of()
             room = room_in(link.frame_max)
-            took = link.publish([_publication(copies[at], room, bare=at in bare) for at in window])
+            took = publish(link, [_publication(copies[at], room, bare=at in bare) for at in window])
         except Unconfirmed as error:
             taken = _add(taken, window, error.taken)
             left = [at for at in window if not taken[at]]

@@ -1,4 +1,4 @@
-"""RabbitMQ as a transport: three quorum queues on one channel, acknowledgements many at a time. Promises: contract.py.
+"""RabbitMQ as a transport: quorum queues on one channel, acknowledgements many at a time. Promises: contract.py.
 
 It never declares a queue and never publishes on the connection that consumes: a broker in a memory or disk alarm stops
 reading from connections that publish, and acknowledgements are what ends such an alarm.
@@ -24,12 +24,14 @@ from incentive_fleet.brokers.messages import Ack, DeadLetter, Delivery, Disposit
 from incentive_fleet.brokers.rabbitmq import RABBITMQ
 from incentive_fleet.brokers.rabbitmq.client import open_link, parameters
 from incentive_fleet.brokers.rabbitmq.copies import senders
+from incentive_fleet.brokers.rabbitmq.counting import ready
 from incentive_fleet.brokers.rabbitmq.link import Incoming, Link
 from incentive_fleet.brokers.rabbitmq.management import Management
 from incentive_fleet.brokers.rabbitmq.notes import delivered_before, sent_at
 from incentive_fleet.brokers.rabbitmq.plan import dead_letter_exchange, rabbitmq_queues
 from incentive_fleet.brokers.rabbitmq.properties import cut, shown, shown_name, shown_property
 from incentive_fleet.brokers.rabbitmq.sending import Copy, send
+from incentive_fleet.brokers.topology import QueueNames, facts_of
 from incentive_fleet.errors import BrokerUnavailable
 from incentive_fleet.failpoints import failpoint
 from incentive_fleet.settings import Settings
@@ -44,22 +46,28 @@ NOTHING: Final[Mapping[str, str]] = {}
 
 
 @dataclass(slots=True, eq=False)
-class _Receipt:
+class Receipt:
+    """What names a delivery to the link that made it; replies.py reads the properties."""
+
     link: Link
     tag: int
     properties: bytes  # as on the wire
+    arrived_at: float  # seconds since 1970
 
 
 class RabbitMQTransport:
-    """One consumer. It connects at the first `receive`."""
+    """One consumer, of the queues of facts unless others are named. It connects at the first `receive`."""
 
     guarantees = Guarantees(ordered=False, carries_failures=True, counts_deliveries=True, release_is_free=False)
 
-    def __init__(self, settings: Settings, stop: Stop | None = None) -> None:
+    def __init__(
+        self, settings: Settings, stop: Stop | None = None, queues: Sequence[QueueNames] | None = None
+    ) -> None:
         self._settings = settings
         self._stop = stop or Stop(settings.drain_s)
         self._nodes = parameters(settings)
-        self._queues = {names.source: names for names in rabbitmq_queues(settings)}
+        queues = facts_of(rabbitmq_queues(settings)) if queues is None else queues
+        self._queues = {names.source: names for names in queues}
         self._dead_letters = dead_letter_exchange(settings.prefix)
         self._consuming: Link | None = None
         self._publishing: Link | None = None
@@ -130,7 +138,7 @@ class RabbitMQTransport:
         return link
 
     def _delivery(self, link: Link, incoming: Incoming) -> Delivery:
-        tag, queue, properties, body = incoming
+        tag, queue, properties, body, arrived_at = incoming
         parts = cut(properties)
         raw = parts.headers
         headers = {shown_name(name): shown(value) for name, value in raw.items()} if raw else NOTHING
@@ -141,7 +149,7 @@ class RabbitMQTransport:
             RABBITMQ.source,
             str(shown_property("message_id", message_id)) if message_id else "",
             delivered_before(raw) + 1,
-            _Receipt(link, tag, properties),
+            Receipt(link, tag, properties, arrived_at),
             headers,
             message_headers.failure_in(headers) if headers else None,
             sent_at(parts),
@@ -156,7 +164,7 @@ class RabbitMQTransport:
         self._settled_sizes += [len(delivery.body) for delivery, _, _ in held]
         done: list[int] = []
         back: list[int] = []
-        copies: list[tuple[Delivery, _Receipt, Retry | DeadLetter]] = []
+        copies: list[tuple[Delivery, Receipt, Retry | DeadLetter]] = []
         for delivery, receipt, disposition in held:
             match disposition:
                 case Ack():
@@ -173,11 +181,11 @@ class RabbitMQTransport:
             failpoint("between-settles")
             self._publish(copies, on_taken)
 
-    def _holds(self, receipt: _Receipt) -> bool:
+    def _holds(self, receipt: Receipt) -> bool:
         link = self._consuming
         return receipt.link is link and link.alive and receipt.tag > self._floor and receipt.tag not in self._settled
 
-    def _publish(self, copies: Sequence[tuple[Delivery, _Receipt, Retry | DeadLetter]], on_taken: OnTaken) -> None:
+    def _publish(self, copies: Sequence[tuple[Delivery, Receipt, Retry | DeadLetter]], on_taken: OnTaken) -> None:
         sent = send([self._copy(*copy) for copy in copies], self._publisher)
         failpoint("after-dead-letter")
         tags = [receipt.tag for _, receipt, _ in copies]
@@ -225,7 +233,7 @@ class RabbitMQTransport:
         if late and self._consuming is not None and self._consuming.alive:
             self._consuming.acknowledge(0, late, ())
 
-    def _copy(self, delivery: Delivery, receipt: _Receipt, disposition: Retry | DeadLetter) -> Copy:
+    def _copy(self, delivery: Delivery, receipt: Receipt, disposition: Retry | DeadLetter) -> Copy:
         names = self._queues[delivery.queue]
         parts = partial(senders, receipt.properties)
         if isinstance(disposition, DeadLetter):
@@ -249,7 +257,7 @@ class RabbitMQTransport:
         queues = [
             name for names in self._queues.values() for name in (names.source, *(queue for _, queue in names.retries))
         ]
-        if any(self._publisher().ready(queues)):
+        if any(ready(self._publisher(), queues)):
             return False
         if self._settings.rabbitmq_management_url is None:
             return True
@@ -272,7 +280,7 @@ def _of_retry(disposition: Retry, room: int) -> Mapping[str, str]:
     return {message_headers.FAILURE: message_headers.of_failure(disposition.failure, room // 2)}
 
 
-def _receipts(dispositions: Iterable[tuple[Delivery, Disposition]]) -> Iterable[tuple[Delivery, _Receipt, Disposition]]:
+def _receipts(dispositions: Iterable[tuple[Delivery, Disposition]]) -> Iterable[tuple[Delivery, Receipt, Disposition]]:
     for delivery, disposition in dispositions:
-        assert isinstance(delivery.receipt, _Receipt)
+        assert isinstance(delivery.receipt, Receipt)
         yield delivery, delivery.receipt, disposition
