@@ -11,9 +11,10 @@ from typing import Final, cast
 
 from incentive_fleet.brokers.contract import Broker
 from incentive_fleet.brokers.memory import DeadMessage, MemoryBroker, MemoryTransport
+from incentive_fleet.brokers.memory_replies import MemoryReplies
 from incentive_fleet.brokers.message_headers import OURS, REPLAY
 from incentive_fleet.brokers.messages import Arrival, Message, Outgoing, Rejection
-from incentive_fleet.brokers.topology import SOURCES, Change, Drift, DriftReport, QueueDepth, QueueNames
+from incentive_fleet.brokers.topology import QUEUES, Change, Drift, DriftReport, QueueDepth, QueueNames
 from incentive_fleet.errors import BrokerUnavailable
 from incentive_fleet.findings import OK, RISK, Finding, Question
 from incentive_fleet.settings import Settings
@@ -24,7 +25,7 @@ MEMORY: Final = Broker(
     name="memory", title="Memory", source="memory", destination="memory", setting="prefix", addresses=()
 )
 DECLARED: Final = Question("memory-declared", "queues", "What is sent is lost.", "Declare them.")
-TYPE_OF: Final = {queue: type_ for type_, queue in SOURCES}
+TYPE_OF: Final = {queue: type_ for type_, queue in QUEUES}
 Receipt = tuple[str, DeadMessage]
 
 
@@ -165,6 +166,12 @@ class MemoryParts:
 
     def open_transport(self, settings: Settings, stop: Stop) -> MemoryTransport:
         return MemoryTransport(self.broker)
+
+    def open_quotes(self, settings: Settings, stop: Stop) -> MemoryTransport:
+        return MemoryTransport(self.broker)
+
+    def open_replies(self, settings: Settings, stop: Stop) -> MemoryReplies:
+        return MemoryReplies(self.broker)
 
     def open_events(self, settings: Settings, stop: Stop | None = None) -> MemoryPublisher:
         return MemoryPublisher(self.broker, self.events)

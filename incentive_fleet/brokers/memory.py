@@ -15,13 +15,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, assert_never
 
-from incentive_fleet.brokers import message_headers
+from incentive_fleet.brokers import message_headers, topology
 from incentive_fleet.brokers.contract import Guarantees, OnTaken, nobody_asks
 from incentive_fleet.brokers.messages import Ack, DeadLetter, Delivery, Disposition, Failure, Release, Retry
-from incentive_fleet.brokers.topology import CATCH_ALL, SOURCES
+from incentive_fleet.brokers.topology import CATCH_ALL
 from incentive_fleet.errors import BrokerUnavailable
 
-QUEUES: Final = dict(SOURCES)
+QUEUES: Final = dict(topology.QUEUES)
 CAPACITY: Final = 1_000_000  # messages in one broker, waiting for a retry included
 
 
@@ -45,7 +45,7 @@ class DeadMessage:
 
 
 class MemoryBroker:
-    """Three queues, their dead letters and their delayed retries. Thread-safe."""
+    """The queues, their dead letters and their delayed retries. Thread-safe."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, capacity: int = CAPACITY) -> None:
         self._clock = clock

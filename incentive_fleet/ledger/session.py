@@ -40,7 +40,7 @@ class Session:
     application_name: str = "incentives"
     terms: Terms = field(default_factory=Terms)
     tally: Tally = field(default_factory=Tally)  # of the thread
-    settings: Mapping[str, str] = MappingProxyType({})  # of its connection, beside the planner's
+    settings: Mapping[str, str] = field(default_factory=dict)  # of its connection, beside the planner's
     _connection: psycopg.Connection[Any] | None = None
 
     @property

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
+import uuid
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
@@ -14,20 +17,25 @@ import pika
 
 from incentive_fleet import names
 from incentive_fleet.brokers import topology
+from incentive_fleet.brokers.aws import parts as parts_aws
 from incentive_fleet.brokers.aws import topology as topology_aws
 from incentive_fleet.brokers.aws.plan import sqs_queues
 from incentive_fleet.brokers.aws.transport import SqsTransport
-from incentive_fleet.brokers.contract import Transport
+from incentive_fleet.brokers.contract import Replies, Transport
 from incentive_fleet.brokers.memory import MemoryBroker, MemoryTransport
+from incentive_fleet.brokers.memory_replies import MemoryReplies
 from incentive_fleet.brokers.messages import Delivery
+from incentive_fleet.brokers.rabbitmq import parts as parts_rabbitmq
 from incentive_fleet.brokers.rabbitmq import topology as topology_rabbitmq
 from incentive_fleet.brokers.rabbitmq.plan import rabbitmq_plan, rabbitmq_queues
 from incentive_fleet.brokers.rabbitmq.transport import RabbitMQTransport
 from incentive_fleet.errors import BrokerUnavailable
 from incentive_fleet.settings import Settings
+from incentive_fleet.stopping import Stop
 from tests.contract.proxy import Proxy
 
 PLACED, REFUNDED, DELIVERED = "order-placed.v1", "order-refunded.v1", "delivery-completed.v1"
+QUOTE = topology.QUOTES[0]
 SHORT = {"sqs_visibility_s": 2, "retry_delays_s": (1, 2), "wait_s": 1, "batch_size": 100, "prefetch": 300}
 
 
@@ -37,6 +45,22 @@ class Letter:
     headers: Mapping[str, str]
 
 
+@dataclass(frozen=True)
+class Reply:
+    body: bytes
+    correlation_id: str
+    type: str | None
+
+
+@dataclass(frozen=True)
+class Request:
+    """A quote request beside its body; `lives_ms` from now on."""
+
+    reply_to: str | None = None
+    correlation_id: str | None = None
+    lives_ms: int | None = None
+
+
 class BrokerUnderTest(Protocol):
     """What the suite needs of a broker."""
 
@@ -44,6 +68,11 @@ class BrokerUnderTest(Protocol):
     def open(self, **changed: object) -> Any: ...
     def send(self, *bodies: bytes, type_: str | None = PLACED) -> None: ...
     def letters(self, type_: str = PLACED) -> list[Letter]: ...
+    def open_quotes(self) -> tuple[Transport, Replies]: ...
+    def ask(self, body: bytes, request: Request) -> None: ...
+    def reply_queue(self) -> str: ...
+    def gone_queue(self) -> str: ...
+    def replies(self, address: str) -> list[Reply]: ...
     def lose(self, transport: Any, deliveries: list[Delivery]) -> None: ...
     def cut(self) -> None: ...
     def heal(self) -> None: ...
@@ -73,8 +102,11 @@ def collect(transport: Transport, count: int, within_s: float = 15) -> list[Deli
 class MemoryUnderTest:
     broker: MemoryBroker = field(default_factory=MemoryBroker)
 
+    def __post_init__(self) -> None:
+        self.answers = MemoryReplies(self.broker)
+
     def queue(self, type_: str) -> str:
-        return dict(topology.SOURCES)[type_]
+        return dict(topology.QUEUES)[type_]
 
     def open(self, **changed: object) -> MemoryTransport:
         return MemoryTransport(self.broker)
@@ -85,6 +117,25 @@ class MemoryUnderTest:
 
     def letters(self, type_: str = PLACED) -> list[Letter]:
         return [Letter(dead.body, dead.headers) for dead in self.broker.dead_letters[self.queue(type_)]]
+
+    def open_quotes(self) -> tuple[Transport, Replies]:
+        return MemoryTransport(self.broker), self.answers
+
+    def ask(self, body: bytes, request: Request) -> None:
+        self.broker.publish(body, QUOTE, headers=_attributes(request))
+
+    def reply_queue(self) -> str:
+        self.answers.queues["checkout"] = deque()
+        return "checkout"
+
+    def gone_queue(self) -> str:
+        return "gone"
+
+    def replies(self, address: str) -> list[Reply]:
+        queue = self.answers.queues[address]
+        return [
+            Reply(one.body, correlation, one.type) for correlation, one in (queue.popleft() for _ in range(len(queue)))
+        ]
 
     def lose(self, transport: Any, deliveries: list[Delivery]) -> None:
         transport.lose()
@@ -112,7 +163,8 @@ class SqsUnderTest:
         self.sqs = session.client("sqs", endpoint_url=endpoint_url)
         self.sns = session.client("sns", endpoint_url=endpoint_url)
         self.topic = self.sns.create_topic(Name=names.events_topic(prefix))["TopicArn"]
-        self._opened: list[SqsTransport] = []
+        self._opened: list[Any] = []
+        self._replies: list[Replies] = []
 
     def queue(self, type_: str) -> str:
         return next(group.source for group in sqs_queues(self.settings) if group.type == type_)
@@ -121,8 +173,9 @@ class SqsUnderTest:
         return str(self.sqs.get_queue_url(QueueName=queue)["QueueUrl"])
 
     def open(self, **changed: object) -> SqsTransport:
-        self._opened.append(SqsTransport(self.settings.model_copy(update=changed)))
-        return self._opened[-1]
+        transport = SqsTransport(self.settings.model_copy(update=changed))
+        self._opened.append(transport)
+        return transport
 
     def send(self, *bodies: bytes, type_: str | None = PLACED) -> None:
         """To the topic, so that every message takes the way of a real one."""
@@ -153,6 +206,34 @@ class SqsUnderTest:
             ]
         return found
 
+    def open_quotes(self) -> tuple[Transport, Replies]:
+        transport = parts_aws.open_quotes(self.settings, Stop())
+        self._opened.append(transport)
+        self._replies.append(parts_aws.open_replies(self.settings, Stop()))
+        return transport, self._replies[-1]
+
+    def ask(self, body: bytes, request: Request) -> None:
+        """By the topic, as a checkout would."""
+        given = {"type": QUOTE, **_attributes(request)}
+        attributes: Any = {name: {"DataType": "String", "StringValue": value} for name, value in given.items()}
+        self.sns.publish(TopicArn=self.topic, Message=body.decode(), MessageAttributes=attributes)
+
+    def reply_queue(self) -> str:
+        return str(self.sqs.create_queue(QueueName=f"{self.settings.prefix}-checkout")["QueueUrl"])
+
+    def gone_queue(self) -> str:
+        return self.reply_queue().replace("-checkout", "-gone")
+
+    def replies(self, address: str) -> list[Reply]:
+        found = self.sqs.receive_message(
+            QueueUrl=address, MaxNumberOfMessages=10, WaitTimeSeconds=1, MessageAttributeNames=["All"]
+        ).get("Messages", [])
+        texts = [{k: v["StringValue"] for k, v in m.get("MessageAttributes", {}).items()} for m in found]
+        return [
+            Reply(message["Body"].encode(), text.get("correlation_id", ""), text.get("type"))
+            for message, text in zip(found, texts, strict=True)
+        ]
+
     def lose(self, transport: Any, deliveries: list[Delivery]) -> None:
         """As if the visibility ran out: the transport has not extended it in time, and somebody else may receive."""
         for delivery in deliveries:
@@ -170,7 +251,7 @@ class SqsUnderTest:
 
     def close(self) -> None:
         self.heal()
-        for transport in self._opened:
+        for transport in (*self._opened, *self._replies):
             transport.close()
         self.sqs.close()
         self.sns.close()
@@ -190,7 +271,8 @@ class RabbitMQUnderTest:
             update={"rabbitmq_url": urlunsplit(parts._replace(netloc=netloc)), "rabbitmq_management_url": None}
         )
         topology_rabbitmq.apply(self.direct)
-        self._opened: list[RabbitMQTransport] = []
+        self._opened: list[Any] = []
+        self._replies: list[Replies] = []
 
     @contextmanager
     def channel(self) -> Iterator[Any]:
@@ -211,8 +293,9 @@ class RabbitMQUnderTest:
         return next(group.source for group in rabbitmq_queues(self.settings) if group.type == type_)
 
     def open(self, **changed: object) -> RabbitMQTransport:
-        self._opened.append(RabbitMQTransport(self.settings.model_copy(update=changed)))
-        return self._opened[-1]
+        transport = RabbitMQTransport(self.settings.model_copy(update=changed))
+        self._opened.append(transport)
+        return transport
 
     def send(self, *bodies: bytes, type_: str | None = PLACED) -> None:
         properties = pika.BasicProperties(
@@ -234,6 +317,37 @@ class RabbitMQUnderTest:
                     return found
                 found.append(Letter(body, properties.headers or {}))
 
+    def open_quotes(self) -> tuple[Transport, Replies]:
+        transport = parts_rabbitmq.open_quotes(self.settings, Stop())
+        self._opened.append(transport)
+        self._replies.append(parts_rabbitmq.open_replies(self.settings, Stop()))
+        return transport, self._replies[-1]
+
+    def ask(self, body: bytes, request: Request) -> None:
+        expiration = None if request.lives_ms is None else str(request.lives_ms)
+        properties = pika.BasicProperties(
+            reply_to=request.reply_to, correlation_id=request.correlation_id, expiration=expiration
+        )
+        with self.channel() as channel:
+            channel.confirm_delivery()
+            channel.basic_publish(names.events_exchange(self.settings.prefix), QUOTE, body, properties, mandatory=True)
+
+    def reply_queue(self, **arguments: object) -> str:
+        queue = f"{self.settings.prefix}.checkout-{uuid.uuid4().hex}"
+        with self.channel() as channel:
+            channel.queue_declare(queue, arguments=arguments)
+        return queue
+
+    def gone_queue(self) -> str:
+        return "gone"
+
+    def replies(self, address: str) -> list[Reply]:
+        found: list[Reply] = []
+        with self.channel() as channel:
+            while (got := channel.basic_get(address, auto_ack=True))[0] is not None:
+                found.append(Reply(got[2], got[1].correlation_id or "", got[1].type))
+        return found
+
     def lose(self, transport: Any, deliveries: list[Delivery]) -> None:
         """As when the connection dies; waits until the broker's side of it is noticed on ours."""
         self.cut()
@@ -250,9 +364,20 @@ class RabbitMQUnderTest:
 
     def close(self) -> None:
         self.heal()
-        for transport in self._opened:
+        for transport in (*self._opened, *self._replies):
             transport.close()
         self._opened.clear()
+        self._replies.clear()
+
+
+def _attributes(request: Request) -> dict[str, str]:
+    expires = None if request.lives_ms is None else datetime.now(UTC) + timedelta(milliseconds=request.lives_ms)
+    given = {
+        "reply_to": request.reply_to,
+        "correlation_id": request.correlation_id,
+        "expires_at": expires and expires.isoformat(),
+    }
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _raises(call: Callable[[], object]) -> bool:

@@ -10,12 +10,15 @@ import json
 import shutil
 import subprocess
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from incentive_fleet.ledger.session import Session
 from tests.command import incentives
+from tests.quoting import as_quoted, in_rounds
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 
@@ -95,6 +98,54 @@ def sorted_coupons(wanted: dict[str, Any]) -> dict[str, Any]:
     return {name: sorted(value, key=str) if name == "coupons" else value for name, value in wanted.items()}
 
 
+# What is loaded and done between the phases of the second worlds.
+BETWEEN = {
+    2: (
+        ("campaigns", "load", "campaigns-2.toml"),
+        ("codes", "revoke", "revoked.csv", "--reason", "leaked"),
+        ("audiences", "load", "audiences-2.csv"),
+        ("wallets", "hold", "h1", "--reason", "dispute"),
+    ),
+    3: (("wallets", "release", "h1", "--reason", "settled"),),
+}
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("folder", "loads", "between"),
+    [
+        ("conformance", ("campaigns", "grants"), {}),
+        ("conformance-2", ("campaigns", "codes", "audiences", "grants"), BETWEEN),
+    ],
+)
+def test_a_quote_and_then_its_placing_decide_alike_in_every_world(
+    folder: str, loads: tuple[str, ...], between: dict[int, tuple[tuple[str, ...], ...]], database_url: str
+) -> None:
+    env, worlds = {"INCENTIVES_DATABASE_URL": database_url}, DATA / folder
+
+    def run(*words: str) -> None:
+        there = [worlds / word if (worlds / word).is_file() else word for word in words]
+        assert incentives(*there, env=env).code in (0, 1)  # some grants are refused
+
+    for what in loads:
+        run(what, "load", "campaigns.toml" if what == "campaigns" else f"{what}.csv")
+    currencies, compared = dict[str, str](), 0
+    with closing(Session(database_url)) as session:
+        for phase, until in ((1, "2025-01-31"), (2, "2025-03-02"), (3, "2025-07-20")):
+            for words in between.get(phase, ()):
+                run(*words)
+            with gzip.open(worlds / f"phase-{phase}.jsonl.gz") as file:
+                for batch in in_rounds((line for line in file if line.strip()), currencies):
+                    for order, quoted, given in as_quoted(session, batch):
+                        assert quoted == given, order
+                        compared += 1
+            run("expire", "--as-of", f"{until}T00:00:00Z")
+        orders = session.connection.execute("SELECT count(*) FROM decisions").fetchone()
+    assert (compared,) == orders
+    assert compared > 100
+
+
 @pytest.mark.timeout(300)
 def test_every_world_of_groceries_ends_as_expected_in_balances_outcomes_notices_and_quotes(database_url: str) -> None:
     env = {"INCENTIVES_DATABASE_URL": database_url}
@@ -107,18 +158,10 @@ def test_every_world_of_groceries_ends_as_expected_in_balances_outcomes_notices_
     ):
         assert incentives(*words, env=env).code == 0
     assert incentives("grants", "load", worlds / "grants.csv", env=env).code == 1  # some rows are refused
-    between = {
-        2: (
-            ("campaigns", "load", worlds / "campaigns-2.toml"),
-            ("codes", "revoke", worlds / "revoked.csv", "--reason", "leaked"),
-            ("audiences", "load", worlds / "audiences-2.csv"),
-            ("wallets", "hold", "h1", "--reason", "dispute"),
-        ),
-        3: (("wallets", "release", "h1", "--reason", "settled"),),
-    }
     counts = []
     for phase, until in ((1, "2025-01-31"), (2, "2025-03-02"), (3, "2025-07-20")):
-        for words in between.get(phase, ()):
+        for told in BETWEEN.get(phase, ()):
+            words = tuple(worlds / word if word.endswith((".csv", ".toml")) else word for word in told)
             assert incentives(*words, env=env).code == 0
         path = worlds / f"phase-{phase}.jsonl.gz"
         counts.append(incentives("backfill", path, "--format", "json", env=env).document)

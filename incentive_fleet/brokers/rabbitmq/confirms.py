@@ -22,12 +22,13 @@ BLAMES_WHAT_WAS_SENT: Final = frozenset({311, 406, 501, 502, 503, 505, 540, 541}
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """A message to publish as `mandatory`; its properties say whether it is persistent."""
+    """A message to publish; its properties say whether it is persistent."""
 
     exchange: str
     routing_key: str
     properties: BasicProperties
     body: bytes
+    mandatory: bool = True  # it comes back where no queue takes it
 
     @property
     def told(self) -> tuple[str, str, bytes]:

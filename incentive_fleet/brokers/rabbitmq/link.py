@@ -258,7 +258,7 @@ class Link:
     def _on_publish(self, confirms: Confirms, publications: Sequence[Publication]) -> None:
         self._confirms = confirms
         for item in publications:
-            self.channel.basic_publish(item.exchange, item.routing_key, item.body, item.properties, mandatory=True)
+            self.channel.basic_publish(*item.told, item.properties, item.mandatory)
 
     def _on_return(self, _channel: Channel, method: Basic.Return, _properties: BasicProperties, body: bytes) -> None:
         if self._confirms is not None:

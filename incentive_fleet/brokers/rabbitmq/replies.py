@@ -27,6 +27,8 @@ from incentive_fleet.stopping import Stop
 CONFIRM_S: Final = 2.0  # for a reply queue to confirm; a live one takes milliseconds
 SLOW_S: Final = 60.0  # in which a queue that took longer is not waited for
 SLOW_MAX: Final = 1_000  # such queues that are remembered
+# Direct reply-to is no queue: a `mandatory` answer would arrive there and come back as well. Who is gone is not noticed then.
+DIRECT: Final = "amq.rabbitmq.reply-to."
 TRANSIENT: Final = b"\x01"  # delivery mode
 EXPIRATION_DIGITS: Final = 10  # of milliseconds; RabbitMQ takes no more than 32 bits
 FATES: Final = {
@@ -108,4 +110,6 @@ def _publication(delivery: Delivery, message: Message) -> Publication:
     properties["delivery_mode"] = TRANSIENT
     if "correlation_id" in theirs:
         properties["correlation_id"] = theirs["correlation_id"]
-    return Publication("", _address(theirs.get("reply_to")), Encoded(join(properties, {})), message.body)
+    address = _address(theirs.get("reply_to"))
+    mandatory = not address.startswith(DIRECT)
+    return Publication("", address, Encoded(join(properties, {})), message.body, mandatory)
