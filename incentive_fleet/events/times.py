@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, date, datetime
+from functools import lru_cache
 
 from incentive_fleet.errors import Malformed
 from incentive_fleet.events.reasons import Reason
 
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+MOMENTS_KEPT = 4_096  # with their texts: a fact's moment stands in each row that it writes
 LATEST = datetime(2199, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
 
 _TIME = r"[Tt](?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]"
@@ -80,7 +82,7 @@ def _moment(text: str) -> datetime:
 
 def check_time(moment: datetime) -> datetime:
     """The same instant in UTC. Raises Malformed for a naive one and for one outside the years 1970 to 2199."""
-    if moment.tzinfo is None or moment.utcoffset() is None:
+    if moment.tzinfo is not UTC and moment.utcoffset() is None:
         raise Malformed(Reason.INVALID_TIME, f"{moment.isoformat()} is naive: a time needs an offset")
     # Comparing first keeps years 1 and 9999, which overflow when they are shifted to UTC, out of astimezone.
     if not EARLIEST <= moment <= LATEST:
@@ -88,6 +90,7 @@ def check_time(moment: datetime) -> datetime:
     return moment if moment.tzinfo is UTC else moment.astimezone(UTC)
 
 
+@lru_cache(maxsize=MOMENTS_KEPT)
 def format_time(moment: datetime) -> str:
     """The canonical text of an aware datetime: UTC, `Z`, six digits of fraction or none. ValueError if naive."""
     if moment.utcoffset() is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from incentive_fleet.events.models import GOODS, Line
 from incentive_fleet.incentives.campaigns import Campaign, CreditTerms
@@ -11,8 +12,7 @@ from incentive_fleet.incentives.money import share
 from incentive_fleet.incentives.rewards import Units, buy_get_value, set_price_value, tier_reached, value_of
 
 
-@dataclass(frozen=True, slots=True)
-class Reward:
+class Reward(NamedTuple):
     """What a campaign gives on a basket: minor units, the lines that it is shared over, and the tier that was reached."""
 
     amount: int
@@ -28,13 +28,14 @@ class Basket:
     lines: Sequence[Line]
     gross: list[int]
     payable: list[int]
+    every: list[int]  # line's position
     all_goods: bool
 
     @classmethod
     def of(cls, lines: Sequence[Line]) -> Basket:
         """A basket to which nothing was applied yet."""
         gross = [line.quantity * line.unit_price for line in lines]
-        return cls(lines, gross, gross, all(line.kind is None for line in lines))
+        return cls(lines, gross, gross, list(range(len(gross))), {line.kind for line in lines} <= {None})
 
     @property
     def goods_gross(self) -> int:
@@ -47,7 +48,7 @@ class Basket:
         """The positions of the lines that the campaign covers."""
         kinds, only, never = campaign.line_kinds, campaign.categories, campaign.excluded_categories
         if self.all_goods and not only and not never:
-            return list(range(len(self.lines))) if GOODS in kinds else []
+            return self.every if GOODS in kinds else []
         return [
             position
             for position, line in enumerate(self.lines)
@@ -58,7 +59,7 @@ class Basket:
         """The positions of the lines that credit may pay."""
         kinds, never = terms.line_kinds, terms.excluded_categories
         if kinds is None and not never:
-            return list(range(len(self.lines)))
+            return self.every
         return [
             position
             for position, line in enumerate(self.lines)
@@ -97,7 +98,8 @@ class Basket:
     def discount(self, campaign: Campaign, lines: list[int], reached: int | None = None) -> Reward:
         """What a coupon gives: its reward, at most what is still to pay for its lines."""
         reward = self.reward(campaign, lines, reached)
-        return Reward(min(reward.amount, self.payable_of(lines)), lines, reward.tier)
+        payable = self.payable_of(lines)
+        return reward if reward.amount <= payable else Reward(payable, lines, reward.tier)
 
     def earning(self, campaign: Campaign, lines: list[int], reached: int | None = None) -> Reward:
         """What is earned: the reward, which what is to pay does not cap; nothing where nothing is to pay."""
@@ -109,23 +111,27 @@ class Basket:
 
     def payable_of(self, lines: list[int]) -> int:
         """What is still to pay for these lines."""
-        return sum(self.payable if len(lines) == len(self.payable) else [self.payable[line] for line in lines])
+        return sum(self.payable if lines is self.every else [self.payable[line] for line in lines])
 
     def share(self, total: int, lines: list[int]) -> list[int]:
         """Share `total` over `lines` by payable, as a list over all lines."""
-        if len(lines) == len(self.gross):
+        if lines is self.every:
             return share(total, self.payable)
         parts = [0] * len(self.gross)
         for line, part in zip(lines, share(total, [self.payable[line] for line in lines]), strict=True):
             parts[line] = part
         return parts
 
-    def pay(self, shares: list[int]) -> None:
-        """Take an incentive's shares off what is still to pay."""
+    def pay(self, total: int, lines: list[int]) -> list[int]:
+        """Take `total` off what is still to pay for `lines`; returns its shares, as a list over all lines."""
+        if total == 0:
+            return [0] * len(self.gross)
+        shares = self.share(total, lines)
         self.payable = [payable - part for payable, part in zip(self.payable, shares, strict=True)]
+        return shares
 
     def _gross_of(self, lines: list[int]) -> int:
-        return sum([self.gross[line] for line in lines])
+        return sum(self.gross if lines is self.every else [self.gross[line] for line in lines])
 
     def _units(self, lines: list[int]) -> list[Units]:
         chosen = [self.lines[line] for line in lines]

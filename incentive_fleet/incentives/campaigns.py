@@ -143,21 +143,6 @@ class Usage:
         """Whether the budget, if there is one, bears `amount` in place of what of it is `standing`."""
         return campaign.budget is None or self.spent.get(campaign.id, 0) - standing + amount <= campaign.budget
 
-    def fits_audience(self, campaign: Campaign, customer_id: str) -> bool:
-        """Whether the customer is where the campaign wants customers to be, and not where it does not."""
-        if campaign.audience is not None and (campaign.audience, customer_id) not in self.members:
-            return False
-        return campaign.not_audience is None or (campaign.not_audience, customer_id) not in self.members
-
-    def at_customer_limit(self, campaign: Campaign, customer_id: str) -> bool:
-        """Whether the customer has as many live redemptions as the campaign allows."""
-        used = self.live_by_customer.get((campaign.id, customer_id), 0)
-        return campaign.per_customer is not None and used >= campaign.per_customer
-
-    def at_total_limit(self, campaign: Campaign) -> bool:
-        """Whether all customers together have as many live redemptions as the campaign allows."""
-        return campaign.total is not None and self.live.get(campaign.id, 0) >= campaign.total
-
     def spend(self, campaign_id: str, amount: int) -> None:
         """Count `amount` minor units (negative when they come back) as spent."""
         self.spent[campaign_id] = self.spent.get(campaign_id, 0) + amount

@@ -1,6 +1,6 @@
 """Every way credit comes into a wallet, goes out of it and returns (rules 6 and 8).
 
-The functions change the book's working copy of the wallet and book the postings that do the same in the ledger.
+The functions change a working copy of the wallet; all but `burn` book the postings that do the same in the ledger.
 The invariant: a wallet that holds anything and a debt never stand side by side.
 """
 
@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from incentive_fleet.incentives.accounts import Kind
 from incentive_fleet.incentives.booking import Book, Cause
 from incentive_fleet.incentives.notices import Notice, expired
-from incentive_fleet.incentives.wallet import Lot
+from incentive_fleet.incentives.wallet import Lot, Wallet
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +33,9 @@ class LotTerms:
     reissue_days: int
 
 
-def burn(book: Book, wanted: int, moment: datetime) -> list[Burn]:
-    """Spend up to `wanted` minor units of lots unexpired at `moment` on the cause's order, in burn order (rules 5.3)."""
-    wallet, burned = book.wallet, list[Burn]()
+def burn(wallet: Wallet, wanted: int, moment: datetime) -> list[Burn]:
+    """Take up to `wanted` minor units out of lots unexpired at `moment`, in burn order (rules 5.3); the caller books it."""
+    burned: list[Burn] = []
     if wanted <= 0 or wallet.balance <= 0:
         return burned
     for lot in wallet.live_in_burn_order():
@@ -44,7 +44,6 @@ def burn(book: Book, wanted: int, moment: datetime) -> list[Burn]:
         amount = min(wanted, lot.remaining)
         wallet.take(lot, amount)
         burned.append(Burn(lot.lot_no, amount))
-        book.book(Kind.CREDIT, amount, lot=lot)
         wanted -= amount
         if wanted == 0:
             break

@@ -94,7 +94,7 @@ class Decision:
 
     def goods(self, values: list[int]) -> int:
         """The sum of a list over lines for the lines of kind `goods`."""
-        return sum(values) - sum([values[line] for line in self.not_goods])
+        return sum(values) - sum([values[line] for line in self.not_goods]) if self.not_goods else sum(values)
 
     def to_json(self) -> str:
         """One compact JSON document without customer and currency; `from_json` reads it back."""

@@ -63,8 +63,7 @@ def _again(was: CouponShare, basket: Basket, campaigns: CampaignSet, book: Book,
     campaign = campaigns.versions[(was.campaign_id, was.version)]
     reward = _reward(campaign, basket, was.tier, basket.discount)
     amount, limit = _within_budget(was.campaign_id, was.discount, reward, campaigns, book, stands)
-    shares = basket.share(amount, reward.lines)
-    basket.pay(shares)
+    shares = basket.pay(amount, reward.lines)
     return CouponShare(was.campaign_id, was.version, was.code, amount, shares, reward.tier, was.pooled, limit)
 
 
@@ -108,9 +107,7 @@ def _credit(was: CreditShare, basket: Basket, campaigns: CampaignSet) -> CreditS
         return CreditShare()
     lines = basket.payable_by_credit(campaigns.credit_versions[was.version])
     applied = min(was.applied, basket.payable_of(lines))
-    shares = basket.share(applied, lines) if applied else []
-    if applied:
-        basket.pay(shares)
+    shares = basket.pay(applied, lines) if applied else []
     burned = _first(was.burned, applied)
     return CreditShare(was.requested, applied, was.shortfall, shares, burned, was.version, was.refusal)
 

@@ -23,7 +23,8 @@ def share(total: int, weights: Sequence[int]) -> list[int]:
     parts = [total * weight // whole for weight in weights]
     left = total - sum(parts)
     if left:
-        by_remainder = sorted(range(len(weights)), key=lambda line: -(total * weights[line] % whole))
+        remainders = [total * weight % whole for weight in weights]
+        by_remainder = sorted(range(len(weights)), key=remainders.__getitem__, reverse=True)
         for line in by_remainder[:left]:
             parts[line] += 1
     return parts

@@ -1,4 +1,4 @@
-"""Order placed: which coupons, how much credit, what is earned (rules 5)."""
+"""Order placed: which coupons, how much credit, what is earned (rules 5). It is decided in this order, and then booked."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from incentive_fleet.events.models import OrderPlaced
 from incentive_fleet.incentives.accounts import Kind
 from incentive_fleet.incentives.basket import Basket, Reward
 from incentive_fleet.incentives.booking import Book
-from incentive_fleet.incentives.campaigns import Campaign, CampaignSet, PooledCode, Usage
+from incentive_fleet.incentives.campaigns import Campaign, CampaignSet, CreditTerms, PooledCode, Usage
 from incentive_fleet.incentives.credit import burn
 from incentive_fleet.incentives.decision import CouponShare, CreditShare, Decision, EarnShare, Refusal
 from incentive_fleet.incentives.refusals import RefusalCode
@@ -22,9 +22,15 @@ def normal_codes(codes: tuple[str, ...]) -> list[str]:
 def place(order: OrderPlaced, campaigns: CampaignSet, book: Book) -> Decision:
     """Decide a placing and book it."""
     basket = Basket.of(order.lines)
-    coupons, refused = _apply_coupons(order, campaigns, basket, book)
-    credit = _apply_credit(order, campaigns, basket, book)
-    earned, unaffordable = _earn(order, campaigns, basket, book)
+    coupons, refused = _coupons(order, campaigns, basket, book.usage)
+    credit = _credit(order, campaigns.credit, basket, book)
+    earned, unaffordable = _earnings(order, campaigns, basket, book.usage)
+    for coupon in coupons:
+        book.book(Kind.COUPON, coupon.discount, campaign_id=coupon.campaign_id)
+    for one in credit.burned:
+        book.book(Kind.CREDIT, one.amount, lot=book.wallet.lots[one.lot_no])
+    for earning in earned:
+        book.book(Kind.EARN, earning.amount, campaign_id=earning.campaign_id)
     return Decision(
         customer_id=order.customer_id,
         currency=order.currency,
@@ -40,55 +46,40 @@ def place(order: OrderPlaced, campaigns: CampaignSet, book: Book) -> Decision:
     )
 
 
-def _apply_coupons(
-    order: OrderPlaced, campaigns: CampaignSet, basket: Basket, book: Book
+def _coupons(
+    order: OrderPlaced, campaigns: CampaignSet, basket: Basket, usage: Usage
 ) -> tuple[list[CouponShare], list[Refusal]]:
     accepted: list[CouponShare] = []
     refused: list[Refusal] = []
     taken: list[Campaign] = []
-    for code, campaign in _asked(order, campaigns, book.usage):
-        found = _judge_coupon(order, code, campaign, taken, basket, book.usage)
-        if isinstance(found, RefusalCode):
-            if code is not None:  # an automatic coupon that is refused leaves no trace
-                refused.append(_refusal(code, campaign, found))
+    for code, campaign, pooled in _asked(order, campaigns, usage):
+        if campaign is None:
+            refused.append(Refusal(code or "", None, None, RefusalCode.UNKNOWN_COUPON))
             continue
-        assert campaign is not None, "what is unknown was refused"
-        taken.append(campaign)
-        accepted.append(_accept(order, code, campaign, found, basket, book))
+        refusal = _not_for_this_order(order, campaign, pooled, usage) or _not_beside(campaign, taken)
+        found = refusal or _discount(order, campaign, pooled, basket, usage)
+        if isinstance(found, Reward):
+            taken.append(campaign)
+            shares, tier = basket.pay(found.amount, found.lines), found.tier
+            terms = campaign.id, campaign.version, code, found.amount, shares, tier
+            accepted.append(CouponShare(*terms, pooled=pooled is not None))
+            usage.redeem(campaign.id, order.customer_id)
+            if pooled is not None:
+                pooled.order_id = order.order_id
+        elif code is not None:  # an automatic coupon that is refused leaves no trace
+            refused.append(Refusal(code, campaign.id, campaign.version, found))
     return accepted, refused
 
 
-def _asked(order: OrderPlaced, campaigns: CampaignSet, usage: Usage) -> Iterator[tuple[str | None, Campaign | None]]:
-    """Codes with their campaigns, in the order listed, and after them the automatic coupons, by campaign id."""
+def _asked(
+    order: OrderPlaced, campaigns: CampaignSet, usage: Usage
+) -> Iterator[tuple[str | None, Campaign | None, PooledCode | None]]:
+    """Codes with their campaigns and pools, in the order listed, and after them the automatic coupons, by campaign id."""
     for code in normal_codes(order.coupons):
         pooled = usage.codes.get(code)
-        yield code, campaigns.by_id.get(pooled.campaign_id) if pooled else campaigns.by_code.get(code)
+        yield code, campaigns.by_id.get(pooled.campaign_id) if pooled else campaigns.by_code.get(code), pooled
     for campaign in campaigns.automatic.get(order.currency, ()):
-        yield None, campaign
-
-
-def _judge_coupon(
-    order: OrderPlaced,
-    code: str | None,
-    campaign: Campaign | None,
-    taken: list[Campaign],
-    basket: Basket,
-    usage: Usage,
-) -> Reward | RefusalCode:
-    """The discount, or the first reason that refuses the coupon; `taken` are the coupons accepted before it."""
-    if campaign is None:
-        return RefusalCode.UNKNOWN_COUPON
-    pooled = usage.codes.get(code) if code is not None else None
-    refusal = _not_for_this_order(order, campaign, pooled, usage) or _not_beside(campaign, taken)
-    if refusal is not None:
-        return refusal
-    lines = basket.eligible(campaign)
-    if basket.misses_minimum(campaign, lines):
-        return RefusalCode.BELOW_MINIMUM
-    discount = basket.discount(campaign, lines)
-    if discount.amount == 0:
-        return RefusalCode.NO_DISCOUNT
-    return _used_up(order, campaign, pooled, discount.amount, usage) or discount
+        yield None, campaign, None
 
 
 def _not_for_this_order(
@@ -105,7 +96,9 @@ def _not_for_this_order(
             return RefusalCode.CODE_EXPIRED
         if pooled.revoked:
             return RefusalCode.CODE_REVOKED
-    if not usage.fits_audience(campaign, order.customer_id):
+    if campaign.audience is not None and (campaign.audience, order.customer_id) not in usage.members:
+        return RefusalCode.NOT_IN_AUDIENCE
+    if campaign.not_audience is not None and (campaign.not_audience, order.customer_id) in usage.members:
         return RefusalCode.NOT_IN_AUDIENCE
     ordered = usage.counting.get((order.customer_id, order.currency), 0)
     if campaign.first_orders is not None and ordered >= campaign.first_orders:
@@ -114,6 +107,7 @@ def _not_for_this_order(
 
 
 def _not_beside(campaign: Campaign, taken: list[Campaign]) -> RefusalCode | None:
+    """Why the coupons accepted before it, `taken`, keep this one out."""
     if any(other.id == campaign.id for other in taken):
         return RefusalCode.SAME_CAMPAIGN
     if taken and (campaign.exclusive or any(other.exclusive for other in taken)):
@@ -121,52 +115,41 @@ def _not_beside(campaign: Campaign, taken: list[Campaign]) -> RefusalCode | None
     return None
 
 
-def _used_up(
-    order: OrderPlaced, campaign: Campaign, pooled: PooledCode | None, amount: int, usage: Usage
-) -> RefusalCode | None:
+def _discount(
+    order: OrderPlaced, campaign: Campaign, pooled: PooledCode | None, basket: Basket, usage: Usage
+) -> Reward | RefusalCode:
+    """What the coupon takes off, or why it takes nothing off or is used up."""
+    lines = basket.eligible(campaign)
+    if basket.misses_minimum(campaign, lines):
+        return RefusalCode.BELOW_MINIMUM
+    discount = basket.discount(campaign, lines)
+    if discount.amount == 0:
+        return RefusalCode.NO_DISCOUNT
     if pooled is not None and pooled.order_id is not None:
         return RefusalCode.CODE_USED
-    if usage.at_customer_limit(campaign, order.customer_id):
+    used = usage.live_by_customer.get((campaign.id, order.customer_id), 0)
+    if campaign.per_customer is not None and used >= campaign.per_customer:
         return RefusalCode.CUSTOMER_LIMIT
-    if usage.at_total_limit(campaign):
+    if campaign.total is not None and usage.live.get(campaign.id, 0) >= campaign.total:
         return RefusalCode.TOTAL_LIMIT
-    return None if usage.affords(campaign, amount) else RefusalCode.BUDGET_EXHAUSTED
+    return discount if usage.affords(campaign, discount.amount) else RefusalCode.BUDGET_EXHAUSTED
 
 
-def _accept(
-    order: OrderPlaced, code: str | None, campaign: Campaign, discount: Reward, basket: Basket, book: Book
-) -> CouponShare:
-    shares = basket.share(discount.amount, discount.lines)
-    basket.pay(shares)
-    usage = book.usage
-    usage.redeem(campaign.id, order.customer_id)
-    pooled = usage.codes.get(code) if code is not None else None
-    if pooled is not None:
-        pooled.order_id = order.order_id
-    book.book(Kind.COUPON, discount.amount, campaign_id=campaign.id)
-    return CouponShare(
-        campaign.id, campaign.version, code, discount.amount, shares, discount.tier, pooled=pooled is not None
-    )
-
-
-def _apply_credit(order: OrderPlaced, campaigns: CampaignSet, basket: Basket, book: Book) -> CreditShare:
+def _credit(order: OrderPlaced, terms: CreditTerms, basket: Basket, book: Book) -> CreditShare:
     if order.credit_requested == 0:
         return CreditShare()
-    terms = campaigns.credit
     lines = basket.payable_by_credit(terms)
     wanted = min(order.credit_requested, basket.payable_of(lines))
     held = order.customer_id in book.usage.held
-    burned = [] if held else burn(book, wanted, order.placed_at)
-    applied = sum(one.amount for one in burned)
-    shares = basket.share(applied, lines) if applied else []
-    if applied:
-        basket.pay(shares)
+    burned = [] if held else burn(book.wallet, wanted, order.placed_at)
+    applied = sum([one.amount for one in burned])
+    shares = basket.pay(applied, lines) if applied else []
     refusal = RefusalCode.WALLET_HELD if held else None
     return CreditShare(order.credit_requested, applied, wanted - applied, shares, burned, terms.version, refusal)
 
 
-def _earn(
-    order: OrderPlaced, campaigns: CampaignSet, basket: Basket, book: Book
+def _earnings(
+    order: OrderPlaced, campaigns: CampaignSet, basket: Basket, usage: Usage
 ) -> tuple[list[EarnShare], list[Refusal]]:
     earned: list[EarnShare] = []
     refused: list[Refusal] = []
@@ -179,14 +162,9 @@ def _earn(
         reward = basket.earning(campaign, lines)
         if reward.amount == 0:
             continue
-        if not book.usage.affords(campaign, reward.amount):
-            refused.append(_refusal("", campaign, RefusalCode.BUDGET_EXHAUSTED))
+        if not usage.affords(campaign, reward.amount):
+            refused.append(Refusal("", campaign.id, campaign.version, RefusalCode.BUDGET_EXHAUSTED))
             continue
-        book.book(Kind.EARN, reward.amount, campaign_id=campaign.id)
         shares, terms = basket.share(reward.amount, lines), (campaign.valid_days, campaign.reissue_days)
         earned.append(EarnShare(campaign.id, campaign.version, reward.amount, shares, *terms, reward.tier))
     return earned, refused
-
-
-def _refusal(code: str, campaign: Campaign | None, reason: RefusalCode) -> Refusal:
-    return Refusal(code, campaign.id if campaign else None, campaign.version if campaign else None, reason)

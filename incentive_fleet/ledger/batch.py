@@ -194,7 +194,7 @@ def decide(
     """Let each new event take effect on the working set, in the order given; whole orders are deferred. No I/O."""
     verdicts: list[Verdict] = []
     for event in events:
-        if unit_of(event) in deferred:
+        if deferred and unit_of(event) in deferred:
             verdicts.append(Verdict.DEFERRED)
             continue
         identity = known.identity(event)
@@ -222,10 +222,12 @@ class Known:
 
     def identity(self, event: Event) -> Identity:
         """rules 2.3: new, duplicate or conflict. A conflict on either identity wins over a duplicate on the other."""
-        before = {self.by_event.get((event.source, event.id)), self.by_fact.get((event.order_id, event.fact))} - {None}
-        if not before:
+        of_event = self.by_event.get((event.source, event.id))
+        of_fact = self.by_fact.get((event.order_id, event.fact))
+        if of_event is None and of_fact is None:
             return Identity.NEW
-        return Identity.DUPLICATE if before == {event.digest} else Identity.CONFLICT
+        same = of_event in (None, event.digest) and of_fact in (None, event.digest)
+        return Identity.DUPLICATE if same else Identity.CONFLICT
 
     def remember(self, event: Event) -> None:
         """Both identities of an event that was recorded; a duplicate's own event id is not remembered."""

@@ -13,6 +13,8 @@ from datetime import datetime
 from types import NoneType
 from typing import Annotated, Any, Final, NamedTuple, get_args, get_origin, get_type_hints
 
+from incentive_fleet.events.times import format_time
+
 SEPARATOR: Final = "\x1f"
 NULL: Final = "\x1e"
 
@@ -48,7 +50,7 @@ def _sql_type(hint: object) -> str:
 
 def packed(values: Sequence[object]) -> str:
     """One parameter for `unpacked`. Raises ValueError when a value holds the separator."""
-    text = SEPARATOR.join(map(_text, values))
+    text = SEPARATOR.join([v if v.__class__ is str else _text(v) for v in values])
     if values and text.count(SEPARATOR) != len(values) - 1:
         raise ValueError(f"a value holds the control character U+001F: {text[:200]!r}")
     return text
@@ -60,7 +62,9 @@ def packed_rows(rows: Iterable[Sequence[object]]) -> list[str]:
 
 
 def _text(value: object) -> str:
-    return NULL if value is None else str(value)
+    if value is None:
+        return NULL
+    return format_time(value) if isinstance(value, datetime) else str(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +93,7 @@ class Table:
 
         Raises ValueError when a value holds a tab or the end of a line, which would shift what follows.
         """
-        text = "\n".join(
-            ["\t".join([v if v.__class__ is str else NULL if v is None else str(v) for v in row]) for row in rows]
-        )
+        text = "\n".join(["\t".join([v if v.__class__ is str else _text(v) for v in row]) for row in rows])
         if text.count("\t") != len(rows) * (self.width - 1) or text.count("\n") != len(rows) - 1 or "\r" in text:
             raise ValueError(f"a value holds a tab or the end of a line: {text[:200]!r}")
         return text.replace("\\", "\\\\") + "\n"
