@@ -24,6 +24,8 @@ EVERYBODY = {
     "logs",
     "measuring",
     "release",
+    "reply_addresses",
+    "sentry",
     "sentry",
     "tracing",
     "literal",
