@@ -26,7 +26,6 @@ EVERYBODY = {
     "release",
     "reply_addresses",
     "sentry",
-    "sentry",
     "tracing",
     "literal",
     "text_files",
