@@ -159,7 +159,13 @@ def _lead(connection: LedgerConnection, parameters: Parameters, application_name
         "tcp_user_timeout": CONNECT_TIMEOUT_OF_SEVERAL_S * 1_000,
     }
     hosts = Hosts(each, lambda one: _dial({**one, **brief}, application_name))
-    if is_alone(connection) and (leader := hosts.leader_over(*place_of(connection))):
+    leader: Parameters | None = None
+    try:
+        leader = hosts.leader_over(*place_of(connection)) if is_alone(connection) else None
+    except BaseException:
+        connection.close()
+        raise
+    if leader is not None:
         connection.close()
         connection = _dial(leader, application_name)
     connection.superseded = partial(hosts.instead_of, *place_of(connection))
