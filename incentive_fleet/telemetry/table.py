@@ -175,11 +175,11 @@ READ: Final = (
     ),
     Metric("incentives_outbox_oldest_seconds", "gauge", ("destination",), "Age of the oldest of them."),
     Metric(
-        "incentives_job_age_seconds", "gauge", ("job",), "When expire, verify or verify-full began last, as an age."
+        "incentives_job_age_seconds", "gauge", ("task",), "When expire, verify or verify-full began last, as an age."
     ),
-    Metric("incentives_job_duration_seconds", "gauge", ("job",), "How long it took."),
-    Metric("incentives_job_well", "gauge", ("job",), "1 when nothing was refused or found by it, else 0."),
-    Metric("incentives_job_well_age_seconds", "gauge", ("job",), "When the last one that went well began, as an age."),
+    Metric("incentives_job_duration_seconds", "gauge", ("task",), "How long it took."),
+    Metric("incentives_job_well", "gauge", ("task",), "1 when nothing was refused or found by it, else 0."),
+    Metric("incentives_job_well_age_seconds", "gauge", ("task",), "When the last one that went well began, as an age."),
     Metric("incentives_verified_transfer", "gauge", (), "Number of the transfer up to which the ledger is verified."),
     Metric(
         "incentives_database_connections",

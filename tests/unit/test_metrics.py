@@ -107,7 +107,7 @@ def test_names_and_units_are_prometheus_own(metric: object) -> None:
         "kind",
         "reading",
     }
-    ours |= {"role", "state", "destination", "sync", "currency", "job", "area", "status", "result"}
+    ours |= {"role", "state", "destination", "sync", "currency", "task", "area", "status", "result"}
     assert set(one.labels) <= ours | {"campaign", "application"}
     assert one.top is not None or not {"campaign", "application"} & set(one.labels)
 
