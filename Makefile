@@ -17,7 +17,7 @@ demo: .venv/.ready-demo ## incentives over real brokers into a real ledger, in u
 	@.venv/bin/incentives demo
 
 # Not these: each has a target of its own.
-QUICK := not chaos and not foreign and not deploy and not ha
+QUICK := not chaos and not foreign and not deploy and not ha and not observe
 # In the order of tests/conftest.py, the longest files first.
 A_FILE_A_PROCESS := --dist loadfile --no-loadscope-reorder
 
@@ -50,9 +50,11 @@ postgres-releases: .venv/.ready-test ## the tests of the ledger on Postgres 15, 
 	@deploy/install/on_postgres.sh
 
 # The same judges as in tests/unit/test_alerts.py, which also holds the rules against the table of metrics and the runbooks.
-observe-check: system-test .venv/.ready-test ## the alerts: each where it fires and where it does not, and their routes
-	@cd deploy/monitoring && promtool check rules rules.yml && promtool test rules rules_test.yml && amtool check-config alertmanager.yml
+observe-check: system-test .venv/.ready-test ## alerts, objectives and dashboard, by a real Prometheus
+	@cd deploy/monitoring && promtool check rules rules.yml objectives.yml && promtool test rules rules_test.yml objectives_test.yml && \
+	  amtool check-config alertmanager.yml
 	@.venv/bin/python -m pytest -q tests/unit/test_alerts.py tests/unit/test_metrics.py
+	@.venv/bin/python -m pytest -m observe
 
 rabbitmq4: system-test .venv/.ready-test .venv-localstack/.ready ## the tests of RabbitMQ on 4.x, unpacked beside the system's
 	@deploy/install/on_rabbitmq4.sh
