@@ -211,6 +211,66 @@ def test_alarms_watch_every_queue_and_every_service() -> None:
     assert all(alarm["AlarmActions"] == [{"Ref": "AlarmTopic"}] for alarm in alarms.values())
 
 
+SHOWN = {"Prefix": "x", "DatabaseInstance": "db", "AWS::Region": REGION}
+
+
+def widgets(*, database: bool) -> list[dict[str, Any]]:
+    """The dashboard as CloudWatch gets it."""
+    [dashboard] = of_type("alarms", "AWS::CloudWatch::Dashboard").values()
+    text, variables = dashboard["DashboardBody"]["Fn::Sub"]
+    condition, there, absent = variables["Database"]["Fn::If"]
+    assert condition == "HasDatabase"
+    more = filled(there["Fn::Sub"], SHOWN) if database else absent
+    found: list[dict[str, Any]] = json.loads(filled(text, SHOWN | {"Database": more}))["widgets"]
+    return found
+
+
+def filled(text: str, values: Mapping[str, str]) -> str:
+    return re.sub(r"\$\{([^}]+)\}", lambda found: values[found[1]], text)
+
+
+def test_the_dashboard_shows_each_queue_and_all_that_an_alarm_watches() -> None:
+    shown = {tuple(metric) for widget in widgets(database=True) for metric in widget["properties"]["metrics"]}
+    for group in sqs_queues(Settings(prefix="x")):
+        for queue, names_of in (
+            (
+                group.source,
+                ("ApproximateAgeOfOldestMessage", "ApproximateNumberOfMessagesVisible", "NumberOfMessagesSent"),
+            ),
+            (group.dead_letters, ("ApproximateNumberOfMessagesVisible",)),
+        ):
+            assert {("AWS/SQS", name, "QueueName", queue) for name in names_of} <= shown
+    queues = {name for group in sqs_queues(Settings(prefix="x")) for name in (group.source, group.dead_letters)}
+    assert {metric[3] for metric in shown if metric[0] == "AWS/SQS"} == queues
+    seldom = {
+        "FailedInvocations",
+        "MaximumUsedTransactionIDs",
+    }  # of the rules behind alarms, and of a slow end: alarms alone
+    for name, alarm in of_type("alarms", "AWS::CloudWatch::Alarm").items():
+        told = resolved(alarm["Dimensions"], {"JobFailed": "", "RefusedTasks": ""}, SHOWN)
+        metric = (
+            alarm["Namespace"],
+            alarm["MetricName"],
+            *(part for one in told for part in (one["Name"], one["Value"])),
+        )
+        assert alarm["MetricName"] in seldom or metric in shown, name
+
+
+@pytest.mark.parametrize("database", [True, False])
+def test_widgets_fill_the_screen_and_lie_on_nothing(database: bool) -> None:
+    taken: set[tuple[int, int]] = set()
+    for widget in widgets(database=database):
+        cells = {
+            (x, y)
+            for x in range(widget["x"], widget["x"] + widget["width"])
+            for y in range(widget["y"], widget["y"] + widget["height"])
+        }
+        assert not taken & cells
+        taken |= cells
+        assert widget["properties"]["region"] == REGION
+    assert len(taken) == 24 * (30 if database else 24)
+
+
 @pytest.mark.deploy
 def test_checkov_finds_nothing_that_has_no_reason() -> None:
     told = json.loads(judge("checkov", "--directory", "deploy/aws", "--framework", "cloudformation", "-o", "json"))
