@@ -80,9 +80,11 @@ def open_consumer(
 def open_answerer(
     broker: Broker, settings: Settings, stop: Stop, care: Care | None = None, spans: Spans | None = None
 ) -> Consumer:
-    """A consumer of one broker's quote requests, which answers them there. Small batches: each waits for its slowest."""
+    """A consumer of one broker's quote requests, which answers them there, from a replica where there is one (rules 14). Small batches, for each
+    request waits for all of its batch."""
     name = f"incentives answer-quotes {broker.source}"
-    session = Session(settings.need_database_url(), application_name=name, settings=READ_ONLY)
+    url = settings.read_database_url or settings.need_database_url()
+    session = Session(url, application_name=name, settings=READ_ONLY)
     addresses = read_reply_addresses(settings.allowed_reply_addresses, registry.every_queue(settings))
     few = {"batch_size": min(settings.batch_size, QUESTIONS), "prefetch": min(settings.prefetch, QUESTIONS)}
     settings = settings.model_copy(update=few)

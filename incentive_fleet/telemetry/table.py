@@ -111,7 +111,7 @@ COUNTED: Final = (
     Metric(
         "incentives_quotes_total",
         "counter",
-        ("source", "result"),
+        ("source", "disposition"),
         "Quote requests by what became of them: answered, malformed, quote-expired, reply-unroutable, reply-refused, "
         "reply-unconfirmed, unexpected-error.",
     ),

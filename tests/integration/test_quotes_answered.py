@@ -86,7 +86,7 @@ def test_the_examples_are_answered_on_both_brokers_beside_a_backlog_of_orders(
     with answering(brokers, ledger, "all", tmp_path, **more):
         by_rabbitmq = run_example("quote_with_pika.py", brokers)
         by_sqs = run_example("quote_with_boto3.py", brokers, reply_queue)
-        eventually(lambda: b'incentives_quotes_total{result="answered",source="sqs"} 1.0' in page(port, "metrics"))
+        eventually(lambda: b'incentives_quotes_total{disposition="answered",source="sqs"} 1.0' in page(port, "metrics"))
         assert b'incentives_quote_seconds_count{source="rabbitmq"} 1.0' in page(port, "metrics")
         assert json.loads(page(port, "readyz"))["status"] == "ready"
     assert by_rabbitmq["coupons"][0]["discount"] == by_sqs["coupons"][0]["discount"] == 90

@@ -15,6 +15,7 @@ EVERYBODY = {
     "addresses",
     "certificates",
     "allowed_sources",
+    "reply_addresses",
     "findings",
     "support",
     "errors",

@@ -62,7 +62,11 @@ def test_only_the_settings_say_which_broker_there_is() -> None:
 def test_queue_names_are_of_every_broker() -> None:
     names = registry.queue_names(Settings(prefix="shop"))
     assert {"shop-order-placed-dlq", "shop.order-placed.dlq"} <= names
-    assert len(names) == 24
+    assert len(names) == 28
+    every = registry.every_queue(Settings(prefix="shop"))
+    assert names < every
+    assert "shop.order-placed.retry-4" in every
+    assert not any(name.startswith("shop.quote-requested.retry") for name in every)
 
 
 def test_the_words_cost_no_driver() -> None:

@@ -18,7 +18,7 @@ from incentive_fleet.brokers.rabbitmq.link import Link
 from incentive_fleet.brokers.rabbitmq.notes import noted_at
 from incentive_fleet.brokers.rabbitmq.posting import offer
 from incentive_fleet.brokers.rabbitmq.properties import cut, join, short_text
-from incentive_fleet.brokers.rabbitmq.transport import Receipt
+from incentive_fleet.brokers.rabbitmq.transport import RabbitMQReceipt
 from incentive_fleet.errors import Malformed
 from incentive_fleet.events.reasons import Reason
 from incentive_fleet.settings import Settings
@@ -52,7 +52,7 @@ class RabbitMQReplies:
         """See contract.py. What waits past its expiration in the queue RabbitMQ drops by itself; from its arrival here, or from
         when the broker noted that it was published, we count."""
         receipt = delivery.receipt
-        assert isinstance(receipt, Receipt)
+        assert isinstance(receipt, RabbitMQReceipt)
         parts = cut(receipt.properties)
         address, expiration = _address(parts.properties.get("reply_to")), parts.properties.get("expiration")
         if expiration is None:
@@ -103,7 +103,7 @@ def _address(raw: bytes | None) -> str:
 
 def _publication(delivery: Delivery, message: Message) -> Publication:
     receipt = delivery.receipt
-    assert isinstance(receipt, Receipt)
+    assert isinstance(receipt, RabbitMQReceipt)
     theirs = cut(receipt.properties).properties
     texts = {"content_type": CONTENT_TYPE, "message_id": message.id, "type": message.type}
     properties = {name: short for name, text in texts.items() if text and (short := short_text(text)) is not None}

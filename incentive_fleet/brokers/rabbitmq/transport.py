@@ -46,7 +46,7 @@ NOTHING: Final[Mapping[str, str]] = {}
 
 
 @dataclass(slots=True, eq=False)
-class Receipt:
+class RabbitMQReceipt:
     """What names a delivery to the link that made it; replies.py reads the properties."""
 
     link: Link
@@ -149,7 +149,7 @@ class RabbitMQTransport:
             RABBITMQ.source,
             str(shown_property("message_id", message_id)) if message_id else "",
             delivered_before(raw) + 1,
-            Receipt(link, tag, properties, arrived_at),
+            RabbitMQReceipt(link, tag, properties, arrived_at),
             headers,
             message_headers.failure_in(headers) if headers else None,
             sent_at(parts),
@@ -164,7 +164,7 @@ class RabbitMQTransport:
         self._settled_sizes += [len(delivery.body) for delivery, _, _ in held]
         done: list[int] = []
         back: list[int] = []
-        copies: list[tuple[Delivery, Receipt, Retry | DeadLetter]] = []
+        copies: list[tuple[Delivery, RabbitMQReceipt, Retry | DeadLetter]] = []
         for delivery, receipt, disposition in held:
             match disposition:
                 case Ack():
@@ -181,11 +181,13 @@ class RabbitMQTransport:
             failpoint("between-settles")
             self._publish(copies, on_taken)
 
-    def _holds(self, receipt: Receipt) -> bool:
+    def _holds(self, receipt: RabbitMQReceipt) -> bool:
         link = self._consuming
         return receipt.link is link and link.alive and receipt.tag > self._floor and receipt.tag not in self._settled
 
-    def _publish(self, copies: Sequence[tuple[Delivery, Receipt, Retry | DeadLetter]], on_taken: OnTaken) -> None:
+    def _publish(
+        self, copies: Sequence[tuple[Delivery, RabbitMQReceipt, Retry | DeadLetter]], on_taken: OnTaken
+    ) -> None:
         sent = send([self._copy(*copy) for copy in copies], self._publisher)
         failpoint("after-dead-letter")
         tags = [receipt.tag for _, receipt, _ in copies]
@@ -233,7 +235,7 @@ class RabbitMQTransport:
         if late and self._consuming is not None and self._consuming.alive:
             self._consuming.acknowledge(0, late, ())
 
-    def _copy(self, delivery: Delivery, receipt: Receipt, disposition: Retry | DeadLetter) -> Copy:
+    def _copy(self, delivery: Delivery, receipt: RabbitMQReceipt, disposition: Retry | DeadLetter) -> Copy:
         names = self._queues[delivery.queue]
         parts = partial(senders, receipt.properties)
         if isinstance(disposition, DeadLetter):
@@ -280,7 +282,9 @@ def _of_retry(disposition: Retry, room: int) -> Mapping[str, str]:
     return {message_headers.FAILURE: message_headers.of_failure(disposition.failure, room // 2)}
 
 
-def _receipts(dispositions: Iterable[tuple[Delivery, Disposition]]) -> Iterable[tuple[Delivery, Receipt, Disposition]]:
+def _receipts(
+    dispositions: Iterable[tuple[Delivery, Disposition]],
+) -> Iterable[tuple[Delivery, RabbitMQReceipt, Disposition]]:
     for delivery, disposition in dispositions:
-        assert isinstance(delivery.receipt, Receipt)
+        assert isinstance(delivery.receipt, RabbitMQReceipt)
         yield delivery, delivery.receipt, disposition
