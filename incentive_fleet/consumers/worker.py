@@ -80,7 +80,7 @@ def open_consumer(
 def open_answerer(
     broker: Broker, settings: Settings, stop: Stop, care: Care | None = None, spans: Spans | None = None
 ) -> Consumer:
-    """A consumer of one broker's quote requests, which answers them there, from a replica where there is one (rules 14). Small batches, for each
+    """A consumer of one broker's quote requests, which answers them there, by a replica where there is one. Small batches, for each
     request waits for all of its batch."""
     name = f"incentives answer-quotes {broker.source}"
     url = settings.read_database_url or settings.need_database_url()

@@ -371,12 +371,9 @@ class RabbitMQUnderTest:
 
 
 def _attributes(request: Request) -> dict[str, str]:
-    expires = None if request.lives_ms is None else datetime.now(UTC) + timedelta(milliseconds=request.lives_ms)
-    given = {
-        "reply_to": request.reply_to,
-        "correlation_id": request.correlation_id,
-        "expires_at": expires and expires.isoformat(),
-    }
+    given = {"reply_to": request.reply_to, "correlation_id": request.correlation_id}
+    if request.lives_ms is not None:
+        given["expires_at"] = (datetime.now(UTC) + timedelta(milliseconds=request.lives_ms)).isoformat()
     return {name: value for name, value in given.items() if value is not None}
 
 

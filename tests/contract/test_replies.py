@@ -7,7 +7,8 @@ import time
 import pika
 import pytest
 
-from incentive_fleet.brokers.messages import Ack, Answered, Message
+from incentive_fleet.brokers.contract import Replies
+from incentive_fleet.brokers.messages import Ack, Answered, Delivery, Message
 from incentive_fleet.brokers.topology import QUOTES
 from incentive_fleet.errors import BrokerUnavailable
 from tests.contract.brokers_under_test import (
@@ -37,7 +38,7 @@ def test_an_answer_reaches_its_queue_with_the_correlation_id_of_its_request(any_
     assert replies.send([(delivery, ANSWER) for delivery in deliveries]) == [Answered.SENT] * 3
     transport.settle([(delivery, Ack()) for delivery in deliveries])
     got: list[Reply] = []
-    eventually(lambda: got.extend(any_broker.replies(address)) or len(got) >= 3)
+    eventually(lambda: len(got.__iadd__(any_broker.replies(address))) >= 3)
     assert {(one.body, one.type) for one in got} == {(ANSWER.body, ANSWER.type)}
     assert sorted(one.correlation_id for one in got) == ["", "c-1", LONG]
 
@@ -78,9 +79,9 @@ def test_answers_wait_for_a_broker_that_is_away(broker: BrokerUnderTest) -> None
     assert eventually(lambda: broker.replies(address))[0].correlation_id == "c"
 
 
-def _sent(replies: object, delivery: object) -> bool:
+def _sent(replies: Replies, delivery: Delivery) -> bool:
     try:
-        return replies.send([(delivery, ANSWER)]) == [Answered.SENT]  # type: ignore[attr-defined]
+        return replies.send([(delivery, ANSWER)]) == [Answered.SENT]
     except BrokerUnavailable:
         return False
 

@@ -21,6 +21,7 @@ from incentive_fleet.consumers.consumer import Consumer
 from incentive_fleet.errors import DatabaseUnavailable
 from incentive_fleet.events.codec import decode_quote, encode_event
 from incentive_fleet.events.quotes import validate_quoted
+from incentive_fleet.incentives import placing
 from incentive_fleet.ledger import quoting
 from incentive_fleet.ledger.audiences import add_members
 from incentive_fleet.ledger.codes import PoolRow, load_codes
@@ -143,7 +144,7 @@ def test_a_quote_takes_no_lock_waits_for_none_and_cannot_write(session: Session,
             for table in ("orders", "wallets", "campaigns", "codes"):
                 other.execute(f"SELECT FROM {table} FOR UPDATE".encode())
             other.execute("SELECT pg_advisory_xact_lock(%s)", (TERMS_LOCK,))
-            reading.connection.execute = looking  # type: ignore[method-assign]
+            reading.connection.execute = looking  # type: ignore[method-assign,assignment]
             try:
                 reading.connection.execute("SET statement_timeout = '5s'")
                 assert quote(reading, request)["credit"]["applied"] == 10
@@ -254,7 +255,7 @@ def test_the_same_request_is_answered_again_from_the_state_of_then(checkout: Che
 def test_one_poisonous_request_is_told_and_buried_and_the_others_are_answered(
     checkout: Checkout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    decide = quoting.place
+    decide = placing.place
 
     def fragile(order: Any, *arguments: Any) -> Any:
         if order.order_id == "q3":
@@ -277,7 +278,7 @@ def test_while_the_database_is_away_nothing_is_buried_and_what_expired_is_not_an
 ) -> None:
     away = threading.Event()
     away.set()
-    ask = answering.quotes
+    ask = quotes
     now = [datetime.now(UTC).timestamp()]
 
     def quotes_or_not(*arguments: Any) -> Any:

@@ -160,8 +160,8 @@ def test_every_world_of_groceries_ends_as_expected_in_balances_outcomes_notices_
     assert incentives("grants", "load", worlds / "grants.csv", env=env).code == 1  # some rows are refused
     counts = []
     for phase, until in ((1, "2025-01-31"), (2, "2025-03-02"), (3, "2025-07-20")):
-        for told in BETWEEN.get(phase, ()):
-            words = tuple(worlds / word if word.endswith((".csv", ".toml")) else word for word in told)
+        for step in BETWEEN.get(phase, ()):
+            words = tuple(worlds / word if word.endswith((".csv", ".toml")) else word for word in step)
             assert incentives(*words, env=env).code == 0
         path = worlds / f"phase-{phase}.jsonl.gz"
         counts.append(incentives("backfill", path, "--format", "json", env=env).document)

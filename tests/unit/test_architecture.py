@@ -15,7 +15,6 @@ EVERYBODY = {
     "addresses",
     "certificates",
     "allowed_sources",
-    "reply_addresses",
     "findings",
     "support",
     "errors",
