@@ -121,7 +121,7 @@ def as_text(attributes: dict[str, Any]) -> dict[str, str]:
 
 def test_everything_that_holds_messages_is_encrypted_with_a_key_that_one_can_withdraw() -> None:
     held = of_type("messaging", "AWS::SQS::Queue") | of_type("messaging", "AWS::SNS::Topic")
-    assert len(held) == 2 + 2 * len(topology.SOURCES)  # topics, queues, dead-letter queues
+    assert len(held) == 2 + 2 * len(topology.QUEUES)  # topics, queues, dead-letter queues
     key = {"Fn::If": ["MakesKey", {"Ref": "Key"}, {"Ref": "KmsKeyArn"}]}
     assert all(item["KmsMasterKeyId"] == key for item in held.values())
 
@@ -145,7 +145,7 @@ def test_the_targets_of_scaling_are_those_that_the_simulation_picks() -> None:
     assert far["MetricIntervalLowerBound"] == near["MetricIntervalUpperBound"] == 3 * picked["age_s"]
 
 
-def test_scaling_looks_at_every_source_queue() -> None:
+def test_scaling_looks_at_every_queue_of_facts() -> None:
     queues = {f"${{Prefix}}-{word}" for _, word in topology.SOURCES}
     text = json.dumps(template("services")["Resources"]["ScalesOnBacklog"])
     alarm = json.dumps(template("services")["Resources"]["OldestMessage"])
@@ -157,7 +157,7 @@ def test_every_task_has_a_role_of_its_own_and_drains_before_it_is_killed() -> No
     tasks = of_type("services", "AWS::ECS::TaskDefinition")
     roles = {name: task["TaskRoleArn"]["Fn::GetAtt"][0] for name, task in tasks.items()}
     assert roles.pop("LoginTask") == "MigrateRole"  # both make the database ready, and neither calls AWS
-    assert len(set(roles.values())) == len(roles) == 6
+    assert len(set(roles.values())) == len(roles) == 7
     for name, task in tasks.items():
         [container] = task["ContainerDefinitions"]
         assert container["ReadonlyRootFilesystem"] is True, name
@@ -176,7 +176,7 @@ def test_every_service_and_nothing_else_is_asked_for_its_health() -> None:
     tasks = of_type("services", "AWS::ECS::TaskDefinition")
     services = {service["TaskDefinition"]["Ref"] for service in of_type("services", "AWS::ECS::Service").values()}
     asked = {name for name, task in tasks.items() if "HealthCheck" in task["ContainerDefinitions"][0]}
-    assert asked == services == {"ConsumeTask", "RelayTask", "CollectTask"}
+    assert asked == services == {"ConsumeTask", "QuotesTask", "RelayTask", "CollectTask"}
     for name in asked:
         [container] = tasks[name]["ContainerDefinitions"]
         assert container["HealthCheck"]["Command"] == [

@@ -159,7 +159,7 @@ def test_what_the_stack_makes_is_what_topology_apply_makes(
     declare.apply(settings_of(account, "applied", stack["KmsKeyArn"]))
     made, applied = everything(client, "made"), everything(client, "applied")
     assert made.keys() == applied.keys()
-    assert len(made) == 2 + 3 * len(topology.SOURCES)  # topics; queues, dead-letter queues, subscriptions
+    assert len(made) == 2 + 3 * len(topology.QUEUES)  # topics; queues, dead-letter queues, subscriptions
     for name in made:
         if name in {"PREFIX-events", "PREFIX-outcomes"}:
             # The one difference: SNS gives a new topic a statement that lets its own account in, and so does the stack.

@@ -63,7 +63,7 @@ def test_a_password_that_is_missing_is_named() -> None:
 @pytest.mark.deploy
 def test_the_whole_passes_docker_compose_and_is_hardened() -> None:
     services = compose(DEPLOY / "docker/compose.yml", EXAMPLE.replace("PASSWORD=\n", "PASSWORD=x\n"))["services"]
-    assert set(services) == {"postgres", "rabbitmq", "migrate", "topology", "consume", "relay", "collect"}
+    assert set(services) == {"postgres", "rabbitmq", "migrate", "topology", "consume", "quotes", "relay", "collect"}
     for name, service in services.items():
         assert service["security_opt"] == ["no-new-privileges:true"], name
         assert service["restart"], name
@@ -77,7 +77,9 @@ def test_the_whole_passes_docker_compose_and_is_hardened() -> None:
         assert ("INCENTIVES_ADMIN_DATABASE_URL" in service["environment"]) == (name == "migrate"), name
         assert not refusal(*service["command"]), name
     asked = {name for name, service in services.items() if "INCENTIVES_HEALTH_PORT" in service.get("environment", {})}
-    assert asked == {"consume", "relay", "collect"}, "the image's health check asks what serves, and nothing else"
+    assert asked == {"consume", "quotes", "relay", "collect"}, (
+        "the image's health check asks what serves, and nothing else"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +138,7 @@ def test_the_image_is_of_one_program_that_is_not_root_and_hears_signals_itself(i
 def test_every_role_runs_from_the_built_tree(
     image: Image, world: dict[str, str], rabbitmq: Any, prefix: str, tmp_path: Path
 ) -> None:
-    """With a read-only root, no capability, as process 1: migrations, topology, the three that serve, and the jobs."""
+    """With a read-only root, no capability, as process 1: migrations, topology, those that serve, and the jobs."""
     settings = {
         "INCENTIVES_DATABASE_URL": world["INCENTIVES_DATABASE_URL"],
         "INCENTIVES_RABBITMQ_URL": rabbitmq.url,
@@ -164,6 +166,7 @@ def test_every_role_runs_from_the_built_tree(
 
     roles = {
         "consume": ["consume", "--from", "rabbitmq", "--processes", "2", "--no-collect"],
+        "quotes": ["answer-quotes", "--from", "rabbitmq"],
         "relay": ["relay"],
         "collect": ["dlq", "collect", "--from", "rabbitmq"],
     }

@@ -93,7 +93,7 @@ def test_every_service_that_is_named_is_in_the_compose_file() -> None:
     services = yaml.safe_load((DEPLOY / "docker/compose.yml").read_text(encoding="utf-8"))["services"]
     named = set(re.findall(r" exec (?:-T )?(\w+)", typed)) | set(re.findall(r" run --rm .*\b(jobs)\b", typed))
     named |= {word for words in re.findall(r" stop (.+)", typed) for word in words.split()}
-    assert named == {"postgres", "jobs", "consume", "relay", "collect"}
+    assert named == {"postgres", "jobs", "consume", "quotes", "relay", "collect"}
     assert named <= services.keys()
     variables = set(re.findall(r"\$\{(\w+):\?", (DEPLOY / "docker/compose.yml").read_text(encoding="utf-8")))
     [names] = re.findall(r"for name in ([A-Z_ ]+);", typed)

@@ -13,6 +13,7 @@ import yaml
 
 from incentive_fleet.brokers.aws.plan import sqs_queues
 from incentive_fleet.brokers.rabbitmq.plan import rabbitmq_queues
+from incentive_fleet.brokers.topology import facts_of
 from incentive_fleet.settings import Settings
 from tests.deploy.judges import DEPLOY, judge, refusal
 
@@ -81,10 +82,10 @@ def test_keda_s_kinds_are_as_our_schema_of_them_says(built: dict[str, list[Any]]
         assert not validator.is_valid(broken), "KEDA takes no numbers there"
 
 
-def test_scaling_looks_at_every_source_queue(built: dict[str, list[Any]]) -> None:
+def test_scaling_looks_at_every_queue_of_facts(built: dict[str, list[Any]]) -> None:
     wanted = {
-        "sqs": {group.source for group in sqs_queues(SETTINGS)},
-        "rabbitmq": {group.source for group in rabbitmq_queues(SETTINGS)},
+        "sqs": {group.source for group in facts_of(sqs_queues(SETTINGS))},
+        "rabbitmq": {group.source for group in facts_of(rabbitmq_queues(SETTINGS))},
     }
     for overlay in OVERLAYS:
         scaled = of_kind(built[overlay], "ScaledObject")["consume"]["spec"]
@@ -107,7 +108,7 @@ def test_every_container_is_confined_and_may_ask_the_cluster_for_nothing(
     accounts = of_kind(built[overlay], "ServiceAccount")
     found = dict(pods(built[overlay]))
     assert found.keys() == accounts.keys(), "an account for each role, and a role for each account"
-    assert found.keys() >= {"consume", "relay", "collect", "migrate", "expire", "verify"}
+    assert found.keys() >= {"consume", "quotes", "relay", "collect", "migrate", "expire", "verify"}
     for name, pod in found.items():
         assert pod["automountServiceAccountToken"] is False, name
         assert pod["serviceAccountName"] == name
@@ -140,12 +141,14 @@ def test_every_role_runs_a_command_that_exists_and_drains_in_time(built: dict[st
         assert not refusal(*words), name
     consume = of_kind(built[overlay], "Deployment")["consume"]["spec"]["template"]["spec"]["containers"][0]
     assert consume["args"] == ["consume", "--from", overlay, "--no-collect"]
+    quotes = of_kind(built[overlay], "Deployment")["quotes"]["spec"]["template"]["spec"]["containers"][0]
+    assert quotes["args"] == ["answer-quotes", "--from", overlay]
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_what_serves_is_probed_where_it_listens(built: dict[str, list[Any]], overlay: str) -> None:
     serving = of_kind(built[overlay], "Deployment")
-    assert set(serving) == {"consume", "relay", "collect"}
+    assert set(serving) == {"consume", "quotes", "relay", "collect"}
     for name, deployment in serving.items():
         [container] = deployment["spec"]["template"]["spec"]["containers"]
         assert container["livenessProbe"]["httpGet"] == container["startupProbe"]["httpGet"], name

@@ -11,7 +11,7 @@ from typing import Final
 from tests.deploy.test_aws import resolved, template
 
 PAGE = (Path(__file__).parents[2] / "docs/deploy/permissions.md").read_text(encoding="utf-8")
-WORKS: Final = ("consume", "collect", "relay", "publish", "replay", "topology")  # in the order of the page
+WORKS: Final = ("consume", "quotes", "collect", "relay", "publish", "replay", "topology")  # in the order of the page
 
 
 def rows(heading: str) -> list[list[str]]:
@@ -25,7 +25,7 @@ def rows(heading: str) -> list[list[str]]:
     ]
 
 
-ROLES: Final = {"consume": "ConsumeRole", "collect": "CollectRole", "relay": "RelayRole"}
+ROLES: Final = {"consume": "ConsumeRole", "quotes": "QuotesRole", "collect": "CollectRole", "relay": "RelayRole"}
 POLICIES: Final = {"publish": "PublishPolicy", "replay": "ReplayPolicy", "topology": "TopologyPolicy"}
 ON_AWS: Final = {row[0] for row in rows("## AWS")}
 KEY: Final = {"kms:Decrypt", "kms:GenerateDataKey*"}
@@ -40,7 +40,9 @@ def allowed(role: str, prefix: str) -> dict[str, set[str]]:
     else:
         document = resources[POLICIES[role]]["Properties"]["PolicyDocument"]
     found: dict[str, set[str]] = defaultdict(set)
-    for statement in resolved(document, {}, {"Prefix": prefix, "MessagingKeyArn": "the key"})["Statement"]:
+    for statement in resolved(
+        document, {}, {"Prefix": prefix, "MessagingKeyArn": "the key", "ReplyQueues": "checkout-*"}
+    )["Statement"]:
         on = statement["Resource"]
         for action in statement["Action"]:
             found[action] |= set(on if isinstance(on, list) else [on])

@@ -25,8 +25,20 @@ from pika.exceptions import ChannelClosedByBroker
 from incentive_fleet.brokers import declare, registry
 from incentive_fleet.brokers.aws import AWS
 from incentive_fleet.brokers.contract import Broker
-from incentive_fleet.brokers.messages import Ack, DeadLetter, Disposition, Failure, Outgoing, Retry, message_of
+from incentive_fleet.brokers.messages import (
+    Ack,
+    Answered,
+    DeadLetter,
+    Disposition,
+    Failure,
+    Message,
+    Outgoing,
+    Release,
+    Retry,
+    message_of,
+)
 from incentive_fleet.brokers.rabbitmq import RABBITMQ
+from incentive_fleet.brokers.topology import QUOTES
 from incentive_fleet.embedded.rabbitmq import RabbitMQ
 from incentive_fleet.errors import BrokerUnavailable, SettingsError
 from incentive_fleet.ledger.connection import connect
@@ -56,9 +68,20 @@ class Place:
     brokers: Brokers
 
     def fill(self) -> None:
-        """Three events in a source queue, and two dead letters."""
+        """Three events in a source queue, two dead letters, and three requests that a checkout's queue waits for."""
         self.brokers.publish(self.broker.source, [order(number) for number in range(3)])  # type: ignore[arg-type]
         self.brokers.bury(self.broker.source, [order(8), order(9)])  # type: ignore[arg-type]
+        queue = self.brokers.queue_of(self.broker.source, QUOTES[0])  # type: ignore[arg-type]
+        if self.broker is AWS:
+            sqs, url = self.brokers.sqs, self.brokers.url(queue)
+            reply = {"DataType": "String", "StringValue": sqs.create_queue(QueueName="checkout-1")["QueueUrl"]}
+            for _ in range(3):
+                sqs.send_message(QueueUrl=url, MessageBody="{}", MessageAttributes={"reply_to": reply})
+            return
+        with self.brokers.channel() as channel:
+            channel.queue_declare("checkout-1", auto_delete=True)
+            for _ in range(3):
+                channel.basic_publish("", queue, b"{}", pika.BasicProperties(reply_to="checkout-1"))
 
 
 def publish(place: Place, settings: Settings) -> None:
@@ -106,6 +129,24 @@ def look(place: Place, settings: Settings) -> None:
         assert depths.read()
 
 
+def quotes(place: Place, settings: Settings) -> None:
+    """Answers, and one of each fate."""
+    parts, taken = registry.parts_of(place.broker), list[Disposition]()
+    transport, replies = parts.open_quotes(settings, Stop()), parts.open_replies(settings, Stop())
+    with closing(transport), closing(replies):
+        deliveries: list[Any] = []
+        while len(deliveries) < 3:
+            more = transport.receive(3 - len(deliveries), WAIT_S)
+            assert more, "nothing comes"
+            deliveries += more
+        found = replies.send([(delivery, Message(b"{}", None, None)) for delivery in deliveries])
+        refuse([one for one in found if one is not Answered.SENT])
+        fates: list[Disposition] = [Ack(), DeadLetter("malformed", "of a test"), Release()]
+        transport.settle(list(zip(deliveries, fates, strict=True)), lambda _, fate: taken.append(fate))
+        transport.idle()
+    refuse([] if fates[1] in taken else ["the dead letter was not taken"])
+
+
 def replay(place: Place, settings: Settings) -> None:
     queue = place.brokers.queue_of(place.broker.source, "order-placed.v1")  # type: ignore[arg-type]
     envelope: Mapping[str, Any] = {"attributes": {}} if place.broker is AWS else {"headers": {}, "properties": {}}
@@ -123,7 +164,7 @@ def refuse(problems: list[Any]) -> None:
 
 
 WORKS: Final[dict[str, Callable[[Place, Settings], None]]] = {
-    work.__name__: work for work in (publish, consume, collect, replay, relay, topology)
+    work.__name__: work for work in (publish, consume, quotes, collect, replay, relay, topology)
 }
 
 
@@ -131,7 +172,7 @@ WORKS: Final[dict[str, Callable[[Place, Settings], None]]] = {
 
 ON_RABBITMQ: Final = {row[0]: [cell.strip("`") for cell in row[2:5]] for row in rows("## RabbitMQ")}
 # As the page says: whoever writes to the default exchange reaches every queue; the topology's login may do all.
-ALSO: Final = {"consume": {"replay"}, "topology": set(WORKS)}
+ALSO: Final = {"consume": {"quotes", "replay"}, "quotes": {"replay"}, "topology": set(WORKS)}
 
 
 @pytest.fixture(scope="module")
