@@ -27,7 +27,8 @@ _SQL_TYPES: Final[dict[object, str]] = {str: "text", int: "bigint", datetime: "t
 
 def unpacked(type_: str = "text") -> str:
     """The SQL expression that turns a packed parameter back into an array of `type_`."""
-    return f"string_to_array(%s, E'\\x1f', E'\\x1e')::{type_}[]"
+    # Each value has its separator before it, for of an empty text alone string_to_array makes no element.
+    return f"(string_to_array(%s, E'\\x1f', E'\\x1e'))[2:]::{type_}[]"
 
 
 def unpacked_rows(row: type[NamedTuple]) -> str:
@@ -50,8 +51,8 @@ def _sql_type(hint: object) -> str:
 
 def packed(values: Sequence[object]) -> str:
     """One parameter for `unpacked`. Raises ValueError when a value holds the separator."""
-    text = SEPARATOR.join([v if v.__class__ is str else _text(v) for v in values])
-    if values and text.count(SEPARATOR) != len(values) - 1:
+    text = SEPARATOR + SEPARATOR.join([v if v.__class__ is str else _text(v) for v in values]) if values else ""
+    if text.count(SEPARATOR) != len(values):
         raise ValueError(f"a value holds the control character U+001F: {text[:200]!r}")
     return text
 

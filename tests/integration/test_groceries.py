@@ -159,6 +159,14 @@ def test_what_is_loaded_or_held_when_the_placing_takes_effect_decides(session: S
     assert applied == [("100",), ("0",), ("100",)]
 
 
+def test_a_grant_that_comes_alone_is_a_batch_of_its_own(session: Session) -> None:
+    """The one fact without an order: its row's only text of that column is empty."""
+    load(session, terms("grant", "gift"))
+    assert [verdict.value for verdict in apply(session, asked("k1", 300))] == ["applied"]
+    assert notices(session) == [("credit-granted.v1", 300)]
+    assert sound(session)
+
+
 def test_a_grant_is_one_grant_whichever_way_it_comes_and_each_is_told(session: Session) -> None:
     load(session, terms("grant", "gift", budget=1_000), terms("grant", "other"))
     verdicts = apply(session, asked("k1", 300), asked("k1", 300), asked("k1", 301), asked("k2", 701), asked("k2", 700))
