@@ -8,6 +8,7 @@ JSON has a quote and a colon after each name, white space aside, and a text that
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ValidationError, create_model
@@ -35,6 +36,7 @@ def _validator(type_: str, data: type[BaseModel]) -> Any:
 _OFTEN: Final = ("order-placed.v1", "delivery-completed.v1", "order-refunded.v1", "order-finalized.v1")
 _IN_TURN: Final = sorted(TYPES, key=lambda type_: _OFTEN.index(type_) if type_ in _OFTEN else len(_OFTEN))
 _VALIDATORS: Final = [(f'"{type_}"'.encode(), _validator(type_, TYPES[type_])) for type_ in _IN_TURN]
+_NAMES: Final = attrgetter("__pydantic_fields_set__")
 # Which field of a type's data holds objects.
 _LISTS: Final[dict[type[BaseModel], str]] = {
     OrderPlaced: "lines",
@@ -46,9 +48,15 @@ _LISTS: Final[dict[type[BaseModel], str]] = {
 
 def read_plain(body: bytes) -> tuple[Envelope, EventData] | None:
     """The event in the body, or None: then codec.py finds out what is the matter with it, if anything is. Never raises."""
-    validator = next((validator for mark, validator in _VALIDATORS if mark in body), None)
-    if validator is None or b"null" in body or len(body) > VALUES_MAX:  # a large body's values are counted first
+    if b"null" in body or len(body) > VALUES_MAX:  # a large body's values are counted first
         return None
+    for mark, validator in _VALIDATORS:
+        if mark in body:
+            return _vouched(body, validator)
+    return None
+
+
+def _vouched(body: bytes, validator: Any) -> tuple[Envelope, EventData] | None:
     try:
         whole = validator.validate_json(body)
     except ValidationError:
@@ -63,4 +71,4 @@ def _names(data: EventData) -> int:
     """How many names the data and the objects in its list had on the wire."""
     listed = _LISTS.get(type(data))
     items: Sequence[BaseModel] | None = getattr(data, listed) if listed else None
-    return len(data.__pydantic_fields_set__) + sum([len(item.__pydantic_fields_set__) for item in items or ()])
+    return len(data.__pydantic_fields_set__) + (sum(map(len, map(_NAMES, items))) if items else 0)

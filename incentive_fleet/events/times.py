@@ -55,6 +55,9 @@ def read_time(text: str) -> datetime:
 
 def check_any_time(text: str) -> str:
     """The same text, if it is an RFC 3339 time of any year and precision. Raises Malformed (invalid-time)."""
+    if _UTC.fullmatch(text) and not text.startswith("0000"):  # as nearly all are
+        _moment(text)
+        return text
     match = _ANY.fullmatch(text)
     if not match:
         raise Malformed(Reason.INVALID_TIME, "an RFC 3339 date-time with an offset is needed")

@@ -91,8 +91,8 @@ class Basket:
             value = set_price_value(campaign.set_price, self._units(lines))
         else:
             value = value_of(campaign.rate_bps, campaign.amount, self.payable_of(lines))
-        if campaign.max_amount is not None:
-            value = min(value, campaign.max_amount)
+        if campaign.max_amount is not None and value > campaign.max_amount:
+            value = campaign.max_amount
         return Reward(value, lines, tier)
 
     def discount(self, campaign: Campaign, lines: list[int], reached: int | None = None) -> Reward:

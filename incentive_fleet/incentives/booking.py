@@ -29,15 +29,19 @@ class Side(NamedTuple):
     """One account of a kind's two: its name begins so, and goes on with the id of its owner."""
 
     prefix: str
-    owner: Owner
+    owner: int  # which of OWNERS
+
+
+OWNERS: Final[tuple[Owner, ...]] = (CUSTOMER, ORDER, CAMPAIGN, NOBODY)
+OF_CAMPAIGN: Final = OWNERS.index(CAMPAIGN)
 
 
 def _side(of: AccountClass) -> Side:
     owner = ACCOUNTS[of].owner
-    return Side(of.value if owner is NOBODY else f"{of}:", owner)
+    return Side(of.value if owner is NOBODY else f"{of}:", OWNERS.index(owner))
 
 
-SIDES: Final = {kind: (_side(way.debit), _side(way.credit)) for kind, way in WAYS.items()}
+SIDES: Final = {kind: (kind.value, _side(way.debit), _side(way.credit)) for kind, way in WAYS.items()}
 
 
 class Cause(NamedTuple):
@@ -74,14 +78,14 @@ class Book:
 
     def book(self, kind: Kind, amount: int, *, campaign_id: str = "", lot: Lot | None = None) -> None:
         """Post `amount` minor units between the kind's two accounts, and count what a campaign spends or gets back."""
-        debit, credit = SIDES[kind]
+        name, debit, credit = SIDES[kind]
         wallet, cause = self.wallet, self.cause
-        owner = {CUSTOMER: wallet.customer_id, ORDER: cause.order_id or "", CAMPAIGN: campaign_id, NOBODY: ""}
+        owners = (wallet.customer_id, cause.order_id or "", campaign_id, "")  # as OWNERS
         self.postings.append(
             Posting(
-                kind,
-                debit.prefix + owner[debit.owner],
-                credit.prefix + owner[credit.owner],
+                name,
+                debit.prefix + owners[debit.owner],
+                credit.prefix + owners[credit.owner],
                 wallet.currency,
                 amount,
                 wallet.customer_id,
@@ -91,9 +95,9 @@ class Book:
                 cause.happened_at,
             )
         )
-        if debit.owner is CAMPAIGN:
+        if debit.owner == OF_CAMPAIGN:
             self.usage.spend(campaign_id, amount)
-        elif credit.owner is CAMPAIGN:
+        elif credit.owner == OF_CAMPAIGN:
             self.usage.spend(campaign_id, -amount)
 
     def because(self, cause: Cause) -> Book:

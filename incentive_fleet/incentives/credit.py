@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from incentive_fleet.incentives.accounts import Kind
 from incentive_fleet.incentives.booking import Book, Cause
@@ -24,8 +25,7 @@ class Burn:
     amount: int
 
 
-@dataclass(frozen=True, slots=True)
-class LotTerms:
+class LotTerms(NamedTuple):
     """What a lot keeps of the campaign that it came from; `expires_at` None never expires."""
 
     campaign_id: str

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from incentive_fleet.events.models import DeliveryCompleted
 from incentive_fleet.incentives.accounts import Kind
@@ -15,8 +15,7 @@ from incentive_fleet.incentives.refusals import RefusalCode
 from incentive_fleet.incentives.running_totals import Fall, VestedEarning, reversed_of
 
 
-@dataclass(frozen=True, slots=True)
-class NewCredit:
+class NewCredit(NamedTuple):
     """Credit that a delivery brought under one campaign, in minor units; with a `refusal` it brought none."""
 
     campaign_id: str
@@ -25,8 +24,7 @@ class NewCredit:
     refusal: RefusalCode | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Completion:
+class Completion(NamedTuple):
     """What an order's delivery brought, each list by campaign id."""
 
     vested: list[NewCredit]

@@ -102,23 +102,26 @@ def of_unexpected_final(progress: Progress, book: Book) -> Effect:
 
 def of_refund(refund: OrderRefunded | OrderCancelled, progress: Progress, book: Book) -> Effect:
     """Reverse what the refund, or the cancelling, asks for; the totals move on."""
+    counts, totals = progress.counts, progress.totals
     if isinstance(refund, OrderCancelled):
-        fall, anomalies = note_cancelling(progress.totals, progress.counts)
+        fall, anomalies = note_cancelling(totals, counts)
     else:
-        fall, anomalies = note_refund(progress.totals, progress.counts, progress.former, refund, book.cause.name)
-    reversal = reverse(progress.counts, progress.totals, fall, book)
-    data = outcomes.reversed_(reversal, anomalies, book.wallet) | _stands(progress, fall.before, fall.after)
+        fall, anomalies = note_refund(totals, counts, progress.former, refund, book.cause.name)
+    reversal = reverse(counts, totals, fall, book)
+    data = outcomes.reversed_(reversal, anomalies, book.wallet)
+    data |= _stands(progress, fall.before, fall.after)
     return _fallen(Effect(REVERSED, data, released=reversal.released, anomalies=anomalies), progress, fall)
 
 
 def of_delivery(delivery: DeliveryCompleted, progress: Progress, campaigns: CampaignSet, book: Book) -> Effect:
     """Reverse undelivered units, vest the rest, make good a late delivery; the totals move on."""
-    totals = progress.totals
-    fall, anomalies = note_delivery(totals, progress.counts, progress.former, delivery)
-    reversal = reverse(progress.counts, totals, fall, book)
-    totals.vested, completion = complete(delivery, progress.counts, fall, campaigns, book)
+    counts, totals = progress.counts, progress.totals
+    fall, anomalies = note_delivery(totals, counts, progress.former, delivery)
+    reversal = reverse(counts, totals, fall, book)
+    totals.vested, completion = complete(delivery, counts, fall, campaigns, book)
     totals.delivered_at = delivery.delivered_at
-    data = outcomes.reissued(reversal, completion, anomalies, book.wallet) | _stands(progress, fall.before, fall.after)
+    data = outcomes.reissued(reversal, completion, anomalies, book.wallet)
+    data |= _stands(progress, fall.before, fall.after)
     return _fallen(Effect(REISSUED, data, released=reversal.released, anomalies=anomalies), progress, fall)
 
 

@@ -6,7 +6,6 @@ as plain dictionaries here because a batch makes hundreds of them and nobody rea
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 from incentive_fleet.events.times import format_time
@@ -47,7 +46,9 @@ def applied(decision: Decision, wallet: Wallet) -> Data:
         "earned": earned,
         "lines": standing.lines(decision, [0] * len(decision.gross)),
         "money_due_back": 0,
-    } | _standing(wallet)
+        "wallet_balance": wallet.balance,
+        "debt": wallet.debt,
+    }
 
 
 def adjusted(
@@ -73,22 +74,25 @@ def adjusted(
             for was, now in zip(placed.earned, final.earned, strict=True)
         ],
         "anomalies": _reasons(anomalies),
-    } | _standing(wallet)
+        "wallet_balance": wallet.balance,
+        "debt": wallet.debt,
+    }
 
 
 def reversed_(reversal: Reversal, anomalies: list[Anomaly], wallet: Wallet) -> Data:
     """What a refund took and gave back."""
-    return _reversal(reversal, anomalies) | _standing(wallet)
+    return _reversal(reversal, anomalies, wallet)
 
 
 def reissued(reversal: Reversal, completion: Completion, anomalies: list[Anomaly], wallet: Wallet) -> Data:
     """What a delivery reversed, vested and made good."""
-    made_good = [_new_credit(one) | {"refusal": one.refusal} for one in completion.made_good]
-    brought = {"vested": [_new_credit(one) for one in completion.vested], "made_good": made_good}
-    return _reversal(reversal, anomalies) | brought | _standing(wallet)
+    data = _reversal(reversal, anomalies, wallet)
+    data["vested"] = [_new_credit(one) for one in completion.vested]
+    data["made_good"] = [_new_credit(one) | {"refusal": one.refusal} for one in completion.made_good]
+    return data
 
 
-def _reversal(reversal: Reversal, anomalies: list[Anomaly]) -> Data:
+def _reversal(reversal: Reversal, anomalies: list[Anomaly], wallet: Wallet) -> Data:
     return {
         "coupons": _amounts(reversal.coupons),
         "credit_returned": reversal.credit_returned,
@@ -97,11 +101,13 @@ def _reversal(reversal: Reversal, anomalies: list[Anomaly]) -> Data:
             {"campaign_id": one.campaign_id, "amount": one.amount, "debt": one.debt} for one in reversal.clawed_back
         ],
         "anomalies": _reasons(anomalies),
+        "wallet_balance": wallet.balance,
+        "debt": wallet.debt,
     }
 
 
 def _reasons(anomalies: list[Anomaly]) -> list[str]:
-    return sorted({anomaly.reason for anomaly in anomalies})
+    return sorted({anomaly.reason for anomaly in anomalies}) if anomalies else []
 
 
 def _amounts(rows: list[CampaignReturn]) -> list[Data]:
@@ -109,12 +115,5 @@ def _amounts(rows: list[CampaignReturn]) -> list[Data]:
 
 
 def _new_credit(one: NewCredit) -> Data:
-    return {"campaign_id": one.campaign_id, "amount": one.amount, "expires_at": _text(one.expires_at)}
-
-
-def _standing(wallet: Wallet) -> Data:
-    return {"wallet_balance": wallet.balance, "debt": wallet.debt}
-
-
-def _text(moment: datetime | None) -> str | None:
-    return format_time(moment) if moment else None
+    expires_at = format_time(one.expires_at) if one.expires_at else None
+    return {"campaign_id": one.campaign_id, "amount": one.amount, "expires_at": expires_at}

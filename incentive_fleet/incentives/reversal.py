@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from incentive_fleet.incentives.accounts import Kind
 from incentive_fleet.incentives.booking import Book
@@ -11,16 +12,14 @@ from incentive_fleet.incentives.decision import CouponShare, CreditShare, Decisi
 from incentive_fleet.incentives.running_totals import Fall, RunningTotals, VestedEarning
 
 
-@dataclass(frozen=True, slots=True)
-class CampaignReturn:
+class CampaignReturn(NamedTuple):
     """An amount that went back to its campaign, in minor units."""
 
     campaign_id: str
     amount: int
 
 
-@dataclass(frozen=True, slots=True)
-class Clawback:
+class Clawback(NamedTuple):
     """Vested credit taken back, in minor units: `amount` in all, of which `debt` the wallet could not cover."""
 
     campaign_id: str

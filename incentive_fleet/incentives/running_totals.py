@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from pydantic_core import to_json
 
 from incentive_fleet.errors import UnknownFormat
 from incentive_fleet.events.facts import CANCELLING
 from incentive_fleet.events.models import DeliveryCompleted, OrderRefunded
+from incentive_fleet.events.times import format_time
 from incentive_fleet.incentives.anomalies import Anomaly, AnomalyReason
 from incentive_fleet.incentives.decision import Decision
 from incentive_fleet.incentives.money import half_up
@@ -62,7 +63,7 @@ class RunningTotals:
         if self.cancelled:
             document["cancelled"] = True
         if self.delivered_at:
-            document["delivered_at"] = self.delivered_at.isoformat()
+            document["delivered_at"] = format_time(self.delivered_at)
         if self.vested:
             document["vested"] = [
                 {
@@ -118,8 +119,7 @@ class RunningTotals:
         return undelivered + self.returned.get(line, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Fall:
+class Fall(NamedTuple):
     """What is reversed of each line: R before a fact and R after it, in minor units of gross value."""
 
     gross: list[int]

@@ -94,7 +94,15 @@ class Table:
 
         Raises ValueError when a value holds a tab or the end of a line, which would shift what follows.
         """
-        text = "\n".join(["\t".join([v if v.__class__ is str else _text(v) for v in row]) for row in rows])
+        # Written out for each row and not called for each value: there are dozens of values to an event.
+        texts = [
+            [
+                v if (of := v.__class__) is str else NULL if v is None else format_time(v) if of is datetime else str(v)
+                for v in row
+            ]
+            for row in rows
+        ]
+        text = "\n".join(["\t".join(row) for row in texts])
         if text.count("\t") != len(rows) * (self.width - 1) or text.count("\n") != len(rows) - 1 or "\r" in text:
             raise ValueError(f"a value holds a tab or the end of a line: {text[:200]!r}")
         return text.replace("\\", "\\\\") + "\n"

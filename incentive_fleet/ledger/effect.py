@@ -21,7 +21,6 @@ from incentive_fleet.events.models import (
 from incentive_fleet.events.outcomes import OUTCOME_BYTES_MAX, outcome_id, outgoing
 from incentive_fleet.events.times import format_time
 from incentive_fleet.incentives import effects
-from incentive_fleet.incentives.anomalies import Anomaly
 from incentive_fleet.incentives.booking import Book, Cause
 from incentive_fleet.incentives.campaigns import CampaignSet
 from incentive_fleet.incentives.effects import Effect, Progress
@@ -55,14 +54,13 @@ def take_effect(working: WorkingSet, campaigns: CampaignSet, event: Event) -> Be
     working.writes.facts.append(FactRow.of(event))
     if isinstance(data, OrderPlaced):
         order.progress = _place(working, campaigns, event, data)
-        _take_in(working, campaigns, order, order.progress)
-        return Became.IN_EFFECT
-    if order.progress is None or must_wait(order.progress, data):
+    elif order.progress is None or must_wait(order.progress, data):
         order.waiting.append(event)
         working.writes.waits(event)
         return Became.WAITS
-    _follow(working, campaigns, order, event, data)
-    if isinstance(data, OrderFinalized):
+    else:
+        _follow(working, campaigns, order, event, data)
+    if order.waiting:
         _take_in(working, campaigns, order, order.progress)
     return Became.IN_EFFECT
 
@@ -96,8 +94,6 @@ def _place(working: WorkingSet, campaigns: CampaignSet, event: Event, placing: O
 
 def _take_in(working: WorkingSet, campaigns: CampaignSet, order: Order, progress: Progress) -> None:
     """What waited and has to wait no longer: the final basket first, for what waits for it comes free with it."""
-    if not order.waiting:
-        return
     for final in [event for event in order.waiting if isinstance(event.data, OrderFinalized)]:
         _take_in_one(working, campaigns, order, final)
     ready = [event for event in order.waiting if not must_wait(progress, _of_order(event))]
@@ -128,6 +124,10 @@ def _follow(working: WorkingSet, campaigns: CampaignSet, order: Order, event: Ev
     assert progress is not None, "what comes before its placing waits"
     book = _book(working, event, (progress.placed.customer_id, progress.placed.currency))
     match data:
+        case DeliveryCompleted():
+            effect = effects.of_delivery(data, progress, campaigns, book)
+        case OrderRefunded() | OrderCancelled():
+            effect = effects.of_refund(data, progress, book)
         case OrderFinalized():
             if progress.awaits_final:
                 effect = effects.of_final_basket(data, progress, campaigns, book)
@@ -135,10 +135,6 @@ def _follow(working: WorkingSet, campaigns: CampaignSet, order: Order, event: Ev
                 working.writes.final_baskets[event.order_id] = progress.final
             else:
                 effect = effects.of_unexpected_final(progress, book)
-        case OrderRefunded() | OrderCancelled():
-            effect = effects.of_refund(data, progress, book)
-        case DeliveryCompleted():
-            effect = effects.of_delivery(data, progress, campaigns, book)
         case OrderPlaced():
             raise AssertionError("an order is placed once")
         case _:
@@ -163,11 +159,6 @@ def _book(working: WorkingSet, event: Event, wallet: tuple[str, str]) -> Book:
     return Book(cause, working.wallets[wallet], working.usage, working.writes.postings)
 
 
-def _note(working: WorkingSet, order_id: str, anomalies: list[Anomaly]) -> None:
-    for anomaly in anomalies:
-        working.writes.anomalies.add((order_id, anomaly.reason, anomaly.subject))
-
-
 def _record(working: WorkingSet, event: Event, progress: Progress, effect: Effect) -> None:
     writes, order_id, moment = working.writes, event.order_id, event.happened_at
     customer_id = progress.placed.customer_id
@@ -177,7 +168,8 @@ def _record(working: WorkingSet, event: Event, progress: Progress, effect: Effec
         writes.released.append(ReleaseRow(campaign_id, customer_id, order_id, moment))
         codes = [one.pool_code for one in progress.placed.coupons if one.campaign_id == campaign_id]
         writes.codes.update(dict.fromkeys(code for code in codes if code is not None))
-    _note(working, order_id, effect.anomalies)
+    for anomaly in effect.anomalies:
+        writes.anomalies.add((order_id, anomaly.reason, anomaly.subject))
     sequence = progress.totals.outcomes
     body = _cloud_event(event, progress, effect, sequence)
     writes.outcomes.append(OutcomeRow(order_id, event.fact, sequence, effect.outcome, body))
@@ -191,7 +183,8 @@ def _cloud_event(event: Event, progress: Progress, effect: Effect, sequence: int
         "currency": progress.placed.currency,
         "sequence": sequence,
         "cause": {"source": event.source, "id": event.id, "type": event.type, "fact": event.fact},
-    } | effect.data
+        **effect.data,
+    }
     id = outcome_id(effect.outcome, event.order_id, event.fact)
     document = outgoing(effect.outcome, id, format_time(event.happened_at), event.order_id, data, event.traceparent)
     body = to_json(document)

@@ -28,16 +28,16 @@ from incentive_fleet.ledger.working_set import Order, Unit, WalletKey
 
 def unit_of(event: Event) -> Unit:
     """What takes effect together with the event: its whole order; of grants those of a key to one wallet."""
-    if not isinstance(event.data, CreditGrantRequested):
-        return (event.order_id, "")
-    return (NO_ORDER, f"{event.fact}\n{event.data.customer_id}\n{event.data.currency}")
+    if isinstance(event.data, CreditGrantRequested):
+        return (NO_ORDER, f"{event.fact}\n{event.data.customer_id}\n{event.data.currency}")
+    return (event.order_id, "")
 
 
 def wallet_needs(new: list[Event], orders: dict[str, Order]) -> WalletNeeds:
     """Whose lots are needed: live ones to burn or claw back from, and those that an order's reversal may return to."""
     of_units: dict[Unit, WalletKey] = {}
     for event in new:
-        if isinstance(event.data, OrderPlaced | CreditGrantRequested):
+        if isinstance(event.data, (OrderPlaced, CreditGrantRequested)):
             of_units[unit_of(event)] = (event.data.customer_id, event.data.currency)
     live: set[WalletKey] = set()
     lots: set[tuple[str, str, int]] = set()
@@ -46,8 +46,11 @@ def wallet_needs(new: list[Event], orders: dict[str, Order]) -> WalletNeeds:
         if order is not None and order.progress is not None:
             progress = order.progress
             key = of_units[unit] = (progress.placed.customer_id, progress.placed.currency)
-            lots.update((*key, burned.lot_no) for burned in progress.placed.credit.burned)
-            lots.update((*key, entry.lot_no) for entry in progress.totals.vested if entry.lot_no)
+            for burned in progress.placed.credit.burned:
+                lots.add((*key, burned.lot_no))
+            for entry in progress.totals.vested:
+                if entry.lot_no:
+                    lots.add((*key, entry.lot_no))
         if unit in of_units and _may_take(event.data, order):
             live.add(of_units[unit])
     return WalletNeeds(sorted(set(of_units.values())), sorted(live), sorted(lots), of_units)
@@ -55,10 +58,12 @@ def wallet_needs(new: list[Event], orders: dict[str, Order]) -> WalletNeeds:
 
 def _may_take(data: EventData, order: Order | None) -> bool:
     """Whether the event, or what it ends the waiting of, may take from any of the customer's lots."""
-    if isinstance(data, OrderRefunded | OrderCancelled) or (isinstance(data, OrderPlaced) and data.credit_requested):
+    if isinstance(data, OrderPlaced) and data.credit_requested:
+        return True
+    if isinstance(data, (OrderRefunded, OrderCancelled)):
         return True
     waiting = order.waiting if order is not None else []
-    return any(isinstance(early.data, OrderRefunded | OrderCancelled) for early in waiting)
+    return bool(waiting) and any(isinstance(early.data, (OrderRefunded, OrderCancelled)) for early in waiting)
 
 
 def versions_needed(new: list[Event], orders: dict[str, Order]) -> Versions:
@@ -66,10 +71,13 @@ def versions_needed(new: list[Event], orders: dict[str, Order]) -> Versions:
     campaigns: set[tuple[str, int]] = set()
     credit: set[int] = set()
     for progress in _finalized(new, orders):
-        given: list[CouponShare | EarnShare] = [*progress.placed.coupons, *progress.placed.earned]
-        campaigns.update((one.campaign_id, one.version) for one in given)
+        campaigns.update((one.campaign_id, one.version) for one in _given(progress))
         credit.add(progress.placed.credit.version)
     return campaigns, credit
+
+
+def _given(progress: Progress) -> list[CouponShare | EarnShare]:
+    return [*progress.placed.coupons, *progress.placed.earned]
 
 
 def _finalized(new: list[Event], orders: dict[str, Order]) -> Iterator[Progress]:
@@ -98,9 +106,13 @@ def conditions(
             case OrderPlaced():
                 _ask(asked, data, campaigns, pools)
                 delivered_in.add(data.currency)  # a delivery may wait for this placing, in the ledger or in this batch
-            case DeliveryCompleted() | OrderFinalized():
+            case DeliveryCompleted():
                 if progress is not None:
                     delivered_in.add(progress.placed.currency)
+            case OrderFinalized():
+                if progress is not None:
+                    delivered_in.add(progress.placed.currency)
+                    named.update(one.campaign_id for one in _given(progress) if progress.awaits_final)
             case CreditGrantRequested():
                 named |= {data.campaign_id} & campaigns.by_id.keys()
             case OrderRefunded() | OrderCancelled():
@@ -108,11 +120,7 @@ def conditions(
             case _:
                 assert_never(data)
         if progress is not None:
-            codes = [one.pool_code for one in progress.placed.coupons]
-            asked.codes.update(code for code in codes if code is not None)
-    for progress in _finalized(new, orders):
-        named.update(one.campaign_id for one in progress.placed.coupons)
-        named.update(one.campaign_id for one in progress.placed.earned)
+            asked.codes.update([one.pool_code for one in progress.placed.coupons if one.pool_code is not None])
     waiting = [one for order in orders.values() for one in order.waiting]
     if any(_may_be_late(event) for event in (*new, *waiting)):
         named.update(c.id for currency in delivered_in for c in campaigns.making_good.get(currency, ()))
@@ -141,8 +149,9 @@ def _ask(asked: Conditions, data: OrderPlaced, campaigns: CampaignSet, pools: di
     for campaign in campaigns.automatic.get(data.currency, ()):
         if campaign.holds(data.placed_at):
             asked.ask(campaign, data.customer_id)
-    earning = [c.id for c in campaigns.earning.get(data.currency, ()) if c.holds(data.placed_at)]
-    asked.limited |= limited_among(campaigns, earning)
+    for campaign in campaigns.earning.get(data.currency, ()):
+        if campaign.is_limited and campaign.holds(data.placed_at):
+            asked.limited.add(campaign.id)
 
 
 def _may_be_late(event: Event) -> bool:
