@@ -156,6 +156,15 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
         ),
     ),
     (
+        "Asked by people and programs",
+        (
+            _rate("Quote requests", "incentives_quotes_total", "source", "disposition"),
+            _quantiles("Quote request to answer", "incentives_quote_seconds", "source"),
+            _rate("Requests to the console", "incentives_http_requests_total", "area", "status"),
+            _quantiles("Time until the console answers", "incentives_http_request_seconds", "area"),
+        ),
+    ),
+    (
         "Money, in minor units",
         (
             _rate("Coupons redeemed", "incentives_redemptions_total", "campaign"),
