@@ -92,6 +92,10 @@ class Decision:
     estimated: bool = False  # a final basket is to follow
     all_reversed: bool = False  # of a final basket: everything had been reversed before it came, and nothing was booked
 
+    def is_order(self, gone: list[int] | None = None) -> bool:
+        """Whether it counts for first_orders: the gross of its goods is more than what is `gone` of it (rules 5.1)."""
+        return self.goods(self.gross) > (self.goods(gone) if gone else 0)
+
     def goods(self, values: list[int]) -> int:
         """The sum of a list over lines for the lines of kind `goods`."""
         return sum(values) - sum([values[line] for line in self.not_goods]) if self.not_goods else sum(values)

@@ -65,32 +65,24 @@ class Effect:
     counts: bool = False  # and after it
 
 
-def counts_as_order(decision: Decision, gone: list[int]) -> bool:
-    """Whether an order counts for first_orders: the gross of its goods is more than what is gone of it (rules 5.1)."""
-    return decision.goods(decision.gross) > decision.goods(gone)
-
-
 def of_placing(order: OrderPlaced, campaigns: CampaignSet, book: Book) -> tuple[Decision, Effect]:
     """The placing's decision, to be kept with the order, and its effect."""
     decision = place(order, campaigns, book)
     data = outcomes.applied(decision, book.wallet)
-    counts = decision.goods(decision.gross) > 0
-    return decision, Effect(APPLIED, data, redeemed=decision.coupons, counts=counts)
+    return decision, Effect(APPLIED, data, redeemed=decision.coupons, counts=decision.is_order())
 
 
 def of_final_basket(final: OrderFinalized, progress: Progress, campaigns: CampaignSet, book: Book) -> Effect:
     """Settle an estimated order by what was picked; the basket that counts is the final one from now on."""
     stands = not (progress.totals.fully_refunded or progress.totals.cancelled)
-    counted = counts_as_order(progress.placed, progress.gone())
+    counted = progress.placed.is_order(progress.gone())
     decision, adjustment = finalize(final, progress.placed, campaigns, book, stands=stands)
     progress.final, progress.totals.lines = decision, len(decision.line_ids)
-    # All of its money is due where everything was reversed before: as if this fact alone had brought that about.
-    stood = [0] * len(decision.gross)
     data = outcomes.adjusted(progress.placed, decision, adjustment, [], book.wallet)
-    gone = progress.gone()
+    # All of its money is due where everything was reversed before: as if this fact alone had brought that about.
+    stood, gone = [0] * len(decision.gross), progress.gone()
     data |= _stands(progress, stood, gone)
-    counts = counts_as_order(decision, gone)
-    return Effect(ADJUSTED, data, released=adjustment.released, counted=counted, counts=counts)
+    return Effect(ADJUSTED, data, released=adjustment.released, counted=counted, counts=decision.is_order(gone))
 
 
 def of_unexpected_final(progress: Progress, book: Book) -> Effect:
@@ -102,34 +94,32 @@ def of_unexpected_final(progress: Progress, book: Book) -> Effect:
 
 def of_refund(refund: OrderRefunded | OrderCancelled, progress: Progress, book: Book) -> Effect:
     """Reverse what the refund, or the cancelling, asks for; the totals move on."""
-    counts, totals = progress.counts, progress.totals
+    decision, totals = progress.counts, progress.totals
     if isinstance(refund, OrderCancelled):
-        fall, anomalies = note_cancelling(totals, counts)
+        fall, anomalies = note_cancelling(totals, decision)
     else:
-        fall, anomalies = note_refund(totals, counts, progress.former, refund, book.cause.name)
-    reversal = reverse(counts, totals, fall, book)
+        fall, anomalies = note_refund(totals, decision, progress.former, refund, book.cause.name)
+    reversal = reverse(decision, totals, fall, book)
     data = outcomes.reversed_(reversal, anomalies, book.wallet)
-    data |= _stands(progress, fall.before, fall.after)
     return _fallen(Effect(REVERSED, data, released=reversal.released, anomalies=anomalies), progress, fall)
 
 
 def of_delivery(delivery: DeliveryCompleted, progress: Progress, campaigns: CampaignSet, book: Book) -> Effect:
     """Reverse undelivered units, vest the rest, make good a late delivery; the totals move on."""
-    counts, totals = progress.counts, progress.totals
-    fall, anomalies = note_delivery(totals, counts, progress.former, delivery)
-    reversal = reverse(counts, totals, fall, book)
-    totals.vested, completion = complete(delivery, counts, fall, campaigns, book)
+    decision, totals = progress.counts, progress.totals
+    fall, anomalies = note_delivery(totals, decision, progress.former, delivery)
+    reversal = reverse(decision, totals, fall, book)
+    totals.vested, completion = complete(delivery, decision, fall, campaigns, book)
     totals.delivered_at = delivery.delivered_at
     data = outcomes.reissued(reversal, completion, anomalies, book.wallet)
-    data |= _stands(progress, fall.before, fall.after)
     return _fallen(Effect(REISSUED, data, released=reversal.released, anomalies=anomalies), progress, fall)
 
 
 def _fallen(effect: Effect, progress: Progress, fall: Fall) -> Effect:
-    """With whether the order counted and counts; where nothing fell it is as before, whatever that was."""
-    if fall.after == fall.before:
-        return effect
-    effect.counted, effect.counts = (counts_as_order(progress.counts, gone) for gone in (fall.before, fall.after))
+    """With what stands, and whether the order counted and counts; where nothing fell it is as before, whatever that was."""
+    effect.data |= _stands(progress, fall.before, fall.after)
+    if fall.after != fall.before:
+        effect.counted, effect.counts = (progress.counts.is_order(gone) for gone in (fall.before, fall.after))
     return effect
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 from typing import assert_never
 
 from pydantic_core import to_json
@@ -31,7 +31,7 @@ from incentive_fleet.ledger.rows import FactRow, OutcomeRow, RedemptionRow, Rele
 from incentive_fleet.ledger.working_set import Order, WorkingSet
 
 
-class Became(Enum):
+class Became(StrEnum):
     """What became of a new event, or why a grant was refused."""
 
     IN_EFFECT = "in-effect"

@@ -49,8 +49,7 @@ class DecisionRow(NamedTuple):
 
     @classmethod
     def of(cls, order_id: str, decision: Decision) -> DecisionRow:
-        counts = decision.goods(decision.gross) > 0
-        return cls(order_id, decision.customer_id, decision.currency, decision.to_json(), counts)
+        return cls(order_id, decision.customer_id, decision.currency, decision.to_json(), decision.is_order())
 
 
 class FinalBasketRow(NamedTuple):
