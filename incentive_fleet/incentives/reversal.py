@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from incentive_fleet.incentives.accounts import Kind
 from incentive_fleet.incentives.booking import Book
 from incentive_fleet.incentives.credit import claw_back, give_back
-from incentive_fleet.incentives.decision import CouponShare, CreditShare, Decision, EarnShare
+from incentive_fleet.incentives.decision import CouponShare, Decision, EarnShare
 from incentive_fleet.incentives.running_totals import Fall, RunningTotals, VestedEarning
+from incentive_fleet.incentives.wallet import Wallet
+
+Shared = TypeVar("Shared", CouponShare, EarnShare)
 
 
 class CampaignReturn(NamedTuple):
@@ -45,61 +48,59 @@ def reverse(decision: Decision, totals: RunningTotals, fall: Fall, book: Book) -
     """
     if fall.after == fall.before:
         return Reversal()
-    coupons, released = _reverse_coupons(decision.coupons, fall, book)
-    returned = _return_credit(decision.credit, fall, book)
-    if totals.delivered_at is None:
-        cancelled, clawed_back = _cancel_earnings(decision.earned, fall, book), []
-    else:
-        cancelled, clawed_back = [], _claw_back(decision.earned, totals.vested, fall, book)
-    return Reversal(coupons, released, returned, cancelled, clawed_back)
+    delivered, coupons = totals.delivered_at is not None, _fallen(decision.coupons, fall)
+    done, now = fall.of(decision.credit.shares) if decision.credit.applied else (0, 0)
+    cancelled = [] if delivered else _fallen(decision.earned, fall)
+    owed = _owed(decision.earned, totals.vested, fall, book.wallet) if delivered else []
+    for coupon, amount in coupons:
+        book.book(Kind.COUPON_REVERSAL, amount, campaign_id=coupon.campaign_id)
+    give_back(book, decision.credit.burned, done, now - done)
+    for earn, amount in cancelled:
+        book.book(Kind.EARN_CANCEL, amount, campaign_id=earn.campaign_id)
+    clawed_back = [_claw_back(vested, amount, book) for vested, amount in owed]
+    released = _release([coupon for coupon, _ in coupons], fall, book)
+    return Reversal(
+        coupons=[CampaignReturn(coupon.campaign_id, amount) for coupon, amount in coupons],
+        released=released,
+        credit_returned=now - done,
+        earn_cancelled=[CampaignReturn(earn.campaign_id, amount) for earn, amount in cancelled],
+        clawed_back=clawed_back,
+    )
 
 
-def _reverse_coupons(coupons: list[CouponShare], fall: Fall, book: Book) -> tuple[list[CampaignReturn], list[str]]:
-    """What falls of each coupon, and those that are released: something of them stood a moment ago, and nothing does now."""
-    fallen: list[CampaignReturn] = []
-    released: list[str] = []
-    for coupon in coupons:
-        done, now = fall.of(coupon.shares)
-        if now == done:
-            continue
-        book.book(Kind.COUPON_REVERSAL, now - done, campaign_id=coupon.campaign_id)
-        fallen.append(CampaignReturn(coupon.campaign_id, now - done))
-        if now == coupon.discount:
-            book.usage.release(coupon.campaign_id, book.wallet.customer_id, coupon.code)
-            released.append(coupon.campaign_id)
-    return fallen, released
-
-
-def _return_credit(credit: CreditShare, fall: Fall, book: Book) -> int:
-    if not credit.applied:
-        return 0
-    done, now = fall.of(credit.shares)
-    if now > done:
-        give_back(book, credit.burned, done, now - done)
-    return now - done
-
-
-def _cancel_earnings(earned: list[EarnShare], fall: Fall, book: Book) -> list[CampaignReturn]:
-    cancelled: list[CampaignReturn] = []
-    for earn in earned:
-        done, now = fall.of(earn.shares)
+def _fallen(shared: list[Shared], fall: Fall) -> list[tuple[Shared, int]]:
+    """Those of which something falls, and how much."""
+    fallen: list[tuple[Shared, int]] = []
+    for one in shared:
+        done, now = fall.of(one.shares)
         if now > done:
-            book.book(Kind.EARN_CANCEL, now - done, campaign_id=earn.campaign_id)
-            cancelled.append(CampaignReturn(earn.campaign_id, now - done))
-    return cancelled
+            fallen.append((one, now - done))
+    return fallen
 
 
-def _claw_back(earned: list[EarnShare], vestings: list[VestedEarning], fall: Fall, book: Book) -> list[Clawback]:
+def _owed(
+    earned: list[EarnShare], vestings: list[VestedEarning], fall: Fall, wallet: Wallet
+) -> list[tuple[VestedEarning, int]]:
     """rules 6.5: max(0, reversed since vesting - expired of the vested lot and its reissues) in all, never given back."""
-    taken: list[Clawback] = []
+    owed: list[tuple[VestedEarning, int]] = []
     for earn, vested in zip(earned, vestings, strict=True):
         if vested.lot_no == 0:
             continue  # all of it had been reversed before the delivery: nothing vested, nothing is left to fall
         _, now = fall.of(earn.shares)
-        owed = now - vested.reversed_before - book.wallet.lots[vested.lot_no].expired
-        amount = owed - vested.clawed_back
+        amount = now - vested.reversed_before - wallet.lots[vested.lot_no].expired - vested.clawed_back
         if amount > 0:
-            vested.clawed_back += amount
-            debt = claw_back(book, vested.campaign_id, vested.lot_no, amount)
-            taken.append(Clawback(vested.campaign_id, amount, debt))
-    return taken
+            owed.append((vested, amount))
+    return owed
+
+
+def _claw_back(vested: VestedEarning, amount: int, book: Book) -> Clawback:
+    vested.clawed_back += amount
+    return Clawback(vested.campaign_id, amount, claw_back(book, vested.campaign_id, vested.lot_no, amount))
+
+
+def _release(fallen: list[CouponShare], fall: Fall, book: Book) -> list[str]:
+    """Of the coupons of which something stood a moment ago, those of which nothing does now."""
+    released = [coupon for coupon in fallen if fall.of(coupon.shares)[1] == coupon.discount]
+    for coupon in released:
+        book.usage.release(coupon.campaign_id, book.wallet.customer_id, coupon.code)
+    return [coupon.campaign_id for coupon in released]
