@@ -83,7 +83,7 @@ def totals_of(tally: Tally) -> Totals:
     """What the lines tell of a tally."""
     totals: Totals = {}
     for key, value in dict(tally.sums).items():
-        if key[0] in TOLD:
+        if key[0] in TOLD and value:  # a counter may be told at zero, and a line tells what there was
             totals.setdefault(TOLD[key[0]], Counter())[key[-1] if len(key) > 1 else "all"] += int(value)
     return totals
 

@@ -11,6 +11,7 @@ import json
 import re
 import shutil
 import signal
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -69,15 +70,20 @@ class Prometheus:
 
     def firing(self) -> set[str]:
         """Alerts that fire, also those that a route keeps silent."""
-        found = self._ask("alerts")["alerts"]
+        found = self.ask("alerts")["alerts"]
         return {one["labels"]["alertname"] for one in found if one["state"] == "firing"}
 
     def up(self) -> int:
         """How many targets answer."""
-        return sum(one["health"] == "up" for one in self._ask("targets")["activeTargets"])
+        return sum(one["health"] == "up" for one in self.ask("targets")["activeTargets"])
 
-    def _ask(self, what: str) -> Any:
-        with urllib.request.urlopen(f"{self._url}/{what}", timeout=10) as answer:
+    def values(self, expression: str) -> list[float]:
+        """Of every series that an expression has now; raises HTTPError where it is wrong."""
+        return [float(one["value"][1]) for one in self.ask("query", query=expression)["result"]]
+
+    def ask(self, what: str, **parameters: str) -> Any:
+        """As Grafana's source of data does."""
+        with urllib.request.urlopen(f"{self._url}/{what}?{urllib.parse.urlencode(parameters)}", timeout=30) as answer:
             return json.loads(answer.read())["data"]
 
 
@@ -93,7 +99,7 @@ def watching(folder: Path, targets: Mapping[str, int], pager_port: int) -> Itera
     (folder / "alertmanager.yml").write_text(routes, encoding="utf-8")
     (folder / "prometheus.yml").write_text(yaml.safe_dump(_scraping(targets, alertmanager)), encoding="utf-8")
     with (
-        _server(
+        server(
             folder,
             alertmanager,
             *(
@@ -103,7 +109,7 @@ def watching(folder: Path, targets: Mapping[str, int], pager_port: int) -> Itera
             ),
             *("--cluster.listen-address=", "--log.level=warn"),
         ),
-        _server(
+        server(
             folder,
             prometheus,
             *("prometheus", f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/series"),
@@ -126,7 +132,7 @@ def _scraping(targets: Mapping[str, int], alertmanager: int) -> dict[str, Any]:
 
 
 @contextmanager
-def _server(folder: Path, port: int, program: str, *options: str) -> Iterator[None]:
+def server(folder: Path, port: int, program: str, *options: str) -> Iterator[None]:
     assert shutil.which(program), f"{program} is not installed: `make observe-check` asks for it"
     log = folder / f"{program}.log"
     process = spawn(

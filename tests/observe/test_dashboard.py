@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import signal
-import sys
-import urllib.parse
 import urllib.request
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
+import pika
 import psycopg
 import pytest
 import yaml
 
+from incentive_fleet import names
 from incentive_fleet.brokers import declare
 from incentive_fleet.embedded import sample_shop
-from incentive_fleet.embedded.process import end, free_port, spawn, wait_ready
+from incentive_fleet.embedded.process import free_port
 from incentive_fleet.events.codec import encode_event
-from incentive_fleet.events.models import EventData
+from incentive_fleet.events.models import QUOTE_TYPE, EventData
 from incentive_fleet.ledger.grants import Grant, grant
 from incentive_fleet.ledger.session import Session
 from incentive_fleet.settings import Settings
@@ -33,6 +32,9 @@ from tests.contract.brokers_under_test import eventually
 from tests.domain import asked, back, line, placed, refunded
 from tests.grafana import dashboard
 from tests.integration.test_logs import POISON
+from tests.observe.monitoring import Prometheus, server
+from tests.observe.site import PROGRAM
+from tests.quoting import request_body
 from tests.shop import NOON, open_shop
 from tests.unit.test_alerts import FILES, MONITORING, SAID_ON_PAGES
 
@@ -58,67 +60,22 @@ NOT_HERE: Final = {
     "incentives_transaction_retries_total",
 }
 PATIENCE_S = 120
-# The program, whose gauges are read again after half a second.
-IMPATIENT = """
-import incentive_fleet.telemetry.readings as readings
-import incentive_fleet.telemetry.exposition as exposition
-readings.EVERY_S = exposition.EVERY_S = 0.5
-for part in exposition.OF_LEDGER.values():
-    part[:] = [(name, read, 0.5) for name, read, _ in part]
-from incentive_fleet.cli.main import main
-main()
-"""
-PROGRAM = (sys.executable, "-c", IMPATIENT)
-
-
-class Prometheus:
-    """Answers as Grafana's source of data does."""
-
-    def __init__(self, port: int) -> None:
-        self._url = f"http://127.0.0.1:{port}/api/v1"
-
-    def ask(self, path: str, **parameters: str) -> Any:
-        """Raises HTTPError where an expression is wrong."""
-        with urllib.request.urlopen(f"{self._url}/{path}?{urllib.parse.urlencode(parameters)}", timeout=30) as answer:
-            told = json.loads(answer.read())
-        assert told["status"] == "success", told
-        return told["data"]
-
-    def values(self, expression: str) -> list[float]:
-        """Of every series that it has now."""
-        query = expression.replace("$__rate_interval", "1m")
-        found = self.ask("query", query=query)["result"]
-        return [float(one["value"][1]) for one in found]
 
 
 @contextmanager
-def scraping(folder: Path, ports: list[int]) -> Iterator[Prometheus]:
+def scraping(folder: Path, ports: Iterable[int]) -> Iterator[Prometheus]:
     """One with the rules as they are deployed."""
     folder.mkdir()
-    port, log = free_port(), folder / "log"
-    targets = [f"127.0.0.1:{one}" for one in ports]
+    targets = [f"127.0.0.1:{port}" for port in ports]
     document = {
         "global": {"scrape_interval": "2s", "scrape_timeout": "2s", "evaluation_interval": "2s"},
         "rule_files": [str(MONITORING / f"{file}.yml") for file in FILES],
         "scrape_configs": [{"job_name": "incentives", "static_configs": [{"targets": targets}]}],
     }
     (folder / "prometheus.yml").write_text(yaml.safe_dump(document), encoding="utf-8")
-    command = ["prometheus", f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/series"]
-    listen = [f"--web.listen-address=127.0.0.1:{port}", "--log.level=warn"]
-    process = spawn([*command, *listen], log=log, environment={"HOME": str(folder)}, leash=signal.SIGKILL)
-    try:
-        wait_ready("Prometheus", lambda: _ready(port), process, log, 30)
+    options = (f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/series", "--log.level=warn")
+    with server(folder, port := free_port(), "prometheus", *options):
         yield Prometheus(port)
-    finally:
-        end(process, [(signal.SIGTERM, 10), (signal.SIGKILL, 5)])
-
-
-def _ready(port: int) -> bool:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/-/ready", timeout=5) as answer:
-            return int(answer.status) == 200
-    except OSError:
-        return False
 
 
 def body(id: str, data: EventData, source: str = "/shop") -> bytes:
@@ -155,20 +112,24 @@ def settings(database_url: str, rabbitmq: Any) -> Settings:
 
 
 @contextmanager
-def serving(settings: Settings, folder: Path) -> Iterator[tuple[Fleet, Fleet]]:
-    """`consume` and `relay`, each with a page of its own."""
-    words = {"consume": ("consume", "--from", "rabbitmq", "--processes", "2"), "relay": ("relay",)}
-    fleets = [
-        Fleet(settings.model_copy(update={"health_port": free_port()}), folder / name, command=(*PROGRAM, *command))
-        for name, command in words.items()
-    ]
+def serving(settings: Settings, folder: Path) -> Iterator[dict[str, Fleet]]:
+    """All that runs until it is told to stop, each with a page of its own."""
+    words = {
+        "consume": ("consume", "--from", "rabbitmq", "--processes", "2"),
+        "answer": ("answer-quotes", "--from", "rabbitmq"),
+        "relay": ("relay",),
+        "serve": ("serve",),
+    }
+    fleets = {}
+    for name, command in words.items():
+        ports = {"health_port": free_port(), "serve_port": free_port()}
+        fleets[name] = Fleet(settings.model_copy(update=ports), folder / name, command=(*PROGRAM, *command))
     try:
-        for fleet in fleets:
+        for fleet in fleets.values():
             fleet.start()
-        consume, relay = fleets
-        yield consume, relay
+        yield fleets
     finally:
-        for fleet in fleets:
+        for fleet in fleets.values():
             if fleet.process is not None and fleet.process.poll() is None:
                 fleet.process.send_signal(signal.SIGTERM)
                 fleet.process.wait(PATIENCE_S)
@@ -182,6 +143,21 @@ def lose_connections(url: str) -> None:
         )
 
 
+def ask_for_a_quote(brokers: Brokers) -> None:
+    """As a checkout does, and wait for the answer."""
+    with brokers.channel() as channel:
+        own = channel.queue_declare("", exclusive=True).method.queue
+        asks = pika.BasicProperties(reply_to=own, correlation_id="1", delivery_mode=2)
+        exchange = names.events_exchange(brokers.settings.prefix)
+        channel.basic_publish(exchange, QUOTE_TYPE, request_body(), asks, mandatory=True)
+        eventually(lambda: channel.basic_get(own, auto_ack=True)[0] is not None, PATIENCE_S)
+
+
+def look_at_a_page(port: int) -> None:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as answer:
+        assert answer.status == 200
+
+
 def run_jobs(settings: Settings) -> None:
     for words in (("expire", "--as-of", "2026-06-01T00:00:00Z"), ("ledger", "verify")):
         assert incentives(*words, env=environment_of(settings)).code == 0, words
@@ -193,13 +169,15 @@ def test_every_panel_and_objective_has_an_answer(settings: Settings, tmp_path: P
     expressions = [target["expr"] for panel in dashboard.dashboard()["panels"] for target in panel.get("targets", ())]
     brokers = Brokers(settings)
     with closing(brokers), serving(settings, tmp_path) as fleets:
-        ports = [fleet.settings.health_port or 0 for fleet in fleets]
+        ports = [fleet.settings.health_port or 0 for fleet in fleets.values()]
         with scraping(tmp_path / "prometheus", ports) as prometheus:
-            eventually(lambda: prometheus.values("sum(up)") == [2.0], PATIENCE_S)
+            eventually(lambda: prometheus.values("sum(up)") == [float(len(fleets))], PATIENCE_S)
             brokers.publish("rabbitmq", bodies()[:30])
             eventually(lambda: sum(prometheus.values("incentives_events_total")) >= 30, PATIENCE_S)
             lose_connections(settings.need_database_url())
             brokers.publish("rabbitmq", bodies())
+            ask_for_a_quote(brokers)
+            look_at_a_page(fleets["serve"].settings.serve_port)
             run_jobs(settings)
             # Two poisoned and one malformed are dead in the end, and until then lie in the queues of retries.
             eventually(
@@ -209,7 +187,8 @@ def test_every_panel_and_objective_has_an_answer(settings: Settings, tmp_path: P
 
             def answered() -> bool:
                 """Each has been, at one time or another: what waits for a retry waits for a second."""
-                empty.difference_update([one for one in empty if prometheus.values(one)])
+                asked = {one: one.replace("$__rate_interval", "1m") for one in empty}
+                empty.difference_update([one for one in empty if prometheus.values(asked[one])])
                 return not {one for one in empty if not dashboard.metrics_of(one) <= NOT_HERE}
 
             eventually(answered, PATIENCE_S)
@@ -217,7 +196,7 @@ def test_every_panel_and_objective_has_an_answer(settings: Settings, tmp_path: P
             for expression in SAID_ON_PAGES:
                 assert prometheus.values(expression), expression
             nothing_is_renamed_and_no_rule_fails(prometheus)
-        assert [fleet.end(signal.SIGTERM) for fleet in fleets] == [0, 0]
+        assert {fleet.end(signal.SIGTERM) for fleet in fleets.values()} == {0}
 
 
 def nothing_is_renamed_and_no_rule_fails(prometheus: Prometheus) -> None:
