@@ -106,15 +106,6 @@ ROWS: Final[tuple[tuple[str, tuple[Panel, ...]], ...]] = (
         ),
     ),
     (
-        "Quotes and the console",
-        (
-            _rate("Quotes", "incentives_quotes_total", "source", "result"),
-            _quantiles("From a question to its answer", "incentives_quote_seconds", "source"),
-            _rate("Requests", "incentives_http_requests_total", "area", "status"),
-            _quantiles("Time of a request", "incentives_http_request_seconds", "area"),
-        ),
-    ),
-    (
         "Dead letters, and what waits",
         (
             _rate("Dead letters", "incentives_dead_letters_total", "reason"),
