@@ -80,10 +80,6 @@ class Traces:
 
     _told: Counter[tuple[object, ...]] = field(default_factory=Counter)
 
-    def once(self, error: BaseException) -> str | None:
-        """The traceback, the first time that an error of this kind comes from this place; None after that."""
-        return self.told(error).get("traceback")  # type: ignore[return-value]
-
     def told(self, error: BaseException) -> dict[str, object]:
         """What a line is to tell: the traceback, or how many times it came before."""
         frames = traceback.extract_tb(error.__traceback__)

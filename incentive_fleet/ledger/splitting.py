@@ -17,7 +17,7 @@ from typing import Final, Generic, TypeVar
 import psycopg
 
 from incentive_fleet.errors import DatabaseUnfit, FleetError, StatementTimedOut, TransientError
-from incentive_fleet.logs import Traces
+from incentive_fleet.logs import Traces, told_words
 from incentive_fleet.measuring import Tally
 
 log = logging.getLogger(__name__)
@@ -62,15 +62,18 @@ class Probe:
             raise
         except Exception as error:
             # Rare, and never about a message: here the operator finds where it broke, once a place.
-            trace = self.traces.once(error)
-            if trace:
-                log.error("a made-up order fails as well", extra={"error": str(error)[:500], "traceback": trace})
+            told = self.traces.told(error)
+            if "traceback" in told:
+                log.error("a made-up order fails as well", extra={"error": str(error)[:500]} | told)
             raise DatabaseUnfit(f"a made-up order fails as well: {type(error).__name__}: {error}"[:500]) from failure
         self._passed_at = self.clock()
         took_s = self._passed_at - began
         self._was_slow = took_s > SLOW_S and not self._was_slow
         if self._was_slow:
-            raise DatabaseUnfit(f"a made-up order was held up for {took_s:.0f} s: {failure}"[:500]) from failure
+            # The log tells this as it is, and what failed may repeat an event.
+            raise DatabaseUnfit(
+                f"a made-up order was held up for {took_s:.0f} s: {told_words(failure)}"[:500]
+            ) from failure
 
     def ask_again(self, failure: Exception) -> None:
         """As `ask`, unless it passed a moment ago."""

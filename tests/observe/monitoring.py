@@ -59,7 +59,7 @@ def rerouted(text: str, pager_port: int, keys: Path) -> str:
             one |= {"url": f"http://127.0.0.1:{pager_port}/pagerduty", "routing_key_file": str(keys / "pagerduty")}
         for one in receiver.get("opsgenie_configs", ()):
             one |= {"api_url": f"http://127.0.0.1:{pager_port}/opsgenie/", "api_key_file": str(keys / "opsgenie")}
-    return yaml.safe_dump(routes)
+    return str(yaml.safe_dump(routes))
 
 
 class Prometheus:

@@ -121,6 +121,15 @@ def test_a_probe_that_was_held_up_blames_nobody_for_what_may_be_over() -> None:
     assert (system.blamed, system.done) == ([], [0])
 
 
+def test_what_is_said_of_a_probe_that_was_held_up_repeats_nothing_that_an_event_holds() -> None:
+    """A pause tells it in the log."""
+    system = FakeSystem(poisons={0}, held_up_s=SLOW_S + 25, error=ValueError("customer ann"))
+    trial: Trial[int] = Trial(Probe(system.ask, clock=lambda: system.now), system.blame)
+    trial.split([0], system.attempt)
+    with pytest.raises(DatabaseUnfit, match=r"held up for 30 s: ValueError$"):
+        trial.judge()
+
+
 def test_a_database_that_is_always_slow_shelters_no_poison() -> None:
     system = FakeSystem(poisons={0}, held_up_s=SLOW_S + 1)
     probe = Probe(system.ask, clock=lambda: system.now)
