@@ -72,6 +72,11 @@ UNSAID: Final[dict[tuple[Part, ...], str]] = {
 }
 UNSAID_BLOCKS: Final = f"Blocks whose turn it is not, which comes once in {TURNS} runs."
 
+# Compiling these statements takes longer than running them. What a part has is found by index, a few pages of each table that
+# others have just read or written, where that is less than to read the table: so the time grows with what is new.
+FOR_PARTS: Final = """
+    SELECT set_config(name, value, true) FROM (VALUES ('jit', 'off'), ('random_page_cost', '1.1')) AS setting (name, value)
+"""
 MOMENT: Final = """
     SELECT now(), (SELECT count(*) FROM transfers WHERE transfer_id > %s), (SELECT coalesce(max(transfer_id), 0) FROM transfers),
            (SELECT coalesce(max(outbox_id), 0) FROM outbox)
@@ -164,9 +169,7 @@ def _record(connection: Connection[Any], report: VerifyReport, began_at: datetim
 
 def _verify_in_part(connection: Connection[Any], point: Point, sample: int, progress: Progress) -> VerifyReport:
     with snapshot(connection, whole_tables=True):
-        connection.execute(
-            "SELECT set_config('jit', 'off', true)"
-        )  # compiling these statements takes longer than running them
+        connection.execute(FOR_PARTS)
         moment, fresh, *largest = connection.execute(MOMENT, (point.transfer_id,)).fetchall()[0]
         turn = _turn(connection)
         new = Range(point.transfer_id, largest[0], point.outbox_id, largest[1], fresh)

@@ -33,11 +33,13 @@ WALLETS: Final = """
     SELECT currency, sum(balance)::bigint, sum(pending)::bigint, sum(debt)::bigint FROM wallets GROUP BY currency
 """
 BREAKAGE: Final = "SELECT currency, sum(balance)::bigint FROM balances WHERE account = 'breakage' GROUP BY currency"
+# A campaign that has ended has no budget any more that could run out: most have spent theirs by then.
 CAMPAIGNS: Final = """
-    SELECT c.campaign_id, c.currency, coalesce(sum(b.balance), 0)::bigint, (v.terms ->> 'budget')::bigint
+    SELECT c.campaign_id, c.currency, coalesce(sum(b.balance), 0)::bigint,
+           CASE WHEN (v.terms ->> 'ends_at')::timestamptz > now() THEN (v.terms ->> 'budget')::bigint END
     FROM campaigns c JOIN campaign_versions v USING (campaign_id, version)
     LEFT JOIN balances b ON b.account = 'campaign:' || c.campaign_id AND b.currency = c.currency
-    GROUP BY c.campaign_id, c.currency, v.terms ->> 'budget'
+    GROUP BY c.campaign_id, c.currency, v.terms ->> 'budget', v.terms ->> 'ends_at'
 """
 # Of other logins' sessions Postgres shows everybody the name; who else but a monitor sees more is told as unknown.
 CONNECTIONS: Final = """
@@ -76,7 +78,7 @@ class Money:
 
 @dataclass(frozen=True, slots=True)
 class CampaignSpend:
-    """What a campaign has given and not got back, in minor units, and its budget if it has one."""
+    """What a campaign has given and not got back, in minor units, and its budget if it has one and has not ended."""
 
     campaign_id: str
     currency: str

@@ -214,7 +214,7 @@ READ: Final = (
         "incentives_campaign_budget_minor_units",
         "gauge",
         ("campaign", "currency"),
-        "Its budget, if it has one.",
+        "Its budget, if it has one and has not ended.",
         TOP_CAMPAIGNS,
     ),
     Metric(

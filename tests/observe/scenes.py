@@ -37,6 +37,8 @@ def refund(number: int | str, **changed: object) -> bytes:
 
 
 def budget_nearly_spent(site: Site) -> None:
+    """Beside it a campaign has ended, whose budget is spent: for that nobody is called."""
+    site.publish(order("last", coupons=["ENDED"]))
     site.publish(*(order(f"budget-{number}") for number in range(BUDGET // ONE_COUPON)))
     site.rings("IncentivesBudgetNearlySpent", "campaign k has spent 100% of its budget")
     more = site.folder / "more.toml"
@@ -143,7 +145,7 @@ def consumers_are_stuck_and_wallets_locked(site: Site, stuck_s: float = 0) -> No
     site.publish(*(plain(f"stuck-{number}") for number in range(100)))
     with psycopg.connect(site.url) as somebody:
         somebody.execute("LOCK TABLE wallets IN ACCESS EXCLUSIVE MODE")
-        site.rings("IncentivesReadingDown", "the gauges of money cannot be read")
+        site.rings("IncentivesReadingDown", "cannot be read, so their alerts are silent")
         site.rings("IncentivesQueueStuck", "nothing is taken from it")
     site.clears("IncentivesReadingDown")
     time.sleep(max(0.0, stuck_s - (time.monotonic() - began)))

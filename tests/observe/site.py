@@ -27,20 +27,21 @@ from tests.chaos.faults import Fleet
 from tests.command import Ran, incentives
 from tests.contract.brokers_under_test import eventually
 from tests.dead_letter_world import order
-from tests.domain import terms
+from tests.domain import day, terms
 from tests.observe import monitoring, pager
 
 BUDGET, ONE_COUPON = 1_000, 100
 TERMS = terms("coupon", "k", code="K", amount=ONE_COUPON, budget=BUDGET)
+ENDED = terms("coupon", "ended", code="ENDED", amount=ONE_COUPON, budget=ONE_COUPON, ends_at=day(1))
 CONNECTIONS = 100  # that the server takes
 PATIENCE_S = 120
-# The program, whose gauges are read again after half a second: with the real bounds each act would wait for a minute.
+# The program, whose gauges are read again after a second: with the real bounds each act would wait for a minute.
 IMPATIENT = """
 import incentive_fleet.telemetry.readings as readings
 import incentive_fleet.telemetry.exposition as exposition
-readings.EVERY_S = exposition.EVERY_S = 0.5
+readings.EVERY_S = exposition.EVERY_S = 1.0
 for part in exposition.OF_LEDGER.values():
-    part[:] = [(name, read, 0.5) for name, read, _ in part]
+    part[:] = [(name, read, 1.0) for name, read, _ in part]
 from incentive_fleet.cli.main import main
 main()
 """
@@ -106,7 +107,7 @@ def watched(postgres: Postgres, url: str, rabbitmq: RabbitMQ, folder: Path) -> I
             "DELETE FROM destinations WHERE destination = 'sns'"
         )  # as the runbook says of one that nobody uses
     campaigns = folder / "campaigns.toml"
-    campaigns.write_text(TERMS, encoding="utf-8")
+    campaigns.write_text(TERMS + ENDED, encoding="utf-8")
     # Small batches and little held, so that a consumer that is stuck leaves something in the queue.
     base = settings_of(
         f"t{uuid.uuid4().hex[:8]}",
