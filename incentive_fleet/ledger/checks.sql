@@ -355,9 +355,8 @@ WHERE order_id = '' AND NOT EXISTS (SELECT FROM grants WHERE grants.key = substr
 
 -- check: digests
 -- A fact's content still has the digest that it came with.
--- Of a grant it covers what a file or a command would say too.
 -- in part: orders
-SELECT order_id, fact, source, event_id FROM facts
+SELECT order_id, fact, source, event_id FROM facts  -- of a grant it covers what a file or a command would say too
 WHERE digest <> sha256(convert_to(
     CASE fact WHEN 'placing' THEN 'order-placed.v1' WHEN 'delivery' THEN 'delivery-completed.v1'
               WHEN 'final-basket' THEN 'order-finalized.v1' WHEN 'cancelling' THEN 'order-cancelled.v1'

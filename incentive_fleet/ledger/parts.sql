@@ -25,6 +25,10 @@ WITH named AS MATERIALIZED (
     SELECT known.* FROM named JOIN public.orders AS known USING (order_id)
 ), facts AS (
     SELECT known.* FROM named JOIN public.facts AS known USING (order_id)
+    UNION ALL SELECT known.* FROM (  -- grants by event, which are of no order
+        SELECT DISTINCT cause AS fact FROM public.transfers
+        WHERE transfer_id > {after} AND transfer_id <= {last} AND order_id IS NULL
+    ) AS of JOIN public.facts AS known USING (fact) WHERE known.order_id = ''
 ), outbox AS (
     SELECT told.* FROM named JOIN public.outbox AS told USING (order_id)
     UNION ALL SELECT * FROM public.outbox  -- notices, which are of no order

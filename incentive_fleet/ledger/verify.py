@@ -94,6 +94,10 @@ def all_checks() -> tuple[Check, ...]:
     )
     if len(checks) != text.count("-- check: "):
         raise ValueError(f"checks.sql names {text.count('-- check: ')} checks, {len(checks)} can be read")
+    if sum(bool(check.parts) for check in checks) != text.count("\n-- in part: "):
+        raise ValueError(
+            'checks.sql: a line "in part" does not follow its check\'s sentence, so all would be read every night'
+        )
     return checks
 
 

@@ -33,7 +33,7 @@ from incentive_fleet.ledger.session import Session
 from incentive_fleet.ledger.verify import VerifyReport, all_checks
 from incentive_fleet.telemetry.figures import of_backlog
 from incentive_fleet.telemetry.table import METRICS
-from tests.domain import delivered, placed, refunded
+from tests.domain import asked, delivered, placed, refunded
 from tests.parts import fresh_database
 from tests.small_world import apply, corrupt, give, play, rows
 
@@ -69,7 +69,7 @@ def _tomorrow(url: str) -> None:
     """A day's events on the small world: old and new customers, an old order and new ones."""
     with closing(Session(url)) as session:
         give(session, f"g-{NEW_WORLD}", 500)
-        apply(session, placed(NEW_WORLD, coupons=["K"], credit=70), delivered(NEW_WORLD))
+        apply(session, placed(NEW_WORLD, coupons=["K"], credit=70), delivered(NEW_WORLD), asked("g-asked", 50))
         apply(session, refunded(f"r-{NEW_WORLD}", order="full"), refunded("r1", order=NEW_WORLD))
 
 
@@ -168,6 +168,10 @@ TODAYS_LIES: dict[str, tuple[str, set[str]]] = {
     ),
     "a fact of today": (
         f"UPDATE facts SET data = replace(data::text, 'EUR', 'USD')::json WHERE order_id = '{NEW_WORLD}' AND fact = 'placing'",
+        {"digests"},
+    ),
+    "a grant that came by event": (
+        "UPDATE facts SET data = replace(data::text, '\"amount\":50', '\"amount\":51')::json WHERE order_id = ''",
         {"digests"},
     ),
     "a waiting fact that is not waited for": (

@@ -32,14 +32,18 @@ GATHERED = {"group_wait": "1s", "group_interval": "1s"}
 READY_S = 30
 
 
-def rules() -> list[dict[str, Any]]:
-    """The alerts as they are deployed."""
-    groups = yaml.safe_load((DEPLOYED / "rules.yml").read_text(encoding="utf-8"))["groups"]
-    return [rule for group in groups for rule in group["rules"] if "alert" in rule]
+def deployed(file: str) -> str:
+    return (DEPLOYED / file).read_text(encoding="utf-8")
+
+
+def alerts(*files: str) -> dict[str, dict[str, Any]]:
+    """The alerts of these files as they are deployed, by name."""
+    groups = [group for file in files for group in yaml.safe_load(deployed(file))["groups"]]
+    return {rule["alert"]: rule for group in groups for rule in group["rules"] if "alert" in rule}
 
 
 def shortened(text: str) -> str:
-    """rules.yml with a thirtieth of every `for` and a twentieth of every window, within their bounds."""
+    """The rules with a thirtieth of every `for` and a twentieth of every window, within their bounds."""
     held = re.sub(r"(?<=^        for: )\w+$", lambda found: _part(found[0], HELD, HELD_S), text, flags=re.MULTILINE)
     return re.sub(r"(?<=\[)\d+[smhd](?=\])", lambda found: _part(found[0], WINDOW, WINDOW_S), held)
 
@@ -88,16 +92,17 @@ class Prometheus:
 
 
 @contextmanager
-def watching(folder: Path, targets: Mapping[str, int], pager_port: int) -> Iterator[Prometheus]:
-    """Both servers, on the health ports of these processes; they tell the pager."""
+def watching(folder: Path, targets: Mapping[str, int], pager_port: int, files: Sequence[str]) -> Iterator[Prometheus]:
+    """Both servers, on the health ports of these processes, with the rules of these files; they tell the pager."""
     folder.mkdir()
     for service in ("pagerduty", "opsgenie"):
         (folder / service).write_text(f"{service}'s", encoding="utf-8")
     alertmanager, prometheus = free_port(), free_port()
-    (folder / "rules.yml").write_text(shortened((DEPLOYED / "rules.yml").read_text("utf-8")), encoding="utf-8")
-    routes = rerouted((DEPLOYED / "alertmanager.yml").read_text("utf-8"), pager_port, folder)
+    for file in files:
+        (folder / file).write_text(shortened(deployed(file)), encoding="utf-8")
+    routes = rerouted(deployed("alertmanager.yml"), pager_port, folder)
     (folder / "alertmanager.yml").write_text(routes, encoding="utf-8")
-    (folder / "prometheus.yml").write_text(yaml.safe_dump(_scraping(targets, alertmanager)), encoding="utf-8")
+    (folder / "prometheus.yml").write_text(yaml.safe_dump(_scraping(targets, alertmanager, files)), encoding="utf-8")
     with (
         server(
             folder,
@@ -119,13 +124,13 @@ def watching(folder: Path, targets: Mapping[str, int], pager_port: int) -> Itera
         yield Prometheus(prometheus)
 
 
-def _scraping(targets: Mapping[str, int], alertmanager: int) -> dict[str, Any]:
+def _scraping(targets: Mapping[str, int], alertmanager: int, files: Sequence[str]) -> dict[str, Any]:
     instances: Sequence[dict[str, Any]] = [
         {"targets": [f"127.0.0.1:{port}"], "labels": {"instance": name}} for name, port in targets.items()
     ]
     return {
         "global": {"scrape_interval": SCRAPED, "scrape_timeout": SCRAPED, "evaluation_interval": JUDGED},
-        "rule_files": ["rules.yml"],
+        "rule_files": list(files),
         "alerting": {"alertmanagers": [{"static_configs": [{"targets": [f"127.0.0.1:{alertmanager}"]}]}]},
         "scrape_configs": [{"job_name": "incentives", "static_configs": instances}],
     }

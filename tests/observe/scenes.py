@@ -101,6 +101,25 @@ def a_letter_is_forgotten(site: Site) -> None:
     assert site.ask("SELECT count(*) FROM decisions WHERE order_id = 'o-forgotten'") == [(1,)]
 
 
+def a_letter_lies_for_a_day(site: Site) -> None:
+    site.publish(plain("old", placed_at="yesterday"))
+    site.until("SELECT count(*) = 1 FROM dead_letters WHERE reason = 'invalid-time'")
+    site.back_dated("dead_letters", "first_seen", 25, "reason = 'invalid-time'")
+    site.rings("IncentivesDeadLetterBudgetFast", "a dead letter is older than a day")
+    site.rings("IncentivesDeadLetterBudgetSlow", "a dead letter was older than a day")
+    site.type("dlq", "discard", *_group(site, "invalid-time"), "--because", "INC-8", "--yes")
+    site.clears("IncentivesDeadLetterBudgetFast")
+    site.clears("IncentivesDeadLetterBudgetSlow")
+
+
+def nobody_verifies(site: Site) -> None:
+    site.rings("IncentivesVerifyBudgetFast", "the ledger's last good verification is older than 26 hours")
+    site.rings("IncentivesVerifyBudgetSlow", "the last good verification was older than 26 hours")
+    site.type("ledger", "verify")
+    site.clears("IncentivesVerifyBudgetFast")
+    site.clears("IncentivesVerifyBudgetSlow")
+
+
 def _group(site: Site, reason: str) -> tuple[str, str]:
     """The one group of letters given up for that reason, as a filter."""
     groups = site.type("dlq", "groups", "--format", "json").document["groups"]
@@ -148,6 +167,7 @@ def consumers_are_stuck_and_wallets_locked(site: Site, stuck_s: float = 0) -> No
         site.rings("IncentivesReadingDown", "cannot be read, so their alerts are silent")
         site.rings("IncentivesQueueStuck", "nothing is taken from it")
     site.clears("IncentivesReadingDown")
+    # Nothing tells when enough time is lost but the clock.
     time.sleep(max(0.0, stuck_s - (time.monotonic() - began)))
     site.consume.end(signal.SIGTERM)  # with exit code 1: the workers had to be killed
     site.consume.start()
@@ -158,7 +178,10 @@ def events_are_late(site: Site) -> None:
     """After more than a minute in which nothing was taken from the queue, its events are booked late."""
     consumers_are_stuck_and_wallets_locked(site, LATE_S)
     site.rings("IncentivesLatencyHigh", "the slowest of a hundred events is booked")
-    site.clears("IncentivesLatencyHigh")  # by itself: the backlog is drained
+    site.rings("IncentivesLatencyBudgetFast", "the month's allowance goes fast")
+    site.rings("IncentivesLatencyBudgetSlow", "of which 1 % may be")
+    for alert in ("IncentivesLatencyHigh", "IncentivesLatencyBudgetFast", "IncentivesLatencyBudgetSlow"):
+        site.clears(alert)  # by itself: the backlog is drained
 
 
 def postgres_is_away_and_comes_back_as_a_standby(site: Site) -> None:
@@ -199,15 +222,22 @@ QUIET: Final[Mapping[Scene, tuple[str, ...]]] = {
     a_sender_sends_nonsense: ("IncentivesDeadLettersMany",),
     a_letter_is_forgotten: ("IncentivesDeadLettersOld",),
 }
+OBJECTIVES: Final[Mapping[Scene, tuple[str, ...]]] = {
+    a_letter_lies_for_a_day: ("IncentivesDeadLetterBudgetFast", "IncentivesDeadLetterBudgetSlow"),
+    nobody_verifies: ("IncentivesVerifyBudgetFast", "IncentivesVerifyBudgetSlow"),
+}
 WORKERS: Final[Mapping[Scene, tuple[str, ...]]] = {
     workers_are_killed: ("IncentivesWorkersMissing", "IncentivesWorkersDying"),
     connections_are_taken: ("IncentivesDatabaseFull",),
 }
 STUCK: Final[Mapping[Scene, tuple[str, ...]]] = {
-    events_are_late: ("IncentivesQueueStuck", "IncentivesReadingDown", "IncentivesLatencyHigh"),
+    events_are_late: (
+        *("IncentivesQueueStuck", "IncentivesReadingDown", "IncentivesLatencyHigh"),
+        *("IncentivesLatencyBudgetFast", "IncentivesLatencyBudgetSlow"),
+    ),
 }
 AWAY: Final[Mapping[Scene, tuple[str, ...]]] = {
     postgres_is_away_and_comes_back_as_a_standby: ("IncentivesPaused", "IncentivesDatabaseReadOnly"),
 }
 SHORT: Final = (QUIET, AWAY)
-FULL: Final = (QUIET, WORKERS, STUCK, AWAY)
+FULL: Final = ({**QUIET, **OBJECTIVES}, WORKERS, STUCK, AWAY)

@@ -100,8 +100,8 @@ class Site:
 
 
 @contextmanager
-def watched(postgres: Postgres, url: str, rabbitmq: RabbitMQ, folder: Path) -> Iterator[Site]:
-    """Started, scraped, and well: nothing rings."""
+def watched(postgres: Postgres, url: str, rabbitmq: RabbitMQ, folder: Path, files: Sequence[str]) -> Iterator[Site]:
+    """Started, and scraped by a Prometheus with the rules of these files."""
     with psycopg.connect(url, autocommit=True) as owner:
         owner.execute(
             "DELETE FROM destinations WHERE destination = 'sns'"
@@ -125,7 +125,10 @@ def watched(postgres: Postgres, url: str, rabbitmq: RabbitMQ, folder: Path) -> I
     }
     targets = {name: fleet.settings.health_port or 0 for name, fleet in fleets.items()}
     brokers = Brokers(base)
-    with pager.listening() as heard, monitoring.watching(folder / "monitoring", targets, heard.port) as prometheus:
+    with (
+        pager.listening() as heard,
+        monitoring.watching(folder / "monitoring", targets, heard.port, files) as prometheus,
+    ):
         site = Site(postgres, url, brokers, *fleets.values(), heard, prometheus, folder)
         site.type("campaigns", "load", campaigns)
         try:

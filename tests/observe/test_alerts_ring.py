@@ -13,14 +13,16 @@ import pytest
 
 from incentive_fleet.embedded.postgres import Postgres
 from incentive_fleet.embedded.rabbitmq import RabbitMQ
-from tests.observe.monitoring import DEPLOYED, rules, shortened
+from tests.contract.brokers_under_test import eventually
+from tests.observe.monitoring import alerts, deployed, shortened
 from tests.observe.scenes import FULL, SHORT, Scene
-from tests.observe.site import CONNECTIONS, Site, watched
+from tests.observe.site import CONNECTIONS, PATIENCE_S, Site, watched
 from tests.parts import fresh_database
 from tests.shop import faults
 
-LENGTHS = ["1m", "2m", "5m", "10m", "1d"]
+FILES = "rules.yml", "objectives.yml"
 DURATION = re.compile(r"(?<=for: )\w+|\[\w+\]")
+UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 Act = Mapping[Scene, tuple[str, ...]]
 
 
@@ -29,25 +31,39 @@ def alerts_of(acts: Sequence[Act]) -> list[str]:
 
 
 def test_each_alert_has_a_scene_in_which_it_rings() -> None:
-    assert sorted(alerts_of(FULL)) == sorted(rule["alert"] for rule in rules())
+    assert sorted(alerts_of(FULL)) == sorted(alerts(*FILES))
 
 
-def test_nothing_but_durations_is_shortened_and_their_order_kept() -> None:
-    deployed = (DEPLOYED / "rules.yml").read_text(encoding="utf-8")
-    assert DURATION.sub("", deployed) == DURATION.sub("", shortened(deployed))
-    held = re.findall(r"for: (\w+)", deployed), re.findall(r"for: (\w+)s\n", shortened(deployed))
-    assert [int(one) for _, one in sorted(zip(*held, strict=True), key=lambda both: LENGTHS.index(both[0]))] == sorted(
-        map(int, held[1])
-    )
+@pytest.mark.parametrize("file", FILES)
+def test_nothing_but_durations_is_shortened_and_their_order_kept(file: str) -> None:
+    before, after = deployed(file), shortened(deployed(file))
+    assert before != after
+    assert DURATION.sub("", before) == DURATION.sub("", after)
+    pairs = {
+        (_seconds(one), _seconds(other)) for one, other in zip(*map(DURATION.findall, (before, after)), strict=True)
+    }
+    for kind in ("[", ""):
+        of_kind = sorted((one, other) for (of, one), (_, other) in pairs if of == kind)
+        assert [other for _, other in of_kind] == sorted(other for _, other in of_kind)
+
+
+def _seconds(duration: str) -> tuple[str, int]:
+    return ("[" if "[" in duration else ""), int(duration.strip("[]smhd")) * UNITS[duration.strip("[]")[-1]]
 
 
 @pytest.fixture
-def site(own_postgres: Postgres, own_template: str, rabbitmq: RabbitMQ, tmp_path: Path) -> Iterator[Site]:
+def site(
+    request: pytest.FixtureRequest, own_postgres: Postgres, own_template: str, rabbitmq: RabbitMQ, tmp_path: Path
+) -> Iterator[Site]:
+    """With the rules that the test names."""
     with psycopg.connect(own_postgres.url("postgres"), autocommit=True) as owner:
         owner.execute(f"ALTER SYSTEM SET max_connections = {CONNECTIONS}".encode())
     own_postgres.stop()
     own_postgres.start()
-    with fresh_database(own_postgres, own_template) as url, watched(own_postgres, url, rabbitmq, tmp_path) as site:
+    with (
+        fresh_database(own_postgres, own_template) as url,
+        watched(own_postgres, url, rabbitmq, tmp_path, request.param) as site,
+    ):
         yield site
 
 
@@ -63,22 +79,24 @@ def play(site: Site, acts: Sequence[Act]) -> str:
         told.append(f"{', '.join(alerts_of([act]))}: rang and cleared in {time.monotonic() - began:.0f} s")
     rang = {call.alert for call in site.pager.calls if call.what == "rings"}
     assert rang == set(alerts_of(acts)), site.pager.calls
-    assert site.pager.ringing() == set()
-    severities = {rule["alert"]: rule["labels"]["severity"] for rule in rules()}
+    eventually(lambda: not site.pager.ringing(), PATIENCE_S)
+    known = alerts(*FILES)
     for call in site.pager.calls:
-        assert call.service == {"page": "pagerduty", "ticket": "opsgenie"}[severities[call.alert]]
+        assert call.service == {"page": "pagerduty", "ticket": "opsgenie"}[known[call.alert]["labels"]["severity"]]
     assert site.pager.refused == []
     assert faults(site.url) == {}
     return "\n".join(told)
 
 
 @pytest.mark.observe
+@pytest.mark.parametrize("site", [FILES[:1]], ids=["rules"], indirect=True)
 @pytest.mark.timeout(300)
 def test_alerts_ring_and_clear(site: Site, say: Callable[[str], None]) -> None:
     say(play(site, SHORT))
 
 
 @pytest.mark.chaos
+@pytest.mark.parametrize("site", [FILES], ids=["rules and objectives"], indirect=True)
 @pytest.mark.timeout(1_200)
 def test_every_alert_rings_and_clears(site: Site, say: Callable[[str], None]) -> None:
     say(play(site, FULL))
