@@ -17,11 +17,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from time import perf_counter, time
-from typing import assert_never
+from typing import Final, assert_never
 
 from incentive_fleet.brokers.messages import Ack, DeadLetter, Delivery, Disposition, Failure, Retry
 from incentive_fleet.consumers.admission import Admission, admitted
 from incentive_fleet.consumers.latency import tell_latencies
+from incentive_fleet.consumers.suspects import KILLS_WORKERS
 from incentive_fleet.errors import Malformed
 from incentive_fleet.events.codec import Event
 from incentive_fleet.events.document import BODY_BYTES_MAX, refuse_large
@@ -31,7 +32,7 @@ from incentive_fleet.events.reasons import Reason
 from incentive_fleet.events.traceparent import NAME, read_traceparent
 from incentive_fleet.failpoints import failpoint
 from incentive_fleet.ledger.attempts import FailedMessage, forget_attempts, record_attempt
-from incentive_fleet.ledger.batch import BatchResult, Verdict, apply_events
+from incentive_fleet.ledger.batch import GRANT_REFUSED, BatchResult, Verdict, apply_events
 from incentive_fleet.ledger.probe import probe
 from incentive_fleet.ledger.session import Session
 from incentive_fleet.ledger.splitting import Probe, Trial
@@ -42,6 +43,8 @@ log = logging.getLogger(__name__)
 
 CONFLICT = "conflict"
 UNEXPECTED = "unexpected-error"
+# For which a consumer makes a dead letter of an event.
+GIVEN_UP_FOR: Final = (*Reason, CONFLICT, *(verdict.value for verdict in GRANT_REFUSED), UNEXPECTED, KILLS_WORKERS)
 NO_CLOUD_EVENT = frozenset({Reason.NOT_A_CLOUD_EVENT, Reason.NOT_JSON, Reason.NOT_UTF8})
 DEFERRED_MAX = 8  # times that an event is deferred; then the batch waits for whoever holds its wallet
 MESSAGE_CHARACTERS = 2_000  # of an error; some drivers put the whole row into it

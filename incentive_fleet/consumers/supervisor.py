@@ -12,21 +12,17 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
 
 from incentive_fleet.brokers.contract import Broker
-from incentive_fleet.consumers.core import CONFLICT, UNEXPECTED
-from incentive_fleet.consumers.suspects import KILLS_WORKERS, Suspects
+from incentive_fleet.consumers.core import GIVEN_UP_FOR
+from incentive_fleet.consumers.suspects import Suspects
 from incentive_fleet.consumers.worker import CAREFUL, DRAINED, OF_QUOTES
-from incentive_fleet.events.reasons import Reason
-from incentive_fleet.ledger.batch import GRANT_REFUSED
 from incentive_fleet.measuring import Tally, from_document, sum_of
 from incentive_fleet.settings import Settings
 from incentive_fleet.stopping import Stop
 
 log = logging.getLogger(__name__)
 
-GIVEN_UP_FOR: Final = (*Reason, CONFLICT, *(verdict.value for verdict in GRANT_REFUSED), UNEXPECTED, KILLS_WORKERS)
 RESTART_FIRST_S = 0.5
 RESTART_MAX_S = 15.0
 HEALTHY_AFTER_S = 60.0  # a worker that lived so long died of something new; what it got done before tells nothing

@@ -15,15 +15,14 @@ from incentive_fleet.brokers.messages import BROKER_REDRIVE, DELIVERY_LIMIT
 from incentive_fleet.brokers.registry import queue_names
 from incentive_fleet.brokers.topology import QUEUES
 from incentive_fleet.consumers.answering import MALFORMED, NO_ADDRESS, NOT_ALLOWED
-from incentive_fleet.consumers.core import CONFLICT, UNEXPECTED
+from incentive_fleet.consumers.core import GIVEN_UP_FOR
 from incentive_fleet.dead_letters.arrivals import UNEXPLAINED
 from incentive_fleet.dead_letters.store import Filters
-from incentive_fleet.events.reasons import Reason
 from incentive_fleet.ledger.connection import mapped_errors
 from incentive_fleet.settings import Settings
 
 REASONS: Final = frozenset(
-    {*Reason, CONFLICT, UNEXPECTED, MALFORMED, NO_ADDRESS, NOT_ALLOWED, BROKER_REDRIVE, DELIVERY_LIMIT, UNEXPLAINED}
+    {*GIVEN_UP_FOR, MALFORMED, NO_ADDRESS, NOT_ALLOWED, BROKER_REDRIVE, DELIVERY_LIMIT, UNEXPLAINED}
 )
 TYPES: Final = frozenset(type_ for type_, _ in QUEUES)
 NAMED_MAX: Final = 100  # of what letters hold: a sender can make up as many as it likes

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Final
 
@@ -22,6 +22,7 @@ from tests.observe.site import BUDGET, CONNECTIONS, ONE_COUPON, PATIENCE_S, Site
 Scene = Callable[[Site], None]
 REFUNDED = "order-refunded.v1"
 POISON = 60
+BACKLOG = 6_000
 LATE_S = 65  # more than the minute beyond which an event is late
 
 
@@ -155,33 +156,44 @@ def connections_are_taken(site: Site) -> None:
     site.clears("IncentivesDatabaseFull")
 
 
-def consumers_are_stuck_and_wallets_locked(site: Site, stuck_s: float = 0) -> None:
-    """Both workers stop in the middle of their work, and somebody's transaction keeps the wallets from being read."""
+def consumers_are_stuck_and_then_too_slow(site: Site) -> None:
+    """Workers stop in the middle of their work, and somebody's transaction keeps the wallets from being read; when they go on, it is
+    by fits and starts, with more than a minute's backlog."""
     workers = eventually(lambda: site.consume.workers() if len(site.consume.workers()) == 2 else None, PATIENCE_S)
-    for pid in workers:
-        os.kill(pid, signal.SIGSTOP)
-    began = time.monotonic()
-    site.publish(*(plain(f"stuck-{number}") for number in range(100)))
+    _signal(workers, signal.SIGSTOP)
+    site.publish(*(plain(f"stuck-{number}") for number in range(BACKLOG)))
+    late_at = time.monotonic() + LATE_S
     with psycopg.connect(site.url) as somebody:
         somebody.execute("LOCK TABLE wallets IN ACCESS EXCLUSIVE MODE")
         site.rings("IncentivesReadingDown", "cannot be read, so their alerts are silent")
         site.rings("IncentivesQueueStuck", "nothing is taken from it")
     site.clears("IncentivesReadingDown")
-    # Nothing tells when enough time is lost but the clock.
-    time.sleep(max(0.0, stuck_s - (time.monotonic() - began)))
-    site.consume.end(signal.SIGTERM)  # with exit code 1: the workers had to be killed
-    site.consume.start()
-    site.clears("IncentivesQueueStuck")
-
-
-def events_are_late(site: Site) -> None:
-    """After more than a minute in which nothing was taken from the queue, its events are booked late."""
-    consumers_are_stuck_and_wallets_locked(site, LATE_S)
+    time.sleep(max(0.0, late_at - time.monotonic()))  # lateness is time, which nothing else brings about
+    _starve(site, workers, {"IncentivesLatencyHigh", "IncentivesLatencyBudgetFast", "IncentivesLatencyBudgetSlow"})
     site.rings("IncentivesLatencyHigh", "the slowest of a hundred events is booked")
     site.rings("IncentivesLatencyBudgetFast", "the month's allowance goes fast")
     site.rings("IncentivesLatencyBudgetSlow", "of which 1 % may be")
+    site.consume.end(signal.SIGTERM)  # with exit code 1: workers that hear no signal had to be killed
+    site.consume.start()
+    site.clears("IncentivesQueueStuck")
     for alert in ("IncentivesLatencyHigh", "IncentivesLatencyBudgetFast", "IncentivesLatencyBudgetSlow"):
         site.clears(alert)  # by itself: the backlog is drained
+
+
+def _signal(workers: Iterable[int], number: signal.Signals) -> None:
+    for pid in workers:
+        os.kill(pid, number)
+
+
+def _starve(site: Site, workers: Sequence[int], until: set[str]) -> None:
+    """Let the workers run for a moment now and then, until these alerts fire."""
+    give_up = time.monotonic() + PATIENCE_S
+    while not until <= site.prometheus.firing():
+        assert time.monotonic() < give_up, f"{until - site.prometheus.firing()} did not fire"
+        _signal(workers, signal.SIGCONT)
+        time.sleep(0.3)
+        _signal(workers, signal.SIGSTOP)
+        time.sleep(1.5)
 
 
 def postgres_is_away_and_comes_back_as_a_standby(site: Site) -> None:
@@ -231,7 +243,7 @@ WORKERS: Final[Mapping[Scene, tuple[str, ...]]] = {
     connections_are_taken: ("IncentivesDatabaseFull",),
 }
 STUCK: Final[Mapping[Scene, tuple[str, ...]]] = {
-    events_are_late: (
+    consumers_are_stuck_and_then_too_slow: (
         *("IncentivesQueueStuck", "IncentivesReadingDown", "IncentivesLatencyHigh"),
         *("IncentivesLatencyBudgetFast", "IncentivesLatencyBudgetSlow"),
     ),
