@@ -143,6 +143,8 @@ def quotes(place: Place, settings: Settings) -> None:
         refuse([one for one in found if one is not Answered.SENT])
         fates: list[Disposition] = [Ack(), DeadLetter("malformed", "of a test"), Release()]
         transport.settle(list(zip(deliveries, fates, strict=True)), lambda _, fate: taken.append(fate))
+        [given_back] = transport.receive(1, WAIT_S)
+        transport.settle([(given_back, Ack())])
         transport.idle()
     refuse([] if fates[1] in taken else ["the dead letter was not taken"])
 
