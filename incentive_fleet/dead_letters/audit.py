@@ -36,6 +36,7 @@ READ = """
       AND (%(act)s::text IS NULL OR act = %(act)s)
       AND (%(since)s::timestamptz IS NULL OR acted_at >= %(since)s)
       AND (%(until)s::timestamptz IS NULL OR acted_at < %(until)s)
+      AND (%(below)s::bigint IS NULL OR act_id < %(below)s)
     ORDER BY act_id DESC LIMIT %(limit)s
 """
 # The trail holds no body, so that a purge leaves none behind; an edit's stand with its run for as long as the letter stays.
@@ -149,6 +150,7 @@ class AuditFilters:
     act: str | None = None
     since: datetime | None = None  # acted then or later; aware
     until: datetime | None = None  # acted before then; aware
+    below: int | None = None  # entries with lower numbers
 
 
 def list_entries(

@@ -49,7 +49,9 @@ READ = f"""
         FROM dead_letter_run_letters l WHERE l.run_id = r.run_id) counted
 """
 GET = f"{READ} WHERE r.run_id = %s"
-LIST = f"{READ} WHERE (NOT %(unfinished)s OR r.status <> 'done') ORDER BY r.run_id DESC LIMIT %(limit)s"
+LIST = f"""
+    {READ} WHERE (NOT %(unfinished)s OR r.status <> 'done') AND r.run_id < %(below)s ORDER BY r.run_id DESC LIMIT %(limit)s
+"""
 SET_STATUS = """
     UPDATE dead_letter_runs SET status = %(status)s, note = %(note)s, ended_at = %(ended)s
     WHERE run_id = %(run)s AND status = ANY(%(from)s) RETURNING run_id
@@ -168,12 +170,17 @@ def get_run(connection: Connection[Any], run_id: int) -> RunRecord:
     return run
 
 
-def list_runs(connection: Connection[Any], *, unfinished: bool = False, limit: int = 50) -> list[RunRecord]:
-    """The newest runs first. Raises ValueError for a limit outside 1 to 10,000, and TransientError."""
+def list_runs(
+    connection: Connection[Any], *, unfinished: bool = False, limit: int = 50, below: int = 2**63 - 1
+) -> list[RunRecord]:
+    """The newest runs first, those with lower numbers than `below`.
+
+    Raises ValueError for a limit outside 1 to 10,000, and TransientError.
+    """
     if not 1 <= limit <= ROWS_MAX:
         raise ValueError(f"limit is {limit}: must be 1 to {ROWS_MAX}")
     with mapped_errors(blameless=True), connection.cursor(row_factory=class_row(RunRecord)) as cursor:
-        return cursor.execute(LIST, {"unfinished": unfinished, "limit": limit}).fetchall()
+        return cursor.execute(LIST, {"unfinished": unfinished, "limit": limit, "below": below}).fetchall()
 
 
 def next_ids(connection: Connection[Any], run_id: int, after: int, limit: int) -> list[int]:

@@ -46,7 +46,11 @@ TEXT: Final = """
          OR strpos(lower(encode(coalesce(d.edited_body, d.body), 'escape')),
                    lower(encode(convert_to(%(text)s, 'UTF8'), 'escape'))) > 0)
 """
-LIST = f"SELECT {SUMMARY} FROM dead_letters d WHERE {{where}} ORDER BY d.last_seen DESC, d.id DESC LIMIT %(limit)s"
+LIST = f"""
+    SELECT {SUMMARY} FROM dead_letters d
+    WHERE {{where}} AND (%(below)s::timestamptz IS NULL OR (d.last_seen, d.id) < (%(below)s, %(below_id)s))
+    ORDER BY d.last_seen DESC, d.id DESC LIMIT %(limit)s
+"""
 COUNT = "SELECT count(*) FROM dead_letters d WHERE {where}"
 IDS = "SELECT d.id FROM dead_letters d WHERE {where} ORDER BY d.id LIMIT %(limit)s"
 # A group keeps the type that its letters came with; an edit may have changed theirs.
@@ -125,10 +129,17 @@ class LetterGroup:
     example: int  # the id of one of them
 
 
-def list_letters(connection: Connection[Any], wanted: Filters, *, limit: int = 50) -> list[Letter]:
-    """The letters seen last, first, without their bodies. Raises ValueError for a limit outside 1 to 10,000; TransientError."""
+def list_letters(
+    connection: Connection[Any], wanted: Filters, *, limit: int = 50, after: tuple[datetime, int] | None = None
+) -> list[Letter]:
+    """The letters seen last, first, without their bodies; those behind `after`, which is when one was last seen and its id.
+
+    Raises ValueError for a limit outside 1 to 10,000; TransientError.
+    """
+    below, id = after or (None, 0)
+    values = wanted.values(_limited(limit)) | {"below": below, "below_id": id}
     with mapped_errors(blameless=True), connection.cursor(row_factory=class_row(Letter)) as cursor:
-        return cursor.execute(wanted.query(LIST), wanted.values(_limited(limit))).fetchall()
+        return cursor.execute(wanted.query(LIST), values).fetchall()
 
 
 def count_letters(connection: Connection[Any], wanted: Filters) -> int:

@@ -30,13 +30,11 @@ COLUMNS = """
         ORDER BY kept.resolved_at
     )
 """
-READ_OPEN = f"""
+READ = f"""
     SELECT {COLUMNS} FROM anomalies
-    WHERE resolved_at IS NULL ORDER BY noticed_at, order_id, reason, subject LIMIT %s
-"""
-READ_ALL = f"""
-    SELECT {COLUMNS} FROM anomalies
-    ORDER BY noticed_at, order_id, reason, subject LIMIT %s
+    WHERE (resolved_at IS NULL OR %(resolved)s) AND (%(seen)s::timestamptz IS NULL
+        OR (noticed_at, order_id, reason, subject) > (%(seen)s, %(order)s, %(reason)s, %(subject)s))
+    ORDER BY noticed_at, order_id, reason, subject LIMIT %(limit)s
 """
 RESOLVE = f"""
     UPDATE anomalies SET resolved_at = %s, resolved_by = %s, resolution = %s
@@ -85,17 +83,27 @@ class AnomalyRecord:
 
 
 def list_anomalies(
-    connection: Connection[Any], *, limit: int = 100, include_resolved: bool = False
+    connection: Connection[Any],
+    *,
+    limit: int = 100,
+    include_resolved: bool = False,
+    after: tuple[datetime, AnomalyKey] | None = None,
 ) -> list[AnomalyRecord]:
-    """The earliest noticed first, open ones only unless `include_resolved`, `limit` at the most.
+    """The earliest noticed first, open ones only unless `include_resolved`, `limit` at the most, those behind `after`.
 
     Raises ValueError for a limit outside 1 to 10,000, DatabaseUnavailable or DatabaseContention; a retry helps with
     the latter two.
     """
     if not 1 <= limit <= ROWS_MAX:
         raise ValueError(f"limit is {limit}: must be 1 to {ROWS_MAX}")
+    seen, key = after or (None, AnomalyKey("", "", ""))
+    values = {"resolved": include_resolved, "seen": seen, "limit": limit} | {
+        "order": key.order_id,
+        "reason": key.reason,
+        "subject": key.subject,
+    }
     with mapped_errors(blameless=True):
-        rows = connection.execute(READ_ALL if include_resolved else READ_OPEN, (limit,)).fetchall()
+        rows = connection.execute(READ, values).fetchall()
     return [anomaly_record(row) for row in rows]
 
 

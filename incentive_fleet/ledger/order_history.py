@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
@@ -21,15 +22,18 @@ from incentive_fleet.ledger.snapshot import snapshot
 
 Row = dict[str, Any]
 
+# Each for any number of orders; `of_order` says whose a row is.
 READ_FACTS = """
-    SELECT f.fact, f.source, f.event_id, encode(f.digest, 'hex') AS digest, f.traceparent, f.happened_at, f.recorded_at,
-           w.since AS waiting_since, f.data
-    FROM facts f LEFT JOIN waiting w USING (order_id, fact) WHERE f.order_id = %s ORDER BY f.recorded_at, f.happened_at, f.fact
+    SELECT f.order_id AS of_order, f.fact, f.source, f.event_id, encode(f.digest, 'hex') AS digest, f.traceparent, f.happened_at,
+           f.recorded_at, w.since AS waiting_since, f.data
+    FROM facts f LEFT JOIN waiting w USING (order_id, fact) WHERE f.order_id = ANY(%s)
+    ORDER BY f.recorded_at, f.happened_at, f.fact
 """
-READ_DECISION = """
-    SELECT d.customer_id, d.currency, d.decision, f.decision, o.totals, coalesce(b.balance, 0)::bigint
-    FROM decisions d JOIN orders o USING (order_id) LEFT JOIN final_baskets f USING (order_id)
-    LEFT JOIN balances b ON b.account = %s AND b.currency = d.currency AND b.slot = 0 WHERE d.order_id = %s
+READ_DECISIONS = """
+    SELECT d.order_id, d.customer_id, d.currency, d.decision, f.decision, o.totals, coalesce(b.balance, 0)::bigint
+    FROM unnest(%s::text[], %s::text[]) AS wanted (account, order_id) JOIN decisions d USING (order_id)
+    JOIN orders o USING (order_id) LEFT JOIN final_baskets f USING (order_id)
+    LEFT JOIN balances b ON b.account = wanted.account AND b.currency = d.currency AND b.slot = 0
 """
 READ_TERMS = """
     SELECT v.campaign_id, v.version, v.loaded_at, v.terms
@@ -37,27 +41,31 @@ READ_TERMS = """
     ORDER BY v.campaign_id, v.version
 """
 READ_TRANSFERS = """
-    SELECT t.transfer_id, t.kind, t.debit_account, t.credit_account, t.currency, t.amount, t.lot_no, t.cause, t.happened_at,
-           t.booked_at, (SELECT traceparent FROM facts f WHERE f.order_id = t.order_id AND f.fact = t.cause) AS traceparent
-    FROM transfers t
-    WHERE t.customer_id = %s AND t.order_id = %s ORDER BY t.transfer_id
+    SELECT t.order_id AS of_order, t.transfer_id, t.kind, t.debit_account, t.credit_account, t.currency, t.amount, t.lot_no,
+           t.cause, t.happened_at, t.booked_at,
+           (SELECT traceparent FROM facts f WHERE f.order_id = t.order_id AND f.fact = t.cause) AS traceparent
+    FROM unnest(%s::text[], %s::text[]) AS wanted (customer_id, order_id) JOIN transfers t USING (customer_id, order_id)
+    ORDER BY t.transfer_id
 """
 READ_REDEMPTIONS = """
-    SELECT campaign_id, discount, redeemed_at, released_at FROM redemptions
-    WHERE campaign_id = ANY(%s) AND customer_id = %s AND order_id = %s ORDER BY campaign_id
+    SELECT r.order_id AS of_order, r.campaign_id, r.discount, r.redeemed_at, r.released_at
+    FROM unnest(%s::text[], %s::text[], %s::text[]) AS wanted (campaign_id, customer_id, order_id)
+    JOIN redemptions r USING (campaign_id, customer_id, order_id) ORDER BY r.campaign_id
 """
 READ_LOTS = """
-    SELECT lot_no, campaign_id, amount, remaining, expires_at, cause, created_at, reissued_from FROM lots
-    WHERE customer_id = %s AND currency = %s AND order_id = %s ORDER BY lot_no
+    SELECT l.order_id AS of_order, l.lot_no, l.campaign_id, l.amount, l.remaining, l.expires_at, l.cause, l.created_at,
+           l.reissued_from
+    FROM unnest(%s::text[], %s::text[], %s::text[]) AS wanted (customer_id, currency, order_id)
+    JOIN lots l USING (customer_id, currency, order_id) ORDER BY l.lot_no
 """
 READ_ANOMALIES = f"""
     SELECT {ANOMALY_COLUMNS} FROM anomalies
-    WHERE order_id = %s ORDER BY reason, subject
+    WHERE order_id = ANY(%s) ORDER BY reason, subject
 """
 READ_OUTCOMES = """
-    SELECT o.sequence, o.type, o.fact, o.created_at, o.body,
+    SELECT o.order_id AS of_order, o.sequence, o.type, o.fact, o.created_at, o.body,
            ARRAY(SELECT u.destination FROM outbox_unpublished u WHERE u.outbox_id = o.outbox_id ORDER BY 1) AS unpublished
-    FROM outbox o WHERE o.order_id = %s ORDER BY o.sequence
+    FROM outbox o WHERE o.order_id = ANY(%s) ORDER BY o.sequence
 """
 WORTH_NO_MORE: Final = {
     RefusalCode.BELOW_MINIMUM: "no line that it is for was picked, or a minimum is missed",
@@ -96,41 +104,80 @@ def order_history(connection: Connection[Any], order_id: str) -> OrderHistory | 
     Raises DatabaseUnavailable or DatabaseContention; a retry helps.
     """
     with snapshot(connection):
-        facts = _rows(connection, READ_FACTS, (order_id,))
-        if not facts:
-            return None
-        history = OrderHistory(
-            order_id=order_id,
-            facts=facts,
-            anomalies=[anomaly_record(row) for row in connection.execute(READ_ANOMALIES, (order_id,)).fetchall()],
-            outcomes=_rows(connection, READ_OUTCOMES, (order_id,)),
-        )
-        placed = connection.execute(READ_DECISION, (order_account(order_id), order_id)).fetchone()
-        if placed is None:
-            return history
-        customer_id, currency, document, final_document, totals, standing = placed
-        decision = Decision.from_json(customer_id, currency, document)
-        final = Decision.from_json(customer_id, currency, final_document) if final_document else None
-        coupons = [coupon.campaign_id for coupon in decision.coupons]
-        return replace(
-            history,
-            customer_id=customer_id,
+        return order_histories(connection, [order_id]).get(order_id)
+
+
+def order_histories(connection: Connection[Any], order_ids: Iterable[str]) -> dict[str, OrderHistory]:
+    """The same of each order of which any fact came, in the caller's transaction: eight statements, however many orders."""
+    ids = list(order_ids)
+    facts = _rows(connection, READ_FACTS, (ids,))
+    known = list(facts)
+    outcomes = _rows(connection, READ_OUTCOMES, (known,))
+    anomalies: dict[str, list[AnomalyRecord]] = {}
+    for row in connection.execute(READ_ANOMALIES, (known,)).fetchall():
+        anomalies.setdefault(row[0], []).append(anomaly_record(row))
+    found = {
+        id: OrderHistory(order_id=id, facts=facts[id], anomalies=anomalies.get(id, []), outcomes=outcomes.get(id, []))
+        for id in known
+    }
+    placed = connection.execute(READ_DECISIONS, ([order_account(id) for id in known], known)).fetchall()
+    return found | _with_decisions(connection, found, placed)
+
+
+def _with_decisions(
+    connection: Connection[Any], found: dict[str, OrderHistory], placed: list[tuple[Any, ...]]
+) -> dict[str, OrderHistory]:
+    """Those of the orders that were placed, with what their decisions brought."""
+    decided = {
+        id: (Decision.from_json(customer, currency, document), customer, currency, final, totals, standing)
+        for id, customer, currency, document, final, totals, standing in placed
+    }
+    customers = [customer for _, customer, *_ in decided.values()]
+    transfers = _rows(connection, READ_TRANSFERS, (customers, list(decided)))
+    currencies = [currency for _, _, currency, *_ in decided.values()]
+    lots = _rows(connection, READ_LOTS, (customers, currencies, list(decided)))
+    redeemed = [(c.campaign_id, one[1], id) for id, one in decided.items() for c in one[0].coupons]
+    redemptions = _rows(connection, READ_REDEMPTIONS, _columns(redeemed, 3))
+    named = {version for decision, *_ in decided.values() for version in _versions(decision)}
+    terms = _terms(connection, named)
+    complete = {}
+    for id, (decision, customer, currency, document, totals, standing) in decided.items():
+        final = Decision.from_json(customer, currency, document) if document else None
+        complete[id] = replace(
+            found[id],
+            customer_id=customer,
             currency=currency,
             standing=standing,
             decision=_decision(decision),
             final_basket=_final_basket(decision, final) if final else None,
-            terms=_rows(connection, READ_TERMS, _versions(decision)),
+            terms=[terms[version] for version in sorted(_versions(decision))],
             progress=_progress(final or decision, totals) if totals else None,
-            transfers=_rows(connection, READ_TRANSFERS, (customer_id, order_id)),
-            lots=_rows(connection, READ_LOTS, (customer_id, currency, order_id)),
-            redemptions=_rows(connection, READ_REDEMPTIONS, (coupons, customer_id, order_id)),
+            transfers=transfers.get(id, []),
+            lots=lots.get(id, []),
+            redemptions=redemptions.get(id, []),
         )
+    return complete
 
 
-def _rows(connection: Connection[Any], query: str, parameters: tuple[Any, ...]) -> list[Row]:
+def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> tuple[list[Any], ...]:
+    return tuple([row[n] for row in rows] for n in range(width))
+
+
+def _terms(connection: Connection[Any], named: set[tuple[str, int]]) -> dict[tuple[str, int], Row]:
+    with connection.cursor(row_factory=dict_row) as cursor:
+        rows = cursor.execute(READ_TERMS, _columns(sorted(named), 2)).fetchall()
+    return {(row["campaign_id"], row["version"]): row | {"loaded_at": format_time(row["loaded_at"])} for row in rows}
+
+
+def _rows(connection: Connection[Any], query: str, parameters: tuple[Any, ...]) -> dict[str, list[Row]]:
+    """By order."""
     with connection.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(query.encode(), parameters).fetchall()
-    return [_traced({n: format_time(v) if isinstance(v, datetime) else v for n, v in row.items()}) for row in rows]
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        told = {n: format_time(v) if isinstance(v, datetime) else v for n, v in row.items()}
+        found.setdefault(told.pop("of_order"), []).append(_traced(told))
+    return found
 
 
 def _traced(row: Row) -> Row:
@@ -138,13 +185,13 @@ def _traced(row: Row) -> Row:
     return row | {"trace_id": trace_id_of(row["traceparent"])} if "traceparent" in row else row
 
 
-def _versions(decision: Decision) -> tuple[list[str], list[int]]:
+def _versions(decision: Decision) -> set[tuple[str, int]]:
     named = {(coupon.campaign_id, coupon.version) for coupon in decision.coupons}
     named |= {(earn.campaign_id, earn.version) for earn in decision.earned}
     for refusal in decision.refusals:
         if refusal.campaign_id is not None and refusal.version is not None:
             named.add((refusal.campaign_id, refusal.version))
-    return [campaign_id for campaign_id, _ in named], [version for _, version in named]
+    return named
 
 
 def _decision(decision: Decision) -> Row:

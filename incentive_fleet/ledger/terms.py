@@ -112,23 +112,6 @@ def _credit_terms(connection: Connection[Any]) -> CreditTerms:
     return credit_from_terms(row[1], row[0]) if row else CreditTerms()
 
 
-def list_campaigns(connection: Connection[Any]) -> list[dict[str, Any]]:
-    """Every campaign with its current terms, net spend and live redemptions, by id."""
-    with mapped_errors(blameless=True), connection.cursor(row_factory=dict_row) as cursor:
-        rows = cursor.execute(
-            """
-            SELECT c.campaign_id, c.version, v.terms, v.loaded_at,
-                   coalesce((SELECT sum(balance) FROM balances b
-                             WHERE b.account = 'campaign:' || c.campaign_id AND b.currency = c.currency), 0) AS net_spend,
-                   coalesce((SELECT sum(live) FROM redemption_counts r WHERE r.campaign_id = c.campaign_id), 0)
-                       AS live_redemptions
-            FROM campaigns c JOIN campaign_versions v USING (campaign_id, version) ORDER BY c.campaign_id
-            """
-        ).fetchall()
-    whole = ("net_spend", "live_redemptions")  # sums may leave bigint, and come as decimals
-    return [row | {name: int(row[name]) for name in whole} for row in rows]
-
-
 def _stored(connection: Connection[Any]) -> dict[str, dict[str, Any]]:
     with connection.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(

@@ -17,7 +17,9 @@ READ_WAITING = """
     SELECT w.order_id, w.fact, f.source, f.event_id, f.traceparent, f.happened_at, w.since, f.data,
            d.order_id IS NOT NULL, coalesce(o.totals -> 'cancelled', o.totals -> 'fully_refunded') IS NOT NULL
     FROM waiting w JOIN facts f USING (order_id, fact) LEFT JOIN decisions d USING (order_id) LEFT JOIN orders o USING (order_id)
-    WHERE w.since <= %s ORDER BY w.since, w.order_id, w.fact LIMIT %s
+    WHERE w.since <= %(until)s
+      AND (%(seen)s::timestamptz IS NULL OR (w.since, w.order_id, w.fact) > (%(seen)s, %(order)s, %(fact)s))
+    ORDER BY w.since, w.order_id, w.fact LIMIT %(limit)s
 """
 
 
@@ -39,9 +41,16 @@ class WaitingFact:
 
 
 def list_waiting(
-    connection: Connection[Any], *, now: datetime, older_than: timedelta = timedelta(0), limit: int = 100
+    connection: Connection[Any],
+    *,
+    now: datetime,
+    older_than: timedelta = timedelta(0),
+    limit: int = 100,
+    after: tuple[datetime, str, str] | None = None,
 ) -> list[WaitingFact]:
     """The longest waiting first, of those that have waited for `older_than` at `now` (aware), `limit` at the most.
+
+    `after` is since when, which order and which fact: those behind it.
 
     Raises ValueError for a limit outside 1 to 10,000, DatabaseUnavailable or DatabaseContention; a retry helps with
     the latter two.
@@ -49,7 +58,9 @@ def list_waiting(
     if not 1 <= limit <= ROWS_MAX:
         raise ValueError(f"limit is {limit}: must be 1 to {ROWS_MAX}")
     with mapped_errors(blameless=True):
-        rows = connection.execute(READ_WAITING, (now - older_than, limit)).fetchall()
+        seen, order_id, fact = after or (None, "", "")
+        values = {"until": now - older_than, "seen": seen, "order": order_id, "fact": fact, "limit": limit}
+        rows = connection.execute(READ_WAITING, values).fetchall()
     return [
         WaitingFact(
             order_id=order_id,

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from incentive_fleet.incentives.campaign_file import CampaignFileError, parse_campaigns
+from incentive_fleet.ledger.campaign_reports import list_campaigns
 from incentive_fleet.ledger.order_history import order_history
 from incentive_fleet.ledger.session import Session
-from incentive_fleet.ledger.terms import LoadSummary, list_campaigns, load_campaigns
+from incentive_fleet.ledger.terms import LoadSummary, load_campaigns
 from tests.domain import back, placed, refunded, terms
 from tests.small_world import apply
 

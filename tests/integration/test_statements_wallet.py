@@ -9,7 +9,8 @@ import psycopg
 import pytest
 
 from incentive_fleet.ledger.session import Session
-from incentive_fleet.ledger.wallet_statement import READ_LOTS, READ_TRANSFERS, wallet_statement
+from incentive_fleet.ledger.statement_pages import READ_TRANSFERS, statement_pages, why
+from incentive_fleet.ledger.wallet_statement import READ_LOTS, wallet_statement
 from tests.domain import day, delivered, line, placed, refunded, text
 from tests.small_world import ODD, TERMS, apply, give, load, play, rows
 
@@ -78,6 +79,29 @@ def test_the_limit_cuts_the_past_and_not_the_balance(session: Session) -> None:
             wallet_statement(session.connection, "ann", limit=limit)
 
 
+def test_pages_meet_whatever_is_booked_between_them(session: Session) -> None:
+    for number in range(7):
+        give(session, f"g{number}", 10)
+    wallet, below, seen = ("ann", "EUR"), 2**63 - 1, []
+    while lines := statement_pages(session.connection, [wallet, ("nobody", "EUR")], below=below, limit=3)[wallet]:
+        seen += [line.balance_after for line in lines]
+        below = lines[-1].transfer_id
+        give(session, f"later-{below}", 1)
+    assert seen == [70, 60, 50, 40, 30, 20, 10]
+
+
+def test_each_transfer_says_why_and_names_its_event(session: Session) -> None:
+    give(session, "g", 500)
+    apply(session, placed("o", credit=300, at=day(1)))
+    lines = statement_pages(session.connection, [("ann", "EUR")])[("ann", "EUR")]
+    assert [why(line, "EUR") for line in lines] == [
+        f"{text(day(1))}: +70 EUR pending: earned on order o, to be had once it is delivered. "
+        "Because of event o/OrderPlaced from /shop.",
+        f"{text(day(1))}: -300 EUR to spend: spent on order o, from lot 1. Because of event o/OrderPlaced from /shop.",
+        f"{text(day(-1))}: +500 EUR to spend: credit granted, as lot 1. Because of the grant g.",
+    ]
+
+
 def test_an_unknown_customer_has_no_wallets(session: Session) -> None:
     assert wallet_statement(session.connection, "nobody").wallets == []
 
@@ -114,10 +138,11 @@ def test_a_statement_is_looked_up_by_index_however_large_the_ledger(database_url
         owner.execute("ANALYZE transfers")
         session = Session(database_url)
         connection = session.connection if planner != "defaults" else owner
-        plan = "\n".join(row[0] for row in connection.execute(f"EXPLAIN {READ_TRANSFERS}".encode(), ("c42", 50)))
+        asked = (["c42"], ["EUR"], 2**63 - 1, 50)
+        plan = "\n".join(row[0] for row in connection.execute(f"EXPLAIN {READ_TRANSFERS}".encode(), asked))
         assert "transfers_customer_order" in plan
         assert "Seq Scan" not in plan
         assert "transfers_pkey" not in plan
-        lots = "\n".join(row[0] for row in connection.execute(f"EXPLAIN {READ_LOTS}".encode(), ("c42", False)))
+        lots = "\n".join(row[0] for row in connection.execute(f"EXPLAIN {READ_LOTS}".encode(), (["c42"], False)))
         assert "Index" in lots or planner == "defaults", "an empty table may be read as a whole"
         session.close()

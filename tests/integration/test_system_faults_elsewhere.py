@@ -29,11 +29,11 @@ from incentive_fleet.dead_letters.rehearsal import rehearse
 from incentive_fleet.dead_letters.store import get_letters
 from incentive_fleet.errors import DatabaseUnfit, FleetError, Refused, SchemaUnfit
 from incentive_fleet.ledger.batch import Verdict
+from incentive_fleet.ledger.campaign_reports import list_campaigns
 from incentive_fleet.ledger.expiry import expire_lots
 from incentive_fleet.ledger.grants import Grant, Granted, grant
 from incentive_fleet.ledger.revision import NEWEST, OLDEST
 from incentive_fleet.ledger.session import Session
-from incentive_fleet.ledger.terms import list_campaigns
 from incentive_fleet.pausing import Pause
 from incentive_fleet.producers.relay_loop import RelayPace, run_relay
 from incentive_fleet.settings import Settings

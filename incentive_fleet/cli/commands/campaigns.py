@@ -46,7 +46,7 @@ def load(file: Path, output: str) -> None:
 @format_option
 def list_command(output: str) -> None:
     """Every campaign with its current version, net spend and live redemptions."""
-    from incentive_fleet.ledger.terms import list_campaigns
+    from incentive_fleet.ledger.campaign_reports import list_campaigns
 
     with open_reader(settings(), "campaigns list") as connection:
         rows = list_campaigns(connection)
