@@ -39,6 +39,13 @@ READ = """
       AND (%(below)s::bigint IS NULL OR act_id < %(below)s)
     ORDER BY act_id DESC LIMIT %(limit)s
 """
+# The newest of each letter.
+READ_MANY = """
+    SELECT act_id, dead_letter_id, run_id, act, actor, acted_at, reason, before, after
+    FROM unnest(%s::bigint[]) AS wanted (id), LATERAL (
+        SELECT * FROM dead_letter_audit WHERE dead_letter_id = wanted.id AND act_id < %s ORDER BY act_id DESC LIMIT %s) AS newest
+    ORDER BY act_id DESC
+"""
 # The trail holds no body, so that a purge leaves none behind; an edit's stand with its run for as long as the letter stays.
 BODIES = f"""
     SELECT l.run_id, substring(coalesce(l.before, d.body) FROM 1 FOR {BODY_BYTES}),
@@ -173,6 +180,20 @@ def list_entries(
     with mapped_errors(blameless=True), connection.cursor(row_factory=class_row(AuditEntry)) as cursor:
         entries = cursor.execute(READ, {**values, "limit": limit}).fetchall()[::-1]
     return entries if dead_letter_id is None else _with_bodies(connection, dead_letter_id, entries)
+
+
+def newest_entries(
+    connection: Connection[Any], dead_letter_ids: Sequence[int], *, below: int = 2**63 - 1, limit: int = 100
+) -> dict[int, list[AuditEntry]]:
+    """Of each letter its `limit` entries next below that number, the newest first, without bodies, in one statement.
+
+    Raises TransientError.
+    """
+    found: dict[int, list[AuditEntry]] = {id: [] for id in dead_letter_ids}
+    with mapped_errors(blameless=True), connection.cursor(row_factory=class_row(AuditEntry)) as cursor:
+        for entry in cursor.execute(READ_MANY, (list(found), below, limit)).fetchall():
+            found[entry.dead_letter_id].append(entry)
+    return found
 
 
 def _with_bodies(connection: Connection[Any], dead_letter_id: int, entries: list[AuditEntry]) -> list[AuditEntry]:

@@ -1,4 +1,4 @@
-"""`incentives schemas write` and `check`."""
+"""`incentives schemas write`, `check` and `graphql`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from incentive_fleet.cli.command_line import Group, format_option
-from incentive_fleet.cli.printing import emit, say_each
+from incentive_fleet.cli.command_line import Group, fail, format_option
+from incentive_fleet.cli.printing import emit, say_each, say_raw
 
 folder_option = click.option(
     "--out",
@@ -20,7 +20,7 @@ folder_option = click.option(
 
 @click.group(cls=Group)
 def schemas() -> None:
-    """JSON Schemas and the AsyncAPI document of the events."""
+    """JSON Schemas and the AsyncAPI document of the events; the API's GraphQL schema."""
 
 
 @schemas.command()
@@ -45,3 +45,15 @@ def check(out: Path, output: str) -> None:
     emit({"differences": differences}, output, lambda: say_each(differences or ["They agree."]))
     if differences:
         raise SystemExit(1)
+
+
+@schemas.command()
+@format_option
+def graphql(output: str) -> None:
+    """Print the API's schema in GraphQL's own language."""
+    try:
+        from incentive_fleet.console.graphql.schema import exported
+    except ImportError as error:
+        fail(f"schemas graphql needs the packages of incentive-fleet[console]: {error.name} is missing", code=2)
+    schema = exported()
+    emit({"schema": schema}, output, lambda: say_raw(schema))

@@ -1,11 +1,15 @@
-"""The API in GraphQL: types over plain values, loads in batches, limits on depth and cost."""
+"""The API in GraphQL: types over what the reads give, one moment a request, loads in batches, limits known before anything runs.
+
+schema.py      every question and act
+requests.py    what HTTP brings
+documents.py   query texts made ready once
+limits.py      how deep, how many fields, how costly
+reading.py     one moment, in batches, until the deadline
+answering.py   all of it together
+"""
 
 from __future__ import annotations
 
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from incentive_fleet.console.graphql.answering import endpoint
 
-
-async def endpoint(request: Request) -> Response:
-    """Answer a query."""
-    return JSONResponse({"errors": [{"message": "not yet"}]}, 501)
+__all__ = ["endpoint"]

@@ -1,0 +1,115 @@
+"""Answers a request of the API, in a thread: the event loop only carries bytes, so no query holds up another one's.
+
+Fields that wait for a batch are woken by an event loop of the request's own, which knows no socket: reading blocks the thread,
+and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable
+from contextlib import closing, suppress
+from functools import cache
+from time import monotonic
+from typing import Any, Final
+
+from graphql import DocumentNode, ExecutionResult, GraphQLSchema, execute
+from pydantic_core import to_json
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+
+from incentive_fleet.console.graphql import errors
+from incentive_fleet.console.graphql.documents import Documents, InvalidQuery, is_mutation
+from incentive_fleet.console.graphql.limits import cost_of
+from incentive_fleet.console.graphql.reading import Asking
+from incentive_fleet.console.graphql.requests import Asked, NotOurs, asked_by
+from incentive_fleet.console.graphql.schema import executable
+from incentive_fleet.console.premises import Premises, premises_of, visitor_of
+from incentive_fleet.console.visitors import Visitor
+from incentive_fleet.errors import FleetError, Refused, TransientError
+
+COST_HEADER: Final = "X-Query-Cost"
+
+log = logging.getLogger(__name__)
+
+
+@cache
+def _schema() -> GraphQLSchema:
+    return executable()
+
+
+@cache
+def _documents() -> Documents:
+    return Documents(_schema())
+
+
+async def endpoint(request: Request) -> Response:
+    """/graphql."""
+    try:
+        visitor = visitor_of(request)
+        asked = await asked_by(request)
+    except NotOurs as error:
+        return _refused(Refused("not-allowed", error.detail), error.status)
+    except Refused as refused:
+        return _refused(refused, 401 if refused.reason == "login-needed" else 400)
+    try:
+        return await run_in_threadpool(answer, premises_of(request), visitor, asked)
+    except Exception as error:  # a bug, which leaves the process as a code and nothing else
+        log.exception("a query could not be answered")
+        return _response({"errors": errors.refusal(error)}, 500)
+
+
+def answer(premises: Premises, visitor: Visitor, asked: Asked) -> Response:
+    """The response. It blocks, for as long as the deadline and a wait for a connection allow."""
+    ends_at = monotonic() + asked.deadline_s
+    try:
+        prepared = _documents().ready(asked.query, asked.extensions)
+        operation = prepared.operation(asked.operation)
+        if is_mutation(operation) and not asked.by_post:
+            return _refused(Refused("not-allowed", "a mutation comes by POST"), 405, {"Allow": "POST"})
+        cost = cost_of(_schema(), prepared.document, operation, asked.variables)
+    except InvalidQuery as invalid:
+        return _response({"errors": errors.faults(invalid)}, 400)
+    except FleetError as refused:
+        return _refused(refused, 400)
+    asking = Asking(premises, visitor, ends_at)
+    with suppress(TransientError), closing(asking):  # what was read was read, however the transaction ends
+        result = _executed(prepared.document, asked, asking)
+    return _told(result, cost)
+
+
+def _executed(document: DocumentNode, asked: Asked, asking: Asking) -> ExecutionResult:
+    result = execute(
+        _schema(),
+        document,
+        context_value=asking,
+        variable_values=asked.variables,
+        operation_name=asked.operation,
+    )
+    return result if isinstance(result, ExecutionResult) else asyncio.run(_completed(result))
+
+
+async def _completed(result: Awaitable[ExecutionResult]) -> ExecutionResult:
+    return await result
+
+
+def _told(result: ExecutionResult, cost: int) -> Response:
+    document: dict[str, Any] = {"data": result.data}
+    status = 200
+    if result.errors:
+        document = {"errors": errors.failures(result.errors)} | document
+        if result.data is None and all(error.path is None for error in result.errors):  # variables: nothing was run
+            del document["data"]
+            status = 400
+    return _response(document, status, {COST_HEADER: str(cost)})
+
+
+def _refused(error: FleetError, status: int, headers: dict[str, str] | None = None) -> Response:
+    entries = errors.refusal(error)
+    return _response({"errors": entries}, 200 if errors.is_not_found(entries) else status, headers)
+
+
+def _response(document: dict[str, Any], status: int, headers: dict[str, str] | None = None) -> Response:
+    return Response(to_json(document), status, headers, "application/json")

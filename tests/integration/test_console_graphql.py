@@ -1,0 +1,535 @@
+"""The API in GraphQL over HTTP: what it says of a ledger, to whom, in how many statements, and what it says when it cannot."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from hashlib import sha256
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+
+from incentive_fleet.console import login
+from incentive_fleet.console.visitors import OPERATOR, SUPPORT, VIEWER, Visitor, roles_of
+from incentive_fleet.embedded.postgres import Postgres
+from incentive_fleet.events.models import QuoteRequested
+from incentive_fleet.ledger.order_history import order_history
+from incentive_fleet.ledger.quoting import quote
+from incentive_fleet.ledger.session import Session
+from incentive_fleet.ledger.wallet_statement import wallet_statement
+from incentive_fleet.settings import Settings
+from tests.console_world import client_of
+from tests.dead_letter_world import LetterDatabase, arrival, order
+from tests.domain import NOON, line, text
+from tests.parts import fresh_database
+from tests.small_world import ODD, play, rows
+
+
+@pytest.fixture(scope="module")
+def world(postgres: Postgres, database_template: str) -> Iterator[str]:
+    """A database in which everything happened, which nothing here changes."""
+    with fresh_database(postgres, database_template) as url:
+        play(url)
+        letters = LetterDatabase(url)
+        letters.keep(*(arrival(order(n), name=f"copy-{n}") for n in range(1, 6)))
+        first, second, *_ = letters.summaries()
+        letters.discard(first.id)
+        letters.edit(letters.letter(second.id), "data.currency=EUR")
+        yield url
+
+
+@pytest.fixture(scope="module")
+def client(world: str) -> Iterator[httpx.Client]:
+    with client_of(Settings(database_url=world)) as client:
+        yield client
+
+
+def ask(client: httpx.Client, query: str, **variables: Any) -> Any:
+    """The data of an answer without errors."""
+    answer = client.post("/graphql", json={"query": query, "variables": variables})
+    document = answer.json()
+    assert "errors" not in document, document["errors"]
+    return document["data"]
+
+
+def fault(
+    client: httpx.Client, query: str, *, headers: dict[str, str] | None = None, **variables: Any
+) -> dict[str, Any]:
+    """The first error of an answer."""
+    answer = client.post("/graphql", json={"query": query, "variables": variables}, headers=headers)
+    found: dict[str, Any] = answer.json()["errors"][0]
+    return found
+
+
+def code(client: httpx.Client, query: str, *, headers: dict[str, str] | None = None, **variables: Any) -> str:
+    return str(fault(client, query, headers=headers, **variables)["extensions"]["code"])
+
+
+@contextmanager
+def visited_by(monkeypatch: pytest.MonkeyPatch, url: str, role: str) -> Iterator[httpx.Client]:
+    monkeypatch.setattr(login, "EVERYTHING", roles_of([role]))
+    with client_of(Settings(database_url=url)) as client:
+        yield client
+
+
+WALLET = """
+    query ($customer: String!) { wallets(customerId: $customer) {
+        customerId currency balance pending debt
+        lots(all: true) { lotNo campaignId amount remaining expiresAt orderId cause createdAt reissuedFrom }
+        transfers(first: 200) { edges { node {
+            transferId kind amount walletChange pendingChange debtChange balanceAfter meaning orderId lotNo cause happenedAt
+            bookedAt source eventId traceId } } }
+    } }
+"""
+
+
+def snake(value: Any) -> Any:
+    """A document of the API with the names of the command line's."""
+    if isinstance(value, list):
+        return [snake(one) for one in value]
+    if isinstance(value, dict):
+        if "edges" in value:
+            return [snake(edge["node"]) for edge in value["edges"]]
+        return {"".join(f"_{c.lower()}" if c.isupper() else c for c in name): snake(one) for name, one in value.items()}
+    return value
+
+
+def plain(value: Any) -> Any:
+    return json.loads(json.dumps(value, default=lambda one: {name: getattr(one, name) for name in one.__slots__}))
+
+
+def test_a_wallet_is_what_the_command_line_says(client: httpx.Client, world: str) -> None:
+    for customer in ("ann", ODD, "bob"):
+        with closing(Session(world)) as session:
+            statement = wallet_statement(session.connection, customer, limit=200, all_lots=True)
+        told = snake(ask(client, WALLET, customer=customer)["wallets"])
+        assert told == [{"customer_id": customer} | plain(one) for one in statement.wallets]
+    assert ask(client, WALLET, customer="nobody") == {"wallets": []}
+
+
+ORDER = """
+    query ($id: String!) { order(orderId: $id) {
+        orderId customerId currency standing
+        facts { fact source eventId digest traceId happenedAt recordedAt waitingSince data }
+        decision { ...decided } finalBasket { ...decided }
+        terms { campaignId version loadedAt terms }
+        progress { fullyRefunded cancelled deliveredAt
+            lines { lineId undelivered refundedUndelivered returned reversedValue }
+            reversed { coupons { campaignId amount } credit earned { campaignId amount } }
+            vested { campaignId lotNo reversedBefore clawedBack } }
+        transfers { transferId kind debitAccount creditAccount currency amount lotNo cause happenedAt bookedAt traceId }
+        lots { lotNo campaignId amount remaining expiresAt cause createdAt reissuedFrom }
+        redemptions { campaignId discount redeemedAt releasedAt }
+        anomalies { orderId reason subject noticedAt resolvedAt resolvedBy resolution
+            earlier { noticedAt resolvedAt resolvedBy resolution } }
+        outcomes { sequence type fact createdAt body unpublished }
+    } }
+    fragment decided on Decision {
+        lines { lineId unitPrice gross } coupons { code campaignId version discount shares }
+        credit { requested applied shortfall shares burned { lotNo amount } }
+        earned { campaignId version amount shares validDays reissueDays }
+        refusals { code campaignId version reason because }
+    }
+"""
+
+
+def without(value: Any, *names: str) -> Any:
+    if isinstance(value, list):
+        return [without(one, *names) for one in value]
+    if isinstance(value, dict):
+        return {name: without(one, *names) for name, one in value.items() if name not in names}
+    return value
+
+
+@pytest.mark.parametrize("id", ["full", "picked", "odd", "never"])
+def test_an_order_is_what_the_command_line_says(client: httpx.Client, world: str, id: str) -> None:
+    with closing(Session(world)) as session:
+        history = order_history(session.connection, id)
+    told = ask(client, ORDER, id=id)["order"]
+    documents = "data", "terms"  # an event's and a campaign's own names, which stay as they are
+    assert snake(without(told, *documents)) == without(plain(history), "traceparent", *documents)
+    assert history is not None
+    assert [fact["data"] for fact in told["facts"]] == [fact["data"] for fact in history.facts]
+
+
+def test_the_statement_goes_on_behind_a_cursor(client: httpx.Client, world: str) -> None:
+    query = """query ($after: String) { wallet(customerId: "ann", currency: "EUR") {
+        transfers(first: 3, after: $after) { edges { cursor node { transferId } } pageInfo { hasNextPage endCursor } } } }"""
+    seen, after = [], None
+    while True:
+        page = ask(client, query, after=after)["wallet"]["transfers"]
+        seen += [edge["node"]["transferId"] for edge in page["edges"]]
+        assert page["pageInfo"]["endCursor"] == page["edges"][-1]["cursor"]
+        if not page["pageInfo"]["hasNextPage"]:
+            break
+        after = page["pageInfo"]["endCursor"]
+    own = "customer_id = 'ann' AND currency = 'EUR' AND kind NOT IN ('coupon', 'coupon_reversal')"
+    assert seen == [n for (n,) in rows(world, f"SELECT transfer_id FROM transfers WHERE {own} ORDER BY 1 DESC")]
+
+
+def test_a_balance_is_explained_back_to_each_event(client: httpx.Client) -> None:
+    why = ask(
+        client,
+        """{ whyBalance(customerId: "bob", currency: "EUR") { balance debt
+            because(first: 200) { edges { node { sentence
+                transfer { walletChange debtChange eventId order { orderId } } } } } } }""",
+    )["whyBalance"]
+    told = [edge["node"] for edge in why["because"]["edges"]]
+    assert sum(one["transfer"]["walletChange"] for one in told) == why["balance"]
+    assert sum(one["transfer"]["debtChange"] for one in told) == why["debt"]
+    assert any("Because of event b1/r1 from /shop." in one["sentence"] for one in told)
+    assert any("Because of the grant g-late." in one["sentence"] for one in told)
+
+
+def test_campaigns_tell_terms_spend_redemptions_and_refusals(client: httpx.Client) -> None:
+    page = ask(
+        client,
+        """{ campaigns(first: 3) { edges { node { campaignId version terms netSpend liveRedemptions budget
+            versions { version } redemptionsByDay { day redemptions discount released }
+            refusalsByReason { reason times } } } pageInfo { hasNextPage } } }""",
+    )["campaigns"]
+    assert [edge["node"]["campaignId"] for edge in page["edges"]] == ["dinar", "e", "gift"]
+    assert page["pageInfo"]["hasNextPage"]
+    k = ask(client, '{ campaign(campaignId: "k") { netSpend redemptionsByDay { day redemptions discount released } } }')
+    assert sum(one["redemptions"] for one in k["campaign"]["redemptionsByDay"]) == 4
+    assert sum(one["released"] for one in k["campaign"]["redemptionsByDay"]) >= 1
+
+
+def test_what_waits_and_what_is_odd_is_listed_with_its_orders(client: httpx.Client) -> None:
+    found = ask(
+        client,
+        """{ waiting(first: 1) { edges { node { orderId fact waitsFor order { facts { fact } } } } pageInfo { endCursor } }
+            anomalies { edges { node { orderId reason subject order { customerId } } } } }""",
+    )
+    assert [edge["node"]["orderId"] for edge in found["waiting"]["edges"]] == ["never"]
+    behind = ask(
+        client,
+        "query ($after: String) { waiting(after: $after) { edges { node { orderId } } } }",
+        after=found["waiting"]["pageInfo"]["endCursor"],
+    )
+    assert [edge["node"]["orderId"] for edge in behind["waiting"]["edges"]] == ["never"]
+    assert {edge["node"]["order"]["customerId"] for edge in found["anomalies"]["edges"]} == {"cat", "dan"}
+
+
+LETTERS = """{ deadLetters(first: 50, filter: {statuses: ["open", "discarded"]}) { edges { node {
+    id status reason group cause orderId edited ageS history { edges { node { act actor reason } } }
+    content { body { encoding text } editedBody { text } headers } } } } }"""
+
+
+def test_letters_are_told_with_their_acts_and_bodies(client: httpx.Client, world: str) -> None:
+    told = [edge["node"] for edge in ask(client, LETTERS)["deadLetters"]["edges"]]
+    assert len(told) == 5
+    [edited] = [one for one in told if one["edited"]]
+    assert json.loads(edited["content"]["editedBody"]["text"])["data"]["currency"] == "EUR"
+    assert [edge["node"]["act"] for edge in edited["history"]["edges"]] == ["edited", "collected"]
+    found = ask(
+        client,
+        """{ deadLetterGroups { group reason count } deadLetterRuns { edges { node { run act done pending } } }
+            deadLetterActs(first: 2) { edges { node { act actor } } pageInfo { hasNextPage } }
+            deadLetter(id: 1) { id } none: deadLetter(id: 999) { id } }""",
+    )
+    assert [one["count"] for one in found["deadLetterGroups"]] == [4]
+    assert found["deadLetterActs"]["pageInfo"]["hasNextPage"]
+    assert (found["deadLetter"], found["none"]) == ({"id": 1}, None)
+
+
+def test_a_quote_is_the_core_s_own(client: httpx.Client, world: str) -> None:
+    request = {
+        "quoteId": "q1",
+        "customerId": "ann",
+        "currency": "EUR",
+        "at": text(NOON),
+        "lines": [{"lineId": "a", "sku": "s", "quantity": 2, "unitPrice": 700}],
+        "coupons": ["K", "nope"],
+        "creditRequested": 50,
+    }
+    query = """query ($request: QuoteRequest!) { quote(request: $request) { quoteId customerId currency
+        coupons { code campaignId discount refusal } credit { requested applied shortfall refusal }
+        earned { campaignId amount refusal } lines { lineId gross discount credit payable }
+        moneyDueBack walletBalance debt } }"""
+    told = snake(ask(client, query, request=request)["quote"])
+    basket = [line("a", 2, 700) | {"sku": "s"}]
+    wanted = {"quote_id": "q1", "customer_id": "ann", "currency": "EUR", "at": text(NOON), "lines": basket}
+    with closing(Session(world)) as session:
+        own = quote(session, QuoteRequested.model_validate(wanted | {"coupons": ["K", "nope"], "credit_requested": 50}))
+    assert told == without(own, "as_of")
+    assert told["coupons"][0]["discount"] == 100
+    assert code(client, query, request=request | {"lines": []}) == "out-of-bounds"
+
+
+# ── How much is read ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def statements(url: str, query: str) -> int:
+    """How many statements an answer takes."""
+    counted: list[object] = []
+    execute = psycopg.Cursor.execute
+
+    def counting(self: Any, query: Any, *given: Any, **named: Any) -> Any:
+        counted.append(query)
+        return execute(self, query, *given, **named)
+
+    with client_of(Settings(database_url=url)) as client, pytest.MonkeyPatch.context() as patch:
+        ask(client, query)
+        counted.clear()
+        patch.setattr(psycopg.Cursor, "execute", counting)
+        ask(client, query)
+        return len(counted)
+
+
+NESTED = {
+    "orders of a statement": """{{ wallet(customerId: "ann", currency: "EUR") {{ transfers(first: {n}) {{ edges {{ node {{
+        order {{ orderId facts {{ fact }} decision {{ coupons {{ code }} }} outcomes {{ type }} }} }} }} }} }} }}""",
+    "orders of anomalies": "{{ anomalies(first: {n}) {{ edges {{ node {{ order {{ lots {{ lotNo }} }} }} }} }} }}",
+    "campaigns": """{{ campaigns(first: {n}) {{ edges {{ node {{ versions {{ version }} redemptionsByDay {{ day }}
+        refusalsByReason {{ reason }} }} }} }} }}""",
+    "letters": """{{ deadLetters(first: {n}, filter: {{statuses: ["open", "discarded"]}}) {{ edges {{ node {{
+        history {{ edges {{ node {{ act }} }} }} content {{ body {{ text }} }} order {{ orderId }} }} }} }} }}""",
+}
+
+
+@pytest.mark.parametrize("query", NESTED.values(), ids=list(NESTED))
+def test_many_are_read_in_as_many_statements_as_few(world: str, query: str) -> None:
+    few, many = (statements(world, query.format(n=n)) for n in (3, 7))
+    assert few == many <= 20
+
+
+def test_wallets_under_aliases_are_read_at_once(world: str) -> None:
+    several = "".join(
+        f'w{n}: wallet(customerId: "{name}", currency: "EUR") {{ balance lots {{ lotNo }} transfers {{ edges {{ cursor }} }} }}'
+        for n, name in enumerate(("ann", "bob", "cat", "dan"))
+    )
+    one = several.partition("w1")[0]
+    assert statements(world, f"{{ {one} }}") == statements(world, f"{{ {several} }}")
+
+
+def test_an_answer_shows_one_moment(client: httpx.Client, world: str) -> None:
+    """Its reads lie in one transaction, which sees no commit made after it began."""
+    query = "query ($c: String!) { a: wallets(customerId: $c) { balance lots { remaining } } }"
+    [wallet] = ask(client, query, c="bob")["a"]
+    assert wallet["balance"] == sum(lot["remaining"] for lot in wallet["lots"])
+
+
+# ── Who may, and what is refused ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_viewer_sees_letters_and_acts_and_no_body_wallet_or_order(
+    world: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with visited_by(monkeypatch, world, VIEWER) as client:
+        shown = ask(
+            client,
+            """{ deadLetters { edges { node { id orderId history { edges { node { act } } } } } }
+                deadLetterGroups { count } deadLetterRuns { edges { node { run } } }
+                deadLetterActs { edges { node { act } } } }""",
+        )
+        assert shown["deadLetters"]["edges"]
+        for refused in (
+            'wallets(customerId: "ann") { balance }',
+            'order(orderId: "full") { orderId }',
+            "waiting { edges { cursor } }",
+            "anomalies { edges { cursor } }",
+            "campaigns { edges { cursor } }",
+            "deadLetters { edges { node { content { headers } } } }",
+            'deadLetters(filter: {text: "x"}) { edges { cursor } }',
+            'deadLetters(filter: {customer: "x"}) { edges { cursor } }',
+        ):
+            assert code(client, f"{{ {refused} }}") == "role-missing", refused
+
+
+def test_support_reads_and_books_nothing(world: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with visited_by(monkeypatch, world, SUPPORT) as client:
+        assert ask(client, '{ wallet(customerId: "ann", currency: "EUR") { balance } }')["wallet"]
+        for refused in (
+            'reverseGrant(key: "g-ann", reason: "x") { returned }',
+            'resolveAnomaly(orderId: "odd", reason: "unknown-line", subject: "z", note: "x") { reason }',
+            'grant(input: {key: "k", customerId: "c", currency: "EUR", amount: 1, campaignId: "gift"}) { result }',
+        ):
+            assert code(client, f"mutation {{ {refused} }}") == "role-missing", refused
+
+
+def test_nobody_is_told_to_log_in(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("incentive_fleet.console.graphql.answering.visitor_of", nobody)
+    answer = client.post("/graphql", json={"query": "{ __typename }"})
+    assert (answer.status_code, answer.json()["errors"][0]["extensions"]["code"]) == (401, "login-needed")
+
+
+def nobody(_request: object) -> Visitor:
+    from incentive_fleet.errors import Refused
+
+    raise Refused("login-needed", "nobody is logged in")
+
+
+GRANT = """mutation ($grant: GrantInput!) { grant(input: $grant) { key result } }"""
+
+
+def test_grants_are_handed_out_once_and_taken_back_in_the_visitors_name(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    play(database_url)
+    one = {"key": "sorry", "customerId": "zed", "currency": "EUR", "amount": 250, "campaignId": "gift"}
+    with visited_by(monkeypatch, database_url, OPERATOR) as client:
+        results = [ask(client, GRANT, grant=one)["grant"]["result"] for _ in range(2)]
+        assert results == ["granted", "already-granted"]
+        assert code(client, GRANT, grant=one | {"amount": 251}) == "key-taken"
+        assert code(client, GRANT, grant=one | {"key": "n", "campaignId": "nope"}) == "unknown-campaign"
+        assert code(client, GRANT, grant=one | {"key": "n", "amount": -5}) == "bad-amount"
+        assert code(client, GRANT, grant=one | {"key": "n", "amount": 2.0}) == "malformed"
+        until = ask(client, GRANT, grant=one | {"key": "until", "expiresAt": "2030-01-01T00:00:00+01:00"})
+        assert until["grant"]["result"] == "granted"
+        back = 'mutation { reverseGrant(key: "sorry", reason: "typo") { returned spent again } }'
+        assert ask(client, back)["reverseGrant"] == {"returned": 250, "spent": 0, "again": False}
+        assert ask(client, back)["reverseGrant"]["again"]
+        assert code(client, 'mutation { reverseGrant(key: "none", reason: "x") { spent } }') == "unknown-grant"
+        resolve = """mutation { resolveAnomaly(orderId: "odd", reason: "unknown-line", subject: "z", note: "called") {
+            resolvedBy resolution order { orderId } } }"""
+        resolved = ask(client, resolve)["resolveAnomaly"]
+        assert resolved["resolution"] == "called"
+        assert code(client, resolve) == "already-resolved"
+        left = ask(client, "{ anomalies { edges { node { orderId subject } } } }")["anomalies"]["edges"]
+        assert {"orderId": "odd", "subject": "z"} not in [edge["node"] for edge in left]
+    [(who,)] = rows(database_url, "SELECT resolved_by FROM anomalies WHERE subject = 'z'")
+    assert who == resolved["resolvedBy"]
+
+
+LONG = """
+    transfers { transferId kind debitAccount creditAccount currency amount lotNo cause happenedAt bookedAt }
+    outcomes { sequence type fact createdAt body unpublished }
+    facts { fact source eventId digest data happenedAt recordedAt }
+"""
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("{ nothing }", "malformed"),
+        ("{", "malformed"),
+        ("{ wallets(customerId: 3) { balance } }", "malformed"),
+        ('{ wallets(customerId: "\\u0000") { balance } }', "malformed"),
+        ("{ anomalies(first: 0) { edges { cursor } } }", "page-out-of-bounds"),
+        ("{ anomalies(first: 201) { edges { cursor } } }", "page-out-of-bounds"),
+        ('{ anomalies(after: "e30") { edges { cursor } } }', "bad-cursor"),
+        (
+            f"{{ anomalies(first: 200) {{ edges {{ node {{ order {{ {LONG} }} }} }} }} }}",
+            "too-costly",
+        ),
+        ("{ " + " ".join(f"a{n}: __typename" for n in range(31)) + " }", "too-many-aliases"),
+        ("{ " + "__typename " * 501 + " }", "too-many-fields"),
+        ("{ " + "... { " * 40 + "__typename" + " }" * 40 + " }", "too-deep"),
+        ("{ wallets" + "{a" * 3_000, "malformed"),
+        ("mutation A { __typename } query B { __typename }", "unknown-operation"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_what_cannot_be_answered_is_named(client: httpx.Client, query: str, expected: str) -> None:
+    answer = client.post("/graphql", json={"query": query})
+    assert answer.json()["errors"][0]["extensions"]["code"] == expected
+    assert "Traceback" not in answer.text
+
+
+def test_fragments_that_double_are_refused_before_anything_runs(client: httpx.Client) -> None:
+    spread = "".join(f"fragment f{n} on Query {{ ...f{n + 1} ...f{n + 1} }}" for n in range(60))
+    query = f"{{ ...f0 }} {spread} fragment f60 on Query {{ __typename }}"
+    assert code(client, query) == "too-costly"
+
+
+def test_a_mutation_comes_by_post_and_as_json(client: httpx.Client) -> None:
+    mutation = 'mutation { reverseGrant(key: "g-ann", reason: "x") { returned } }'
+    answer = client.get("/graphql", params={"query": mutation})
+    assert (answer.status_code, answer.headers["Allow"]) == (405, "POST")
+    for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data"):
+        assert (
+            client.post("/graphql", content=json.dumps({"query": mutation}), headers={"Content-Type": kind}).status_code
+            == 415
+        )
+    query = client.get(
+        "/graphql",
+        params={"query": "query ($c: String!) { wallets(customerId: $c) { balance } }", "variables": '{"c": "ann"}'},
+    )
+    assert query.json()["data"]["wallets"]
+    large = client.post("/graphql", content=b" " * (1024 * 1024 + 1), headers={"Content-Type": "application/json"})
+    assert large.status_code == 413
+
+
+def test_a_query_is_named_by_its_hash_once_it_was_sent(client: httpx.Client) -> None:
+    query = '{ wallets(customerId: "ann") { balance currency } }'
+    named = {"persistedQuery": {"version": 1, "sha256Hash": sha256(query.encode()).hexdigest()}}
+    unknown = client.post("/graphql", json={"extensions": named})
+    assert unknown.status_code == 200
+    assert unknown.json()["errors"] == [
+        {"message": "PersistedQueryNotFound", "extensions": {"code": "persisted-query-not-found"}}
+    ]
+    assert client.post("/graphql", json={"query": query + " ", "extensions": named}).status_code == 400
+    sent = client.post("/graphql", json={"query": query, "extensions": named}).json()
+    assert client.get("/graphql", params={"extensions": json.dumps(named)}).json() == sent
+
+
+# ── When parts are slow or away ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_deadline_ends_a_read_that_waits(client: httpx.Client, world: str) -> None:
+    with psycopg.connect(world) as owner:
+        owner.execute("LOCK TABLE wallets")
+        found = fault(client, '{ wallets(customerId: "ann") { balance } }', headers={"X-Deadline-Ms": "150"})
+        assert found["extensions"]["code"] == "deadline-passed"
+        assert found["message"] == "the deadline of the request has passed"
+    assert ask(client, '{ wallets(customerId: "ann") { balance } }')["wallets"]
+    for wrong in ("0", "-1", "soon", "30001", "²"):
+        headers = {"X-Deadline-Ms": wrong.encode()}
+        answer = client.post("/graphql", json={"query": "{ __typename }"}, headers=headers)  # type: ignore[arg-type]
+        assert answer.status_code == 400, wrong
+
+
+def test_slow_reads_leave_the_others_alone(client: httpx.Client, world: str) -> None:
+    with psycopg.connect(world) as owner:
+        owner.execute("LOCK TABLE anomalies")
+        slow = threading.Thread(
+            target=lambda: client.post("/graphql", json={"query": "{ anomalies { edges { cursor } } }"})
+        )
+        slow.start()
+        assert ask(client, '{ wallets(customerId: "ann") { balance } }')["wallets"]
+        assert slow.is_alive()
+        owner.rollback()
+        slow.join(10)
+
+
+def test_an_unexpected_error_is_logged_once_and_not_told(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_given: Any, **_named: Any) -> Any:
+        raise KeyError("secret of the driver")
+
+    monkeypatch.setattr("incentive_fleet.console.graphql.wallets.wallet_lots", broken)
+    with caplog.at_level(logging.WARNING, "incentive_fleet.console"):
+        query = '{ a: wallets(customerId: "ann") { balance lots { lotNo } } }'
+        answer = client.post("/graphql", json={"query": query})
+    assert "secret" not in answer.text
+    assert {error["extensions"]["code"] for error in answer.json()["errors"]} == {"internal"}
+    assert [record.exc_info is not None for record in caplog.records] == [True]
+
+
+def test_a_database_that_is_away_is_said_to_be(postgres: Postgres) -> None:
+    with client_of(Settings(database_url=postgres.url("no_such_database"))) as client:
+        found = fault(client, '{ wallets(customerId: "ann") { balance } }')
+    assert found["extensions"]["code"] == "not-available"
+    assert "no_such_database" not in found["message"]
+
+
+def test_reads_come_from_the_replica_and_nothing_that_decides_does(
+    world: str, database_url: str, postgres: Postgres
+) -> None:
+    """Two ledgers that differ: what was read and what was decided show where each came from."""
+    play(database_url)
+    with client_of(Settings(database_url=database_url, read_database_url=world)) as client:
+        one = {"key": "here", "customerId": "new", "currency": "EUR", "amount": 250, "campaignId": "gift"}
+        assert ask(client, GRANT, grant=one)["grant"]["result"] == "granted"
+        assert ask(client, '{ wallets(customerId: "new") { balance } }') == {"wallets": []}
+        assert ask(client, "{ deadLetters { edges { cursor } } }")["deadLetters"]["edges"]
+        basket = """{quoteId: "q", customerId: "new", currency: "EUR", at: "2026-01-10T12:00:00Z", creditRequested: 100,
+            lines: [{lineId: "a", sku: "s", quantity: 1, unitPrice: 900}]}"""
+        assert ask(client, f"{{ quote(request: {basket}) {{ walletBalance }} }}")["quote"]["walletBalance"] == 250
