@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 from psycopg import Connection
 from psycopg.rows import dict_row
@@ -14,10 +14,9 @@ from incentive_fleet.events.times import format_time
 from incentive_fleet.events.traceparent import trace_id_of
 from incentive_fleet.incentives.accounts import order_account
 from incentive_fleet.incentives.decision import Decision
-from incentive_fleet.incentives.refusals import MEANINGS, RefusalCode
-from incentive_fleet.incentives.running_totals import RunningTotals, reversed_of
 from incentive_fleet.ledger.anomalies import COLUMNS as ANOMALY_COLUMNS
 from incentive_fleet.ledger.anomalies import AnomalyRecord, anomaly_record
+from incentive_fleet.ledger.order_rows import decision_row, final_basket_row, progress_row
 from incentive_fleet.ledger.snapshot import snapshot
 
 Row = dict[str, Any]
@@ -67,11 +66,6 @@ READ_OUTCOMES = """
            ARRAY(SELECT u.destination FROM outbox_unpublished u WHERE u.outbox_id = o.outbox_id ORDER BY 1) AS unpublished
     FROM outbox o WHERE o.order_id = ANY(%s) ORDER BY o.sequence
 """
-WORTH_NO_MORE: Final = {
-    RefusalCode.BELOW_MINIMUM: "no line that it is for was picked, or a minimum is missed",
-    RefusalCode.NO_DISCOUNT: "it comes to nothing on what was picked",
-    RefusalCode.BUDGET_EXHAUSTED: "the campaign's budget bears no more than before",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,10 +142,10 @@ def _with_decisions(
             customer_id=customer,
             currency=currency,
             standing=standing,
-            decision=_decision(decision),
-            final_basket=_final_basket(decision, final) if final else None,
+            decision=decision_row(decision),
+            final_basket=final_basket_row(decision, final) if final else None,
             terms=[terms[version] for version in sorted(_versions(decision))],
-            progress=_progress(final or decision, totals) if totals else None,
+            progress=progress_row(final or decision, totals) if totals else None,
             transfers=transfers.get(id, []),
             lots=lots.get(id, []),
             redemptions=redemptions.get(id, []),
@@ -192,112 +186,3 @@ def _versions(decision: Decision) -> set[tuple[str, int]]:
         if refusal.campaign_id is not None and refusal.version is not None:
             named.add((refusal.campaign_id, refusal.version))
     return named
-
-
-def _decision(decision: Decision) -> Row:
-    """The decision with the lines that its shares run over."""
-    credit = decision.credit
-    return {
-        "lines": [
-            {"line_id": line_id, "unit_price": price, "gross": gross}
-            for line_id, price, gross in zip(decision.line_ids, decision.unit_prices, decision.gross, strict=True)
-        ],
-        "coupons": [
-            {
-                "code": c.code,
-                "campaign_id": c.campaign_id,
-                "version": c.version,
-                "discount": c.discount,
-                "shares": c.shares,
-            }
-            for c in decision.coupons
-        ],
-        "credit": {
-            "requested": credit.requested,
-            "applied": credit.applied,
-            "shortfall": credit.shortfall,
-            "shares": credit.shares,
-            "burned": [{"lot_no": b.lot_no, "amount": b.amount} for b in credit.burned],
-        },
-        "earned": [
-            {
-                "campaign_id": e.campaign_id,
-                "version": e.version,
-                "amount": e.amount,
-                "shares": e.shares,
-                "valid_days": e.valid_days,
-                "reissue_days": e.reissue_days,
-            }
-            for e in decision.earned
-        ],
-        "refusals": [
-            {
-                "code": r.code or None,
-                "campaign_id": r.campaign_id,
-                "version": r.version,
-                "reason": r.reason,
-                "because": MEANINGS[r.reason],
-            }
-            for r in decision.refusals
-        ],
-    }
-
-
-def _final_basket(placed: Decision, final: Decision) -> Row:
-    """The final basket's decision, with what each incentive was worth at the placing, what it is worth now, and why."""
-    coupons = zip(placed.coupons, final.coupons, strict=True)
-    earned = zip(placed.earned, final.earned, strict=True)
-    worth = [
-        *(_worth(was.code or was.campaign_id, was.discount, now.discount, now.limit) for was, now in coupons),
-        *(_worth(was.campaign_id, was.amount, now.amount, now.limit) for was, now in earned),
-        _worth("credit", placed.credit.applied, final.credit.applied, None),
-    ]
-    return _decision(final) | {"worth": worth, "all_reversed": final.all_reversed}
-
-
-def _worth(incentive: str, placed: int, picked: int, limit: RefusalCode | None) -> Row:
-    because = WORTH_NO_MORE[limit] if limit else None
-    if limit is None and placed != picked:
-        because = f"the lines that it is for are worth {'more' if picked > placed else 'less'}"
-    return {"incentive": incentive, "placed": placed, "picked": picked, "because": because}
-
-
-def _progress(decision: Decision, document: Row) -> Row:
-    """How much of the order was taken back: value per line, and how much of each incentive that reversed."""
-    totals = RunningTotals.from_json(document, len(decision.line_ids))
-    gone = totals.reversed_value(decision.gross)
-    return {
-        "fully_refunded": totals.fully_refunded,
-        "cancelled": totals.cancelled,
-        "delivered_at": format_time(totals.delivered_at) if totals.delivered_at else None,
-        "lines": [
-            {
-                "line_id": line_id,
-                "undelivered": totals.undelivered.get(line, 0),
-                "refunded_undelivered": totals.refunded_undelivered.get(line, 0),
-                "returned": totals.returned.get(line, 0),
-                "reversed_value": gone[line],
-            }
-            for line, line_id in enumerate(decision.line_ids)
-        ],
-        "reversed": {
-            "coupons": [
-                {"campaign_id": c.campaign_id, "amount": reversed_of(c.shares, decision.gross, gone)}
-                for c in decision.coupons
-            ],
-            "credit": reversed_of(decision.credit.shares, decision.gross, gone) if decision.credit.applied else 0,
-            "earned": [
-                {"campaign_id": e.campaign_id, "amount": reversed_of(e.shares, decision.gross, gone)}
-                for e in decision.earned
-            ],
-        },
-        "vested": [
-            {
-                "campaign_id": v.campaign_id,
-                "lot_no": v.lot_no or None,
-                "reversed_before": v.reversed_before,
-                "clawed_back": v.clawed_back,
-            }
-            for v in totals.vested
-        ],
-    }

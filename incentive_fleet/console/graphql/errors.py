@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from graphql import GraphQLError
 
+from incentive_fleet.console.answers import reason_and_status
 from incentive_fleet.console.graphql.documents import NOT_FOUND, InvalidQuery
 from incentive_fleet.errors import FleetError, PermanentError, Refused, StatementTimedOut
 
@@ -26,8 +27,6 @@ log = logging.getLogger(__name__)
 
 def code_and_message(error: Exception) -> tuple[str, str]:
     """What an error is called, and the sentence about it."""
-    from incentive_fleet.console.application import reason_and_status  # which routes to us
-
     if not isinstance(error, FleetError):
         return INTERNAL, UNEXPECTED
     reason, _ = reason_and_status(error)

@@ -32,7 +32,6 @@ from graphql import (
 from incentive_fleet.console.graphql.cursors import FIRST
 from incentive_fleet.errors import Refused
 
-BODY_BYTES_MAX: Final = 1024 * 1024  # of a request: a basket of 2,000 lines is a third of it
 QUERY_CHARACTERS_MAX: Final = 32_768
 TOKENS_MAX: Final = 4_000
 FIELDS_MAX: Final = 500  # written in a document; validation compares each with each

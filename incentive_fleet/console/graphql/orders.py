@@ -90,6 +90,20 @@ class DecisionShown:
     refusals: list[RefusalShown]
 
 
+@strawberry.type(name="Worth", description="What an incentive was worth at the placing, and is on what was picked.")
+class WorthShown:
+    incentive: str
+    placed: MinorUnits
+    picked: MinorUnits
+    because: str | None
+
+
+@strawberry.type(name="FinalBasket", description="What became of an estimated order's decision.")
+class FinalBasketShown(DecisionShown):
+    worth: list[WorthShown]
+    all_reversed: bool = strawberry.field(description="Everything had been reversed before it came.")
+
+
 @strawberry.type(name="TermsUsed", description="A version of a campaign's terms that the decision names.")
 class TermsUsedShown:
     campaign_id: str
@@ -221,7 +235,7 @@ class OrderShown:
     standing: MinorUnits = strawberry.field(description="What stands on the order: coupons and credit.")
     facts: list[FactShown]
     decision: DecisionShown | None
-    final_basket: DecisionShown | None = strawberry.field(description="What became of an estimated order's decision.")
+    final_basket: FinalBasketShown | None
     terms: list[TermsUsedShown]
     progress: ProgressShown | None
     redemptions: list[RedemptionShown]

@@ -14,7 +14,6 @@ from pydantic_core import from_json
 from starlette.requests import Request
 
 from incentive_fleet.console.connections import DEADLINE_S
-from incentive_fleet.console.graphql.limits import BODY_BYTES_MAX
 from incentive_fleet.errors import Refused
 
 DEADLINE_HEADER: Final = "X-Deadline-Ms"
@@ -53,7 +52,7 @@ async def asked_by(request: Request) -> Asked:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":
             raise NotOurs(415, "the body must be application/json")
-        document = _json(await _body(request), "the body")
+        document = _json(await request.body(), "the body")
         if not isinstance(document, dict):
             raise Refused("malformed", "the body is no JSON object")
     query, operation = (_text(document, name) for name in MEMBERS[:2])
@@ -83,16 +82,6 @@ def _of_parameters(request: Request) -> dict[str, Any]:
         if given[name] is not None:
             given[name] = _json(given[name].encode("utf-8", "surrogatepass"), name)
     return given
-
-
-async def _body(request: Request) -> bytes:
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > BODY_BYTES_MAX:
-            raise NotOurs(413, f"the body has more than {BODY_BYTES_MAX} bytes")
-        parts.append(part)
-    return b"".join(parts)
 
 
 def _json(text: bytes, what: str) -> Any:
