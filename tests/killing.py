@@ -22,7 +22,6 @@ from tests.chaos.faults import PROGRAM, Fleet
 from tests.contract.brokers_under_test import eventually
 
 CHUNK = 50  # messages published at a time
-QUIET_S = "2.5"  # longer than SQS hides what a killed worker held
 STORED_WITHIN_S = 240.0
 
 
@@ -39,7 +38,8 @@ class Killed:
     fleet: Fleet = field(init=False)
 
     def __post_init__(self) -> None:
-        command = (*PROGRAM, "consume", "--from", ",".join(self.sources), "--processes", "2")
+        source = self.sources[0] if len(self.sources) == 1 else "all"
+        command = (*PROGRAM, "consume", "--from", source, "--processes", "2")
         self.fleet = Fleet(self.settings, self.log, command=command)
 
     def kill(self) -> None:
@@ -52,7 +52,9 @@ class Killed:
     def come_to_rest(self) -> None:
         """Drain, and let another fleet find what is left, which is nothing but repeats."""
         assert self.fleet.end(signal.SIGTERM) == 0
-        self.fleet.start("--until-idle", QUIET_S)
+        self.fleet.start(
+            "--until-idle", f"{self.settings.sqs_visibility_s + 0.5:g}"
+        )  # SQS hid what killed workers held
         assert self.fleet.running().wait(STORED_WITHIN_S) == 0
 
     def clear_away(self) -> None:
@@ -100,6 +102,7 @@ def _until_stored(killed: Killed, facts: int, problems: list[BaseException]) -> 
     with psycopg.connect(killed.settings.need_database_url(), autocommit=True) as owner:
 
         def stored() -> bool:
+            killed.fleet.running()
             row = owner.execute("SELECT count(*) FROM facts").fetchone()
             return bool(problems) or (row is not None and row[0] >= facts)
 

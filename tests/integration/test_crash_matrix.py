@@ -30,7 +30,7 @@ from tests.shop import balances, calm_balances, faults, open_shop
 
 BROKER_SETTINGS = {"sqs_visibility_s": 1}
 
-SHOP = sample_shop.Shop(15, seed=11, refunds=0.3)
+SHOP = sample_shop.Shop(12, seed=11, refunds=0.3, groceries=0.7)
 EVENTS = list(sample_shop.events(SHOP))
 POISON = [entry for entry in sample_shop.poison(SHOP) if entry[0] != "conflict"]
 BATCH = 10

@@ -14,9 +14,9 @@ from tests.parts import fresh_database
 from tests.shop import balances, calm_balances, faults, open_shop
 
 BROKER_SETTINGS = {"sqs_visibility_s": 1}
-SHOP = sample_shop.Shop(100, seed=31, refunds=0.5, groceries=0.9)
+SHOP = sample_shop.Shop(70, seed=31, refunds=0.5, groceries=0.9)
 EVENTS = [body for _, body in sample_shop.events(SHOP)]
-KILLS = 5
+KILLS = 3
 
 
 def test_workers_that_die_amid_final_baskets_change_nothing(
