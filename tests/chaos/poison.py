@@ -10,7 +10,11 @@ from typing import Any
 
 from incentive_fleet.embedded import sample_shop
 
-PLACED = "order-placed.v1"
+PLACED, FINALIZED = "order-placed.v1", "order-finalized.v1"
+CANCELLED, GRANTED = "order-cancelled.v1", "credit-grant-requested.v1"
+
+
+_ODD_LINE = {"line_id": "of another basket", "sku": "odd", "quantity": 1, "unit_price": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,25 @@ def _event(number: int, **data: Any) -> dict[str, Any]:
     event: dict[str, Any] = json.loads(body)
     event["data"] |= data
     return event
+
+
+def _final(number: int, **line: Any) -> bytes:
+    event = _event(number)
+    lines = [event["data"]["lines"][0] | line]
+    data = {"order_id": event["subject"], "finalized_at": event["time"], "lines": lines}
+    return _text(event | {"type": FINALIZED, "data": data})
+
+
+def _cancelled(number: int) -> bytes:
+    event = _event(number)
+    return _text(event | {"type": CANCELLED, "data": {"order_id": event["subject"], "cancelled_at": "today"}})
+
+
+def _granted(number: int) -> bytes:
+    """Of a campaign that there is not: well-formed, and refused each time."""
+    event, key = _event(number), f"bad-{number}"
+    data = {"grant_key": key, "customer_id": "c", "currency": "EUR", "amount": 1, "campaign_id": "none"}
+    return _text(event | {"type": GRANTED, "subject": key, "data": data | {"requested_at": event["time"]}})
 
 
 def _text(event: dict[str, Any]) -> bytes:
@@ -72,6 +95,10 @@ MAKERS: list[tuple[str, str | None, Callable[[int], bytes]]] = [
     ("control-character", PLACED, lambda number: _text(_event(number, customer_id="nul\x00nul"))),
     ("unknown-type", "order-archived.v1", _typed("order-archived.v1")),
     ("unknown-type-version", "order-placed.v2", _typed("order-placed.v2")),
+    ("unknown-line-kind", FINALIZED, lambda number: _final(number, kind="voucher")),
+    ("wrong-type", FINALIZED, lambda number: _final(number, quantity=1.0)),
+    ("invalid-time", CANCELLED, _cancelled),
+    ("grant-refused:unknown-campaign", GRANTED, _granted),
     ("subject-mismatch", PLACED, lambda number: _text(_event(number) | {"subject": "another"})),
 ]
 
@@ -84,10 +111,10 @@ def lasting(chance: random.Random, count: int) -> list[Poison]:
     ]
 
 
-def conflicts_with(placing: bytes, chance: random.Random) -> Poison:
-    """Other content for an order that was placed: under the same event id, or under one of its own."""
-    event = json.loads(placing)
-    event["data"]["customer_id"] = "somebody-else"
+def conflicts_with(fact: bytes, chance: random.Random) -> Poison:
+    """Other content for a placing or a final basket: under the same event id, or under one of its own."""
+    event = json.loads(fact)
+    event["data"] |= {"customer_id": "somebody-else"} if event["type"] == PLACED else {"lines": [_ODD_LINE]}
     if chance.random() < 0.5:
         event["id"] += "-again"
-    return Poison("conflict", PLACED, _text(event))
+    return Poison("conflict", event["type"], _text(event))

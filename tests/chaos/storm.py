@@ -18,6 +18,7 @@ from pathlib import Path
 
 import psycopg
 
+from incentive_fleet.events.codec import decode
 from tests.brokers_and_workers import SOURCES, Brokers, Source
 from tests.chaos.faults import KINDS, SLOW, Site
 from tests.chaos.poison import Poison, conflicts_with, lasting
@@ -26,6 +27,7 @@ from tests.shop import balances, faults
 CHUNK = 20  # messages published at a time
 SETTLE_S = 300.0  # from the last fault to the last fact
 IDLE = "2"
+CONTESTED = (b'"order-placed.v1"', b'"order-finalized.v1"')
 # A worker that was killed while the fleet drained is not started again, and the fleet says so.
 EXPECTED_ERRORS = {"worker given up"}
 
@@ -119,27 +121,24 @@ class Storm:
         self.poisoned.append((source, poison))
 
     def _send_conflicts(self, chance: random.Random) -> None:
-        """Other content for orders that are in the ledger already: only then it is sure which of the two is genuine."""
-        placings = [body for body in self.bodies if b'"order-placed.v1"' in body]
-        left = chance.sample(placings, self.plan.conflicts)
+        """Other content for facts that are in the ledger already: only then it is sure which of the two is genuine."""
+        contested = [body for body in self.bodies if any(type_ in body for type_ in CONTESTED)]
+        left = chance.sample(contested, self.plan.conflicts)
         deadline = time.monotonic() + SETTLE_S
         while left:
-            assert time.monotonic() < deadline, f"{len(left)} placings did not come into the ledger"
-            placed = self._placed([_order_id(body) for body in left])
-            for body in [body for body in left if _order_id(body) in placed]:
+            assert time.monotonic() < deadline, f"{len(left)} facts did not come into the ledger"
+            stored = self._stored([_fact(body) for body in left])
+            for body in [body for body in left if _fact(body) in stored]:
                 self._poison(chance.choice(SOURCES), conflicts_with(body, chance))
                 left.remove(body)
             threading.Event().wait(0.2)
 
-    def _placed(self, orders: list[str]) -> set[str]:
+    def _stored(self, facts: list[tuple[str, str]]) -> set[tuple[str, str]]:
         try:
             with psycopg.connect(self.url, autocommit=True) as owner:
-                return {
-                    str(row[0])
-                    for row in owner.execute(
-                        "SELECT order_id FROM facts WHERE order_id = ANY(%s) AND fact = 'placing'", (orders,)
-                    )
-                }
+                orders = [order for order, _ in facts]
+                rows = owner.execute("SELECT order_id, fact FROM facts WHERE order_id = ANY(%s)", (orders,))
+                return {(str(order), str(fact)) for order, fact in rows} & set(facts)
         except psycopg.OperationalError:
             return set()  # it is being hurt
 
@@ -169,8 +168,9 @@ def _round(chance: random.Random) -> list[str]:
     return kinds
 
 
-def _order_id(body: bytes) -> str:
-    return str(json.loads(body)["subject"])
+def _fact(body: bytes) -> tuple[str, str]:
+    event = decode(body)
+    return event.order_id, event.fact
 
 
 def judge(storm: Storm, calm: dict[str, int]) -> list[str]:
