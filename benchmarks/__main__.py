@@ -16,7 +16,10 @@ from benchmarks.machine import describe
 from benchmarks.sizes import FULL, QUICK
 
 # In this order. Each is a module with `figure(rig, sizes)`.
-FIGURES = ("throughput", "real_orders", "latency", "quotes", "sqs", "growth", "hot_spots", "relay", "scale", "memory")
+FIGURES = (
+    *("throughput", "real_orders", "final_baskets", "latency", "quotes", "sqs"),
+    *("growth", "hot_spots", "relay", "scale", "memory"),
+)
 ASKED_FOR = ("tuning", "nightly")  # a figure that is taken only when it is named
 
 

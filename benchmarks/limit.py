@@ -27,6 +27,7 @@ TABLES = (
         "order_id, fact",
     ),
     ("decisions", "order_id, customer_id, currency, decision::text", "order_id, 'placing'"),
+    ("final_baskets", "order_id, decision::text", "order_id, 'final-basket'"),
     (
         "lots",
         "customer_id, currency, lot_no, campaign_id, amount, remaining, expired, expires_at, reissue_days, root_lot_no,"

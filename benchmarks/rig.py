@@ -27,6 +27,7 @@ from incentive_fleet.embedded.sample_shop import Shop
 from incentive_fleet.events.codec import decode
 from incentive_fleet.incentives.campaign_file import parse_campaigns
 from incentive_fleet.ledger.batch import apply_events
+from incentive_fleet.ledger.codes import PoolRow, load_codes
 from incentive_fleet.ledger.grants import GRANTS_MAX, Grant, grant
 from incentive_fleet.ledger.migrate import upgrade
 from incentive_fleet.ledger.session import Session
@@ -56,6 +57,8 @@ class Stream(Protocol):
 
     def campaigns(self) -> str: ...
 
+    def codes(self) -> Iterable[PoolRow]: ...
+
     def grants(self) -> Iterable[Grant]: ...
 
     def events(self) -> Iterable[tuple[str, bytes]]: ...
@@ -63,19 +66,23 @@ class Stream(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """A sample shop's stream."""
+    """A sample shop's stream. No grant is asked for by event: its notice is no outcome, by which the end of a run is known."""
 
     shop: Shop
-    terms: str = sample_shop.CAMPAIGNS
+    terms: str | None = None  # those of the shop
 
     def campaigns(self) -> str:
-        return self.terms
+        return self.terms or sample_shop.campaigns(self.shop)
+
+    def codes(self) -> Iterable[PoolRow]:
+        rows = enumerate(sample_shop.codes(self.shop), start=1)
+        return (PoolRow(line, *row, customer_id=None, expires_at=None) for line, row in rows)
 
     def grants(self) -> Iterable[Grant]:
         return (Grant(*row, expires_at=None) for row in sample_shop.grants(self.shop))
 
     def events(self) -> Iterable[tuple[str, bytes]]:
-        return sample_shop.events(self.shop)
+        return ((type_, body) for type_, body in sample_shop.events(self.shop) if type_ != "credit-grant-requested.v1")
 
 
 def generated(events: int, seed: int = 1, name: str = "b") -> Generated:
@@ -173,12 +180,13 @@ def running(*, with_rabbitmq: bool = True) -> Iterator[Rig]:
 
 
 def prepare(database_url: str, stream: Stream) -> None:
-    """Migrate, load the campaigns and grant the opening balances. Outcomes go to RabbitMQ alone."""
+    """Migrate, load the campaigns and the codes, and grant the opening balances. Outcomes go to RabbitMQ alone."""
     upgrade(database_url)
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute("DELETE FROM destinations WHERE destination = 'sns'")
     with closing(Session(database_url)) as session:
         load_campaigns(session.connection, parse_campaigns(stream.campaigns()))
+        load_codes(session.connection, stream.codes())
         rows = iter(stream.grants())
         while batch := list(itertools.islice(rows, GRANTS_MAX)):
             refused = [result for result in grant(session, batch, datetime.now(UTC)) if isinstance(result, Exception)]
