@@ -83,12 +83,12 @@ def picked(draw: st.DrawFn, lines: list[Data]) -> list[Data]:
         change = draw(st.sampled_from(["gone", "same", "same", "quantity", "price", "category"]))
         if change == "gone":
             continue
-        changed: Data = {
+        changes: dict[str, Data] = {
             "quantity": {"quantity": draw(quantities)},
             "price": {"unit_price": draw(prices)},
             "category": {"category": "fresh"},
-        }.get(change, {})
-        kept.append(line | changed)
+        }
+        kept.append(line | changes.get(change, {}))
     if draw(st.booleans()):
         substitute = {"line_id": "new", "sku": "s", "quantity": draw(quantities), "unit_price": draw(prices)}
         kept.insert(draw(st.integers(0, len(kept))), substitute | draw(kinds))

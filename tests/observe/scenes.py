@@ -157,8 +157,8 @@ def connections_are_taken(site: Site) -> None:
 
 
 def consumers_are_stuck_and_then_too_slow(site: Site) -> None:
-    """Workers stop in the middle of their work, and somebody's transaction keeps the wallets from being read; when they go on, it is
-    by fits and starts, with more than a minute's backlog."""
+    """Workers stop in the middle of their work, and somebody's transaction keeps the wallets from being read; when they go on,
+    it is by fits and starts, with more than a minute's backlog."""
     workers = eventually(lambda: site.consume.workers() if len(site.consume.workers()) == 2 else None, PATIENCE_S)
     _signal(workers, signal.SIGSTOP)
     site.publish(*(plain(f"stuck-{number}") for number in range(BACKLOG)))

@@ -129,7 +129,7 @@ def watched(postgres: Postgres, url: str, rabbitmq: RabbitMQ, folder: Path, file
         pager.listening() as heard,
         monitoring.watching(folder / "monitoring", targets, heard.port, files) as prometheus,
     ):
-        site = Site(postgres, url, brokers, *fleets.values(), heard, prometheus, folder)
+        site = Site(postgres, url, brokers, fleets["consume"], fleets["relay"], heard, prometheus, folder)
         site.type("campaigns", "load", campaigns)
         try:
             for fleet in fleets.values():
