@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import closing
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -347,6 +349,18 @@ def test_support_reads_and_books_nothing(world: str) -> None:
             'grant(input: {key: "k", customerId: "c", currency: "EUR", amount: 1, campaignId: "gift"}) { result }',
         ):
             assert code(client, f"mutation {{ {refused} }}") == "role-missing", refused
+
+
+PAGE = (Path(__file__).parents[2] / "docs/graphql.md").read_text(encoding="utf-8")
+
+
+def test_what_the_page_shows_is_answered(database_url: str) -> None:
+    play(database_url)
+    examples = re.findall(r"^```graphql\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    assert len(examples) >= 6
+    with program_at(Settings(database_url=database_url), OPERATOR) as client:
+        for example in examples:
+            assert None not in ask(client, example).values(), example
 
 
 GRANT = """mutation ($grant: GrantInput!) { grant(input: $grant) { key result } }"""

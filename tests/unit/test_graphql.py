@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -16,7 +17,9 @@ from incentive_fleet.console.graphql import documents, limits
 from incentive_fleet.console.graphql.cursors import FIRST_MAX, checked_first, cursor_of, page_of, place_of
 from incentive_fleet.console.graphql.documents import Documents, InvalidQuery, prepared
 from incentive_fleet.console.graphql.limits import COST_MAX, cost_of
+from incentive_fleet.console.graphql.reading import ELEMENTS_MAX
 from incentive_fleet.console.graphql.schema import EXPORT, executable, exported
+from incentive_fleet.console.shields import BODY_MAX
 from incentive_fleet.errors import Refused
 from incentive_fleet.events.times import EARLIEST
 
@@ -134,3 +137,17 @@ def test_a_query_that_is_none_is_not_kept() -> None:
         with pytest.raises(InvalidQuery):
             kept.ready("{ nothing }", None)
     assert kept._kept == {}
+
+
+def test_the_page_tells_the_limits_that_hold() -> None:
+    page = (ROOT / "docs/graphql.md").read_text(encoding="utf-8")
+    told = dict(re.findall(r"^\| .* \| ([\d,]+) \| `([a-z-]+)` \|$", page, re.MULTILINE))
+    assert {code: int(most.replace(",", "")) for most, code in told.items()} == {
+        "too-costly": limits.COST_MAX,
+        "too-deep": limits.DEPTH_MAX,
+        "too-many-fields": limits.FIELDS_MAX,
+        "too-many-aliases": limits.ALIASES_MAX,
+        "query-too-long": limits.QUERY_CHARACTERS_MAX,
+        "too-large": BODY_MAX,
+        "answer-too-large": ELEMENTS_MAX,
+    }

@@ -24,7 +24,7 @@ from incentive_fleet.console.graphql import errors
 from incentive_fleet.console.graphql.documents import Documents, InvalidQuery, is_mutation
 from incentive_fleet.console.graphql.limits import cost_of
 from incentive_fleet.console.graphql.reading import Asking
-from incentive_fleet.console.graphql.requests import Asked, NotOurs, asked_by
+from incentive_fleet.console.graphql.requests import ApiRequest, NotOurs, asked_by
 from incentive_fleet.console.graphql.schema import executable
 from incentive_fleet.console.premises import Premises, premises_of, visitor_of
 from incentive_fleet.console.visitors import Visitor
@@ -61,7 +61,7 @@ async def endpoint(request: Request) -> Response:
         return _response({"errors": errors.refusal(error)}, 500)
 
 
-def answer(premises: Premises, visitor: Visitor, asked: Asked) -> Response:
+def answer(premises: Premises, visitor: Visitor, asked: ApiRequest) -> Response:
     """The response. It blocks, for as long as the deadline and a wait for a connection allow."""
     ends_at = monotonic() + asked.deadline_s
     try:
@@ -80,7 +80,7 @@ def answer(premises: Premises, visitor: Visitor, asked: Asked) -> Response:
     return _told(result, cost)
 
 
-def _executed(document: DocumentNode, asked: Asked, asking: Asking) -> ExecutionResult:
+def _executed(document: DocumentNode, asked: ApiRequest, asking: Asking) -> ExecutionResult:
     result = execute(
         _schema(),
         document,

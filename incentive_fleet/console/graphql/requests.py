@@ -24,7 +24,7 @@ MEMBERS: Final = ("query", "operationName", "variables", "extensions")
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ApiRequest:
     """What was asked."""
 
     query: str | None
@@ -44,7 +44,7 @@ class NotOurs(Exception):
         self.detail = detail
 
 
-async def asked_by(request: Request) -> Asked:
+async def asked_by(request: Request) -> ApiRequest:
     """Read it. Raises NotOurs and Refused (malformed)."""
     if request.method == "GET":
         document = _of_parameters(request)
@@ -63,7 +63,7 @@ async def asked_by(request: Request) -> Asked:
         raise Refused("malformed", "query holds the character NUL, which no stored text has")
     _refuse_nul(variables, NESTING_MAX)
     extensions = document.get("extensions")
-    return Asked(query, operation, variables or {}, extensions, deadline_of(request), request.method == "POST")
+    return ApiRequest(query, operation, variables or {}, extensions, deadline_of(request), request.method == "POST")
 
 
 def deadline_of(request: Request) -> float:
