@@ -19,7 +19,7 @@ from incentive_fleet.settings import Settings
 from tests.deploy.judges import DEPLOY, Template, judge, refusal
 
 FOLDER = DEPLOY / "aws"
-STACKS = ("messaging", "database", "services", "alarms")
+STACKS = ("messaging", "database", "services", "alarms", "console")
 ACCOUNT, REGION = "000000000000", "eu-central-1"
 
 
@@ -185,6 +185,29 @@ def test_every_service_and_nothing_else_is_asked_for_its_health() -> None:
             "/opt/incentives/health.py",
         ], name
         assert {"Name": "INCENTIVES_HEALTH_PORT", "Value": "8080"} in container["Environment"], name
+
+
+def test_the_console_drains_and_is_asked_where_it_listens_and_may_send_nothing() -> None:
+    [task] = of_type("console", "AWS::ECS::TaskDefinition").values()
+    [container] = task["ContainerDefinitions"]
+    assert not refusal(*container["Command"])
+    assert container["StopTimeout"] > template("console")["Parameters"]["DrainS"]["MaxValue"]
+    assert (container["ReadonlyRootFilesystem"], container["User"]) == (True, "10001:10001")
+    told = {one["Name"]: one["Value"] for one in container["Environment"]}
+    secrets = {one["Name"] for one in container["Secrets"]}
+    assert secrets == {"INCENTIVES_DATABASE_URL", "INCENTIVES_OIDC_CLIENT_SECRET", "INCENTIVES_SESSION_KEY"}
+    values = {
+        name.removeprefix("INCENTIVES_").lower(): value for name, value in told.items() if isinstance(value, str)
+    } | {"public_url": "https://x.example", "oidc_issuer": "https://login.example", "oidc_client_id": "x"}
+    named = {name.removeprefix("INCENTIVES_").lower() for name in {*told, *secrets} if name.startswith("INCENTIVES_")}
+    assert named <= Settings.model_fields.keys()
+    settings = Settings.model_validate({name: value for name, value in values.items() if name in Settings.model_fields})
+    [targets] = of_type("console", "AWS::ElasticLoadBalancingV2::TargetGroup").values()
+    assert (settings.serve_port, settings.health_port) == (targets["Port"], int(targets["HealthCheckPort"]))
+    [listener] = of_type("console", "AWS::ElasticLoadBalancingV2::Listener").values()
+    assert (listener["Port"], listener["Protocol"]) == (443, "HTTPS")
+    [statement, _] = of_type("console", "AWS::IAM::Role")["ConsoleRole"]["Policies"][0]["PolicyDocument"]["Statement"]
+    assert statement["Action"] == ["sqs:GetQueueUrl", "sqs:GetQueueAttributes"]
 
 
 def test_the_schedule_expires_as_of_its_own_time() -> None:

@@ -108,7 +108,7 @@ def test_every_container_is_confined_and_may_ask_the_cluster_for_nothing(
     accounts = of_kind(built[overlay], "ServiceAccount")
     found = dict(pods(built[overlay]))
     assert found.keys() == accounts.keys(), "an account for each role, and a role for each account"
-    assert found.keys() >= {"consume", "quotes", "relay", "collect", "migrate", "expire", "verify"}
+    assert found.keys() >= {"consume", "quotes", "relay", "collect", "console", "migrate", "expire", "verify"}
     for name, pod in found.items():
         assert pod["automountServiceAccountToken"] is False, name
         assert pod["serviceAccountName"] == name
@@ -148,15 +148,16 @@ def test_every_role_runs_a_command_that_exists_and_drains_in_time(built: dict[st
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_what_serves_is_probed_where_it_listens(built: dict[str, list[Any]], overlay: str) -> None:
     serving = of_kind(built[overlay], "Deployment")
-    assert set(serving) == {"consume", "quotes", "relay", "collect"}
+    assert set(serving) == {"consume", "quotes", "relay", "collect", "console"}
     for name, deployment in serving.items():
         [container] = deployment["spec"]["template"]["spec"]["containers"]
         assert container["livenessProbe"]["httpGet"] == container["startupProbe"]["httpGet"], name
         assert container["livenessProbe"]["httpGet"] == {"path": "/healthz", "port": "health"}, name
         assert container["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "health"}, name
         environment = {one["name"]: one["value"] for one in container["env"]}
-        [port] = container["ports"]
-        assert port["name"] == "health", name
+        ports = {one["name"]: one for one in container["ports"]}
+        assert ports.keys() == ({"health", "http"} if name == "console" else {"health"}), name
+        port = ports["health"]
         assert environment["INCENTIVES_HEALTH_PORT"] == str(port["containerPort"]), name
         assert environment["INCENTIVES_HEALTH_HOST"] == "0.0.0.0", "the kubelet asks from outside"
     let_in = of_kind(built[overlay], "NetworkPolicy")["probes"]["spec"]["podSelector"]["matchExpressions"]
@@ -182,4 +183,6 @@ def test_disruptions_and_networks_are_bounded(built: dict[str, list[Any]], overl
         for rule in policy["spec"].get("egress", [])
         for port in rule["ports"]
     }
-    assert ports == {53, 5432} | ({443} if overlay == "sqs" else {5671, 5672, 15672})
+    assert ports == {53, 5432, 443} | (
+        set() if overlay == "sqs" else {5671, 5672, 15672}
+    )  # 443: AWS, and who logs people in

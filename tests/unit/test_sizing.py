@@ -40,16 +40,21 @@ def docker() -> dict[str, str]:
     return found | dict.fromkeys(JOBS, jobs)
 
 
-def stack() -> dict[str, Any]:
-    read: dict[str, Any] = yaml.load((DEPLOY / "aws/services.yaml").read_text(encoding="utf-8"), Template)
+def stack(name: str) -> dict[str, Any]:
+    read: dict[str, Any] = yaml.load((DEPLOY / f"aws/{name}.yaml").read_text(encoding="utf-8"), Template)
     return read
 
 
+def tasks() -> list[dict[str, Any]]:
+    """Their properties."""
+    resources = [one for name in ("services", "console") for one in stack(name)["Resources"].values()]
+    return [one["Properties"] for one in resources if one["Type"] == "AWS::ECS::TaskDefinition"]
+
+
 def ecs() -> dict[str, str]:
-    tasks = [one["Properties"] for one in stack()["Resources"].values() if one["Type"] == "AWS::ECS::TaskDefinition"]
     return {
         task["Family"]["Fn::Sub"].removeprefix("${Prefix}-"): cell(int(task["Cpu"]) / 1_024, int(task["Memory"]))
-        for task in tasks
+        for task in tasks()
     }
 
 
@@ -99,7 +104,7 @@ def test_every_role_has_what_it_takes_at_rest() -> None:
 
 def test_as_many_of_the_fleet_as_the_table_says() -> None:
     counts = {row[0]: row[2] for row in table_of_roles()}
-    parameters = stack()["Parameters"]
+    parameters = stack("services")["Parameters"]
     scaled = [one["spec"] for one in documents(OVERLAYS) if one.get("kind") == "ScaledObject"]
     scaled = [one for one in scaled if one["scaleTargetRef"]["name"] == "consume"]
     assert len(scaled) == len(list(OVERLAYS.iterdir()))
@@ -130,10 +135,9 @@ def compose_commands() -> list[str]:
 
 
 def task_commands() -> list[str]:
-    tasks = [one["Properties"] for one in stack()["Resources"].values() if one["Type"] == "AWS::ECS::TaskDefinition"]
     return [
         " ".join([*one.get("EntryPoint", []), *one["Command"]])
-        for task in tasks
+        for task in tasks()
         for one in task["ContainerDefinitions"]
     ]
 
