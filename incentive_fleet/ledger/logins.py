@@ -63,6 +63,21 @@ def let_in(owner: Connection[Any], login: str | None) -> None:
     if row is None or not row[0]:  # a superuser may take any role already
         name = sql.Identifier(login) if login else sql.SQL("CURRENT_USER")
         owner.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(APPLICATION_ROLE), name))
+    _let_stage(owner)
+
+
+def _let_stage(owner: Connection[Any]) -> None:
+    """Let the application make temporary tables, by which it loads long files, where a database was closed to everybody."""
+    row = owner.execute(
+        "SELECT has_database_privilege(%s, current_database(), 'TEMPORARY'), current_database()::text",
+        (APPLICATION_ROLE,),
+    ).fetchone()
+    if row is not None and not row[0]:
+        owner.execute(
+            sql.SQL("GRANT TEMPORARY ON DATABASE {} TO {}").format(
+                sql.Identifier(row[1]), sql.Identifier(APPLICATION_ROLE)
+            )
+        )
 
 
 def say_if_owner(url: str) -> None:
