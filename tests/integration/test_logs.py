@@ -88,7 +88,7 @@ def test_five_hundred_culprits_fill_no_log_and_no_sentry(
     fleet.process = start(FROM_RABBITMQ, settings, fleet.log)
     try:
         brokers.publish("rabbitmq", culprits())
-        eventually(lambda: letters(database_url) == CULPRITS + 1, 90)
+        eventually(lambda: letters(database_url) == CULPRITS + 1, 150)
         assert fleet.end(signal.SIGTERM) == 0
     finally:
         brokers.close()
