@@ -69,6 +69,7 @@ def sentry() -> Iterator[Ingest]:
         yield sentry
 
 
+@pytest.mark.timeout(300)
 def test_five_hundred_culprits_fill_no_log_and_no_sentry(
     database_url: str, rabbitmq: Any, sentry: Ingest, tmp_path: Path, say: Callable[[str], None]
 ) -> None:
