@@ -56,8 +56,11 @@ class Fleet:
     def workers(self) -> list[int]:
         """The process ids of the workers that run now."""
         pid = self.running().pid
-        tasks = Path(f"/proc/{pid}/task")
-        return [int(child) for task in tasks.iterdir() for child in (task / "children").read_text().split()]
+        children = []
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has ended since
+                children += (task / "children").read_text().split()
+        return [int(child) for child in children]
 
     def end(self, number: signal.Signals) -> int:
         process = self.running()

@@ -9,7 +9,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Final
 
 import psycopg
@@ -130,14 +130,14 @@ def _group(site: Site, reason: str) -> tuple[str, str]:
 
 def workers_are_killed(site: Site) -> None:
     """As the kernel ends a process that takes too much memory, again and again, until the fleet waits before it tries anew."""
-    [first, _] = eventually(lambda: site.consume.workers() if len(site.consume.workers()) == 2 else None, PATIENCE_S)
-    spared = first
+    spared, _ = _both_workers(site)
     until = time.monotonic() + PATIENCE_S
     while not {"IncentivesWorkersMissing", "IncentivesWorkersDying"} <= site.prometheus.firing():
         assert time.monotonic() < until, "workers were killed in vain"
         for pid in site.consume.workers():
             if pid != spared:
-                os.kill(pid, signal.SIGKILL)
+                with suppress(ProcessLookupError):  # it ended by itself
+                    os.kill(pid, signal.SIGKILL)
         time.sleep(0.2)
     site.rings("IncentivesWorkersMissing", "consume has fewer workers than it should have")
     site.rings("IncentivesWorkersDying", "consume started workers again")
@@ -159,7 +159,7 @@ def connections_are_taken(site: Site) -> None:
 def consumers_are_stuck_and_then_too_slow(site: Site) -> None:
     """Workers stop in the middle of their work, and somebody's transaction keeps the wallets from being read; when they go on,
     it is by fits and starts, with more than a minute's backlog."""
-    workers = eventually(lambda: site.consume.workers() if len(site.consume.workers()) == 2 else None, PATIENCE_S)
+    workers = _both_workers(site)
     _signal(workers, signal.SIGSTOP)
     site.publish(*(plain(f"stuck-{number}") for number in range(BACKLOG)))
     late_at = time.monotonic() + LATE_S
@@ -178,6 +178,11 @@ def consumers_are_stuck_and_then_too_slow(site: Site) -> None:
     site.clears("IncentivesQueueStuck")
     for alert in ("IncentivesLatencyHigh", "IncentivesLatencyBudgetFast", "IncentivesLatencyBudgetSlow"):
         site.clears(alert)  # by itself: the backlog is drained
+
+
+def _both_workers(site: Site) -> list[int]:
+    found: list[int] = eventually(lambda: len(now := site.consume.workers()) == 2 and now, PATIENCE_S)
+    return found
 
 
 def _signal(workers: Iterable[int], number: signal.Signals) -> None:
