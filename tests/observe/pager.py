@@ -78,13 +78,13 @@ class Pager:
             return None
         name = _name(body["links"][0]["href"])
         what: What = "rings" if body["event_action"] == "trigger" else "clears"
-        return Call("pagerduty", what, name, body["payload"]["summary"]) if name else None
+        return None if name is None else Call("pagerduty", what, name, body["payload"]["summary"])
 
     def _opsgenie(self, path: str, body: dict[str, Any]) -> Call | None:
         """Alert API: `POST /v2/alerts` opens under an alias, `POST /v2/alerts/ALIAS/close` closes."""
         if closes := re.fullmatch(r"/opsgenie/v2/alerts/(\w+)/close\?identifierType=alias", path):
             known = self._names.get(closes[1])
-            return Call("opsgenie", "clears", known, "") if known else None
+            return None if known is None else Call("opsgenie", "clears", known, "")
         if path != "/opsgenie/v2/alerts" or not (name := _name(body["details"]["runbook"])):
             return None
         self._names[body["alias"]] = name
