@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Final
 
@@ -169,7 +169,7 @@ def consumers_are_stuck_and_then_too_slow(site: Site) -> None:
         site.rings("IncentivesQueueStuck", "nothing is taken from it")
     site.clears("IncentivesReadingDown")
     time.sleep(max(0.0, late_at - time.monotonic()))  # lateness is time, which nothing else brings about
-    _starve(site, workers, {"IncentivesLatencyHigh", "IncentivesLatencyBudgetFast", "IncentivesLatencyBudgetSlow"})
+    _starve(site, {"IncentivesLatencyHigh", "IncentivesLatencyBudgetFast", "IncentivesLatencyBudgetSlow"})
     site.rings("IncentivesLatencyHigh", "the slowest of a hundred events is booked")
     site.rings("IncentivesLatencyBudgetFast", "the month's allowance goes fast")
     site.rings("IncentivesLatencyBudgetSlow", "of which 1 % may be")
@@ -187,17 +187,18 @@ def _both_workers(site: Site) -> list[int]:
 
 def _signal(workers: Iterable[int], number: signal.Signals) -> None:
     for pid in workers:
-        os.kill(pid, number)
+        with suppress(ProcessLookupError):  # it ended, and another takes its place
+            os.kill(pid, number)
 
 
-def _starve(site: Site, workers: Sequence[int], until: set[str]) -> None:
+def _starve(site: Site, until: set[str]) -> None:
     """Let the workers run for a moment now and then, until these alerts fire."""
     give_up = time.monotonic() + PATIENCE_S
     while not until <= site.prometheus.firing():
         assert time.monotonic() < give_up, f"{until - site.prometheus.firing()} did not fire"
-        _signal(workers, signal.SIGCONT)
-        time.sleep(0.3)
-        _signal(workers, signal.SIGSTOP)
+        _signal(site.consume.workers(), signal.SIGCONT)
+        time.sleep(0.5)
+        _signal(site.consume.workers(), signal.SIGSTOP)
         time.sleep(1.5)
 
 
@@ -257,4 +258,4 @@ AWAY: Final[Mapping[Scene, tuple[str, ...]]] = {
     postgres_is_away_and_comes_back_as_a_standby: ("IncentivesPaused", "IncentivesDatabaseReadOnly"),
 }
 SHORT: Final = (QUIET, AWAY)
-FULL: Final = ({**QUIET, **OBJECTIVES}, WORKERS, STUCK, AWAY)
+FULL: Final = ({**QUIET, **OBJECTIVES}, STUCK, WORKERS, AWAY)
