@@ -11,6 +11,7 @@ READ_ONLY: Final = "Nothing was changed; run it again for the whole answer."
 SENTENCES: Final = {
     "anomalies": READ_ONLY,
     "anomalies resolve": "The anomaly is resolved or it is not, never half; resolving it again is safe.",
+    "answer-quotes": "What was not answered is still with the broker, until its time is over; run it again.",
     "audiences load": "The file is loaded as a whole or not at all; loading it again is safe.",
     "audiences remove": "All are taken out, or none; removing again is safe.",
     "backfill": "Whole batches are applied, the rest of the file is not; run it again: what is applied is a duplicate.",

@@ -56,6 +56,7 @@ QUOTE = json.dumps(
 ARGUMENTS: dict[str, tuple[str, ...]] = {
     "anomalies": (),
     "anomalies resolve": ("o-1", "over-refunded", "o-1", "--reason", "seen"),
+    "answer-quotes": ("--from", "all"),
     "audiences load": ("{folder}/audiences.csv",),
     "audiences remove": ("{folder}/audiences.csv",),
     "backfill": ("{folder}/events.jsonl",),
@@ -116,6 +117,7 @@ ON_THEIR_OWN = {"demo", "down", "schemas check", "schemas write", "up"}
 MORE = (
     ("consume", "--from", "rabbitmq", "--until-idle", "0.5"),
     ("consume", "--from", "sqs", "--until-idle", "0.5", "--no-collect"),
+    ("answer-quotes", "--from", "rabbitmq", "--until-idle", "0.5"),
     ("relay", "--until-idle", "0.5"),
     ("dlq", "collect", "--until-idle", "0.5"),
     ("publish", "{folder}/events.jsonl", "--to", "sns"),
@@ -215,6 +217,7 @@ AWAY = (
     ("consume", "--from", "all"),
     ("consume", "--from", "rabbitmq", "--until-idle", "0.5"),
     ("consume", "--from", "sqs", "--until-idle", "0.5"),
+    ("answer-quotes", "--from", "all"),
     ("relay", "--until-idle", "0.5"),
     ("dlq", "collect", "--until-idle", "0.5"),
     ("backfill", "{folder}/events.jsonl"),

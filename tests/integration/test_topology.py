@@ -19,7 +19,7 @@ from incentive_fleet.brokers.aws.plan import aws_plan, sqs_queues
 from incentive_fleet.brokers.rabbitmq import RABBITMQ
 from incentive_fleet.brokers.rabbitmq import topology as topology_rabbitmq
 from incentive_fleet.brokers.rabbitmq.plan import rabbitmq_plan, rabbitmq_queues
-from incentive_fleet.brokers.topology import Drift
+from incentive_fleet.brokers.topology import Drift, facts_of
 from incentive_fleet.errors import BrokerUnavailable, SettingsError
 from incentive_fleet.settings import Settings
 from tests.brokers_and_workers import said, start
@@ -135,7 +135,7 @@ def test_every_queue_and_topic_refuses_plain_transport(on_aws: Settings, sqs: An
     for name in aws_plan(on_aws).topics:
         arn = sns.create_topic(Name=name)["TopicArn"]
         policies.append((arn, sns.get_topic_attributes(TopicArn=arn)["Attributes"]["Policy"]))
-    assert len(policies) == 14
+    assert len(policies) == 16
     for arn, document in policies:
         [deny] = [one for one in json.loads(document)["Statement"] if one["Effect"] == "Deny"]
         assert (deny["Resource"], deny["Principal"]) == (arn, "*")
@@ -198,8 +198,8 @@ def test_a_key_of_the_settings_encrypts_queues_and_topics(on_aws: Settings, sqs:
     declare.apply(on_aws)
     keyed = on_aws.model_copy(update={"kms_key_id": "alias/incentives"})
     found = [(line.attribute, line.actual, line.wanted) for line in declare.check(keyed).drift]
-    assert found == [("KmsMasterKeyId", "(absent)", "alias/incentives")] * 14
-    assert [change.action for change in declare.apply(keyed)] == ["updated"] * 14
+    assert found == [("KmsMasterKeyId", "(absent)", "alias/incentives")] * 16
+    assert [change.action for change in declare.apply(keyed)] == ["updated"] * 16
     assert declare.check(keyed).drift == ()
     assert attributes(sqs, f"{on_aws.prefix}-order-placed")["KmsMasterKeyId"] == "alias/incentives"
     arn = sns.create_topic(Name=names.events_topic(on_aws.prefix))["TopicArn"]
@@ -275,7 +275,7 @@ def test_applying_to_rabbitmq_again_changes_nothing(on_rabbitmq: Settings) -> No
 def test_what_differs_on_rabbitmq_is_named_and_never_deleted(on_rabbitmq: Settings) -> None:
     declare.apply(on_rabbitmq)
     slower = on_rabbitmq.model_copy(update={"retry_delays_s": (7.0,)})
-    names_ = [group.retries[0][1] for group in rabbitmq_queues(slower)]
+    names_ = [group.retries[0][1] for group in facts_of(rabbitmq_queues(slower))]
     assert declare.check(slower).drift == tuple(
         Drift("rabbitmq", name, "x-message-ttl", "5000", "7000") for name in names_
     )
