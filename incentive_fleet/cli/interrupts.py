@@ -26,7 +26,7 @@ from typing import Final, NoReturn
 from incentive_fleet.stopping import Stop
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
-SERVING: Final = (("consume",), ("relay",), ("dlq", "collect"), ("serve",))
+SERVING: Final = (("consume",), ("answer-quotes",), ("relay",), ("dlq", "collect"), ("serve",))
 # `timeout`, a supervisor that signals a whole group, or a shell may send one order twice; a person is slower than this.
 SAME_ORDER_S: Final = 0.5
 CUT_AFTER_S: Final = 1.0  # beyond the drain: what ends by its own bound may say so itself

@@ -31,6 +31,7 @@ from incentive_fleet.brokers.messages import (
     Message,
 )
 from incentive_fleet.consumers.core import UNEXPECTED
+from incentive_fleet.consumers.suspects import KILLS_WORKERS
 from incentive_fleet.errors import Malformed
 from incentive_fleet.events.codec import decode_quote
 from incentive_fleet.events.document import BODY_BYTES_MAX, refuse_large
@@ -51,6 +52,14 @@ QUOTES: Final = "incentives_quotes_total"
 SECONDS: Final = "incentives_quote_seconds"
 EXPIRED: Final = "quote-expired"
 MALFORMED, NO_ADDRESS, NOT_ALLOWED = "malformed", "no-reply-address", "reply-not-allowed"
+GIVEN_UP_FOR: Final = (
+    MALFORMED,
+    NO_ADDRESS,
+    NOT_ALLOWED,
+    Reason.WRONG_QUEUE,
+    UNEXPECTED,
+    KILLS_WORKERS,
+)  # its dead letters
 SHOWN_MAX: Final = 200  # characters of an address in a sentence
 MESSAGE_CHARACTERS: Final = 2_000
 

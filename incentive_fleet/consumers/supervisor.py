@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from incentive_fleet.brokers.contract import Broker
+from incentive_fleet.consumers import answering
 from incentive_fleet.consumers.core import GIVEN_UP_FOR
 from incentive_fleet.consumers.suspects import Suspects
 from incentive_fleet.consumers.worker import CAREFUL, DRAINED, OF_QUOTES
@@ -88,9 +89,8 @@ class Fleet:
         total.level("incentives_workers_wanted", now=self.processes)
         total.level("incentives_workers_alive", now=sum(worker.process is not None for worker in workers))
         total.add("incentives_worker_restarts_total", by=sum(max(0, worker.starts - 1) for worker in workers))
-        for (
-            reason
-        ) in GIVEN_UP_FOR:  # a counter that is first seen at sixty has not grown by sixty: it must be seen at zero
+        # A counter that is first seen at sixty has not grown by sixty: it must be seen at zero.
+        for reason in answering.GIVEN_UP_FOR if self.quotes else GIVEN_UP_FOR:
             total.add("incentives_dead_letters_total", reason, by=0)
         return total
 
