@@ -17,7 +17,7 @@ from benchmarks.sizes import FULL, QUICK
 
 # In this order. Each is a module with `figure(rig, sizes)`.
 FIGURES = (
-    *("throughput", "real_orders", "final_baskets", "latency", "quotes", "sqs"),
+    *("throughput", "real_orders", "final_baskets", "latency", "quotes", "graphql", "sqs"),
     *("growth", "hot_spots", "relay", "scale", "memory"),
 )
 ASKED_FOR = ("tuning", "nightly")  # a figure that is taken only when it is named

@@ -6,13 +6,13 @@ and nothing else.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable
 from contextlib import closing, suppress
 from functools import cache
 from time import monotonic
-from typing import Any, Final
+from types import CoroutineType
+from typing import Any, Final, TypeGuard
 
 from graphql import DocumentNode, ExecutionResult, GraphQLSchema, execute
 from pydantic_core import to_json
@@ -26,6 +26,7 @@ from incentive_fleet.console.graphql.limits import cost_of
 from incentive_fleet.console.graphql.reading import Asking
 from incentive_fleet.console.graphql.requests import ApiRequest, NotOurs, asked_by
 from incentive_fleet.console.graphql.schema import executable
+from incentive_fleet.console.graphql.waking import Waking
 from incentive_fleet.console.premises import Premises, premises_of, visitor_of
 from incentive_fleet.console.visitors import Visitor
 from incentive_fleet.errors import FleetError, Refused, TransientError
@@ -87,12 +88,17 @@ def _executed(document: DocumentNode, asked: ApiRequest, asking: Asking) -> Exec
         context_value=asking,
         variable_values=asked.variables,
         operation_name=asked.operation,
+        is_awaitable=_is_coroutine,
     )
-    return result if isinstance(result, ExecutionResult) else asyncio.run(_completed(result))
+    if isinstance(result, ExecutionResult):
+        return result
+    with closing(Waking()) as loop:
+        return loop.run_until_complete(result)
 
 
-async def _completed(result: Awaitable[ExecutionResult]) -> ExecutionResult:
-    return await result
+def _is_coroutine(value: object) -> TypeGuard[Awaitable[Any]]:
+    """No resolver returns anything else that is awaited, and every value of an answer is asked."""
+    return type(value) is CoroutineType
 
 
 def _told(result: ExecutionResult, cost: int) -> Response:

@@ -25,6 +25,8 @@ from incentive_fleet.ledger.connection import mapped_errors
 from incentive_fleet.ledger.snapshot import snapshot
 
 ELEMENTS_MAX: Final = 50_000  # of lists without pages in one answer: an order may have 2,000 lines
+TELL: Final = "SELECT set_config('statement_timeout', %s, true)"
+TELL_AGAIN: Final = 0.9  # Postgres is told anew what is left when a tenth of it has gone
 T = TypeVar("T")
 Read = Callable[..., Mapping[Any, Any]]
 
@@ -40,6 +42,7 @@ class Asking:
     _stack: ExitStack = field(default_factory=ExitStack)
     _connection: Connection[Any] | None = None
     _batches: dict[Hashable, _Batch] = field(default_factory=dict)
+    _told_s: float = 0.0  # what Postgres knows of the deadline
     _elements: int = 0
     _broken: FleetError | None = None  # after which the transaction reads nothing more
 
@@ -64,11 +67,10 @@ class Asking:
             may = Work.READ if self.visitor.may(Work.READ) else Work.LOOK
             connection = self._stack.enter_context(self.premises.connections.to(may, self.visitor, left))
             self._stack.enter_context(snapshot(connection))
-            self._connection = connection
-        else:
-            self._connection.execute(
-                "SELECT set_config('statement_timeout', %s, true)", (str(max(1, round(left * 1_000))),)
-            )
+            self._connection, self._told_s = connection, left
+        elif left < TELL_AGAIN * self._told_s:
+            self._connection.execute(TELL, (str(max(1, round(left * 1_000))),))
+            self._told_s = left
         return self._connection
 
     def read(self, work: Work, read: Callable[..., T], *given: Any, **named: Any) -> T:
