@@ -90,7 +90,7 @@ def main() -> int:
 
 
 def _pair(url: str, number: int) -> float:
-    took = {}
+    took: dict[bool, float] = {}
     for counted in (True, False) if number % 2 else (False, True):
         if counted:
             took[counted] = consume(url, f"c{number}")
