@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from kombu import Connection
 
@@ -30,6 +31,11 @@ def pytest_configure() -> None:
         del os.environ[name]
     os.environ.update(CREDENTIALS, AWS_CONFIG_FILE=os.devnull, AWS_SHARED_CREDENTIALS_FILE=os.devnull)
     os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
+    # Speed is never asserted: on a busy machine an example takes what it takes.
+    hypothesis.settings.register_profile(
+        "suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    )
+    hypothesis.settings.load_profile("suite")
     os.environ.pop("PYTHONUNBUFFERED", None)  # it would hide what goes wrong with output that is still buffered
 
 

@@ -153,7 +153,7 @@ def told_of(ledger: Ledger, name: str) -> tuple[int, Any]:
 def run(ledger: Ledger, stories: st.SearchStrategy[Story], examples: int, say: Callable[[str], None]) -> None:
     """Play so many stories, and verify the ledger."""
 
-    @settings(max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=examples, database=None, suppress_health_check=list(HealthCheck))
     @given(stories)
     def property_(story: Story) -> None:
         ends_equal(ledger, story)

@@ -259,7 +259,7 @@ FAILURES = st.dictionaries(
 
 
 @given(st.integers(0, 2**32), FAILURES, st.binary(max_size=200))
-@h_settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@h_settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_header_and_no_body_can_keep_a_letter_out(
     database: LetterDatabase, seed: int, failure: str, body: bytes
 ) -> None:

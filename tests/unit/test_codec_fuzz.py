@@ -22,7 +22,7 @@ BODIES += [
     for data in [b64encode(encoded(document["data"])).decode()]
 ]
 BODIES += [wrapped(body) for body in BODIES]
-FUZZ = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+FUZZ = settings(suppress_health_check=[HealthCheck.too_slow])
 
 
 def decoded(body: bytes) -> Event | Malformed:

@@ -119,7 +119,7 @@ def test_bad_messages_in_one_batch_do_not_hold_each_other_up() -> None:
     assert reasons_of(body for _, _, body in NAMED if len(body) < 1_000_000).total() > 25
 
 
-@settings(max_examples=150, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, database=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.binary(max_size=300).filter(refused), min_size=1, max_size=20))
 def test_any_bytes_are_dead_letters(bodies: list[bytes]) -> None:
     reasons_of(bodies)

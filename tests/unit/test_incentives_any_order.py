@@ -77,7 +77,7 @@ def _world(credit: int = 2_000) -> World:
     return world
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(shuffled_and_repeated(), st.integers(2, 4_000))
 def test_any_order_and_repetition_of_an_orders_facts_ends_equal(
     histories: tuple[list[EventData], list[EventData]], credit: int
@@ -91,7 +91,7 @@ def test_any_order_and_repetition_of_an_orders_facts_ends_equal(
     as_it_came.assert_sound()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(facts=orders(), parts=st.lists(st.integers(1, 6), min_size=1, max_size=6), late=st.booleans())
 def test_partial_refunds_meet_the_full_one_to_the_minor_unit(
     facts: list[EventData], parts: list[int], late: bool
@@ -112,7 +112,7 @@ def test_partial_refunds_meet_the_full_one_to_the_minor_unit(
     assert in_parts.balance("campaign:k1") == in_parts.balance("campaign:e1") == 0
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     first=orders("o1"),
     second=orders("o2"),

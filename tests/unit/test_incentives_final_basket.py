@@ -90,7 +90,7 @@ def told(world: World) -> list[dict[str, Any]]:
     return [json.loads(outcome.body)["data"] for outcome in world.working.writes.outcomes if outcome.order_id]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(histories())
 def test_any_order_of_arrival_ends_equal_in_balances_lines_and_money(
     history: tuple[list[EventData], list[EventData]],
@@ -111,7 +111,7 @@ def test_any_order_of_arrival_ends_equal_in_balances_lines_and_money(
     assert ends[0] == ends[1]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(LINES.filter(bool), LINES, st.lists(st.integers(1, 400), max_size=6))
 def test_partial_refunds_of_a_final_basket_meet_the_full_one_in_credit_and_in_money(
     first: list[tuple[str, int, int, str | None]], second: list[tuple[str, int, int, str | None]], parts: list[int]
@@ -135,7 +135,7 @@ def test_partial_refunds_of_a_final_basket_meet_the_full_one_in_credit_and_in_mo
 UNITS = st.lists(st.builds(Units, st.integers(1, 50), st.integers(1, 6)), max_size=5)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(UNITS, st.integers(1, 4), st.integers(0, 120), st.none() | st.integers(1, 4))
 def test_a_price_for_a_set_is_as_if_each_unit_stood_alone(
     units: list[Units], of: int, price: int, most: int | None
@@ -146,7 +146,7 @@ def test_a_price_for_a_set_is_as_if_each_unit_stood_alone(
     assert set_price_value(SetPrice(of, price, most), units) == naive
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(UNITS, st.integers(1, 3), st.integers(1, 3), st.integers(1, 10_000), st.none() | st.integers(1, 4))
 def test_buying_some_and_getting_some_is_as_if_each_unit_stood_alone(
     units: list[Units], buy: int, get: int, rate: int, most: int | None
