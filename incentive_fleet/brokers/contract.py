@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from incentive_fleet.brokers.messages import (
     Answered,
+    AnswerWanted,
     Arrival,
-    Asked,
     Delivery,
     Disposition,
     Message,
@@ -187,7 +187,7 @@ class Sender(Protocol):
 class Replies(Protocol):
     """Answers the requests that a transport of the same broker delivered, each at the address that it names."""
 
-    def asked(self, delivery: Delivery) -> Asked:
+    def asked(self, delivery: Delivery) -> AnswerWanted:
         """The address that it names, and until when it wants an answer. Asks nobody and raises nothing."""
         ...
 

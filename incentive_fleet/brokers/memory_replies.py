@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from incentive_fleet.brokers.memory import MemoryBroker
-from incentive_fleet.brokers.messages import Answered, Asked, Delivery, Message
+from incentive_fleet.brokers.messages import Answered, AnswerWanted, Delivery, Message
 from incentive_fleet.errors import BrokerUnavailable, Malformed
 from incentive_fleet.events.times import read_time
 from incentive_fleet.names import CORRELATION_ATTRIBUTE, EXPIRES_ATTRIBUTE, REPLY_ATTRIBUTE
@@ -23,13 +23,13 @@ class MemoryReplies:
         self._broker = broker
         self.queues: dict[str, deque[tuple[str, Message]]] = {}
 
-    def asked(self, delivery: Delivery) -> Asked:
+    def asked(self, delivery: Delivery) -> AnswerWanted:
         """See contract.py."""
         address, expires = delivery.headers.get(REPLY_ATTRIBUTE, ""), delivery.headers.get(EXPIRES_ATTRIBUTE)
         try:
-            return Asked(address, time.time(), None if expires is None else read_time(expires).timestamp())
+            return AnswerWanted(address, time.time(), None if expires is None else read_time(expires).timestamp())
         except Malformed as fault:
-            return Asked(address, time.time(), None, fault)
+            return AnswerWanted(address, time.time(), None, fault)
 
     def send(self, answers: Sequence[tuple[Delivery, Message]]) -> list[Answered]:
         """See contract.py."""

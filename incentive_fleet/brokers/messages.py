@@ -128,7 +128,7 @@ Disposition = Ack | Retry | Release | DeadLetter  # what becomes of a delivery
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class AnswerWanted:
     """What a request says beside its body of the answer that it wants."""
 
     reply_to: str  # the broker's name of a queue (SQS: its URL); "" where it names none

@@ -23,7 +23,7 @@ from incentive_fleet.brokers.contract import Replies
 from incentive_fleet.brokers.messages import (
     Ack,
     Answered,
-    Asked,
+    AnswerWanted,
     DeadLetter,
     Delivery,
     Disposition,
@@ -69,7 +69,7 @@ class _Question:
     """A request that is to be answered."""
 
     delivery: Delivery
-    asked: Asked
+    asked: AnswerWanted
     request: QuoteRequested
     traceparent: str | None
 
@@ -169,7 +169,7 @@ class Answering:
             return _Question(delivery, asked, request, traceparent or _traced_by(delivery))
         return None
 
-    def _refusal(self, asked: Asked, fault: Malformed | None) -> DeadLetter | None:
+    def _refusal(self, asked: AnswerWanted, fault: Malformed | None) -> DeadLetter | None:
         """Why nobody can be answered."""
         if fault is not None:
             return DeadLetter(MALFORMED, f"{fault.reason}: {fault.detail}")

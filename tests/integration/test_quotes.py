@@ -15,9 +15,11 @@ import pytest
 
 from incentive_fleet.brokers.memory import MemoryBroker, MemoryTransport
 from incentive_fleet.brokers.memory_replies import MemoryReplies
+from incentive_fleet.brokers.rabbitmq import RABBITMQ
 from incentive_fleet.consumers import answering
 from incentive_fleet.consumers.answering import Answering
 from incentive_fleet.consumers.consumer import Consumer
+from incentive_fleet.consumers.worker import QUESTIONS, open_answerer
 from incentive_fleet.errors import DatabaseUnavailable
 from incentive_fleet.events.codec import decode_quote, encode_event
 from incentive_fleet.events.quotes import validate_quoted
@@ -31,6 +33,7 @@ from incentive_fleet.ledger.quoting import quote, quotes
 from incentive_fleet.ledger.session import READ_ONLY, Session
 from incentive_fleet.ledger.terms import TERMS_LOCK
 from incentive_fleet.reply_addresses import read_reply_addresses
+from incentive_fleet.settings import Settings
 from incentive_fleet.stopping import Stop
 from tests.domain import NOON, asked, day, delivered, event, line, placed, refunded, terms
 from tests.quoting import as_quoted, request_body
@@ -319,3 +322,14 @@ def test_a_reply_that_would_be_too_large_goes_without_its_lines(session: Session
     assert len(data["lines"]) == 1_000
     sent: Any = quoting.reply(data)
     assert (sent["data"]["lines"], sent["data"]["quote_id"]) == (None, "q1")
+
+
+def test_a_replica_answers_where_there_is_one_and_few_are_held_at_a_time() -> None:
+    ledger, replica = "postgresql://ledger/x", "postgresql://replica/x"
+    for read, wanted in ((None, ledger), (replica, replica)):
+        settings = Settings(database_url=ledger, read_database_url=read, rabbitmq_url="amqp://h")
+        consumer = open_answerer(RABBITMQ, settings, Stop())
+        assert consumer.core.session.url == wanted
+        assert consumer.core.session.settings == {"default_transaction_read_only": "on"}
+        assert consumer.batch_size == QUESTIONS
+        consumer.core.close()

@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError, ParamValidationError
 from incentive_fleet.brokers.aws.batches import in_tens
 from incentive_fleet.brokers.aws.client import MISSING_QUEUE, Blame, available, blame, error_code, sqs_client
 from incentive_fleet.brokers.aws.intake import Held
-from incentive_fleet.brokers.messages import Answered, Asked, Delivery, Message
+from incentive_fleet.brokers.messages import Answered, AnswerWanted, Delivery, Message
 from incentive_fleet.errors import BrokerUnavailable, Malformed
 from incentive_fleet.events.reasons import Reason
 from incentive_fleet.events.times import read_time
@@ -42,19 +42,19 @@ class SqsReplies:
         self._client: SQSClient | None = None
         self._pool = ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="sqs-reply")
 
-    def asked(self, delivery: Delivery) -> Asked:
+    def asked(self, delivery: Delivery) -> AnswerWanted:
         """See contract.py."""
         address, expires = delivery.headers.get(REPLY_ATTRIBUTE, ""), delivery.headers.get(EXPIRES_ATTRIBUTE)
         held = delivery.receipt
         assert isinstance(held, Held)
         arrived_at = time.time() - (time.monotonic() - held.since)
         if expires is None:
-            return Asked(address, arrived_at, None)
+            return AnswerWanted(address, arrived_at, None)
         try:
-            return Asked(address, arrived_at, read_time(expires).timestamp())
+            return AnswerWanted(address, arrived_at, read_time(expires).timestamp())
         except Malformed as fault:
             detail = f"the attribute {EXPIRES_ATTRIBUTE} is {expires[:50]!r}: {fault.detail}"
-            return Asked(address, arrived_at, None, Malformed(Reason(fault.reason), detail))
+            return AnswerWanted(address, arrived_at, None, Malformed(Reason(fault.reason), detail))
 
     def send(self, answers: Sequence[tuple[Delivery, Message]]) -> list[Answered]:
         """See contract.py."""

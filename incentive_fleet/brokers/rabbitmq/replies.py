@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from incentive_fleet.brokers.messages import CONTENT_TYPE, Answered, Asked, Delivery, Message
+from incentive_fleet.brokers.messages import CONTENT_TYPE, Answered, AnswerWanted, Delivery, Message
 from incentive_fleet.brokers.rabbitmq.client import open_link, parameters
 from incentive_fleet.brokers.rabbitmq.confirms import Fate, Publication, Unconfirmed
 from incentive_fleet.brokers.rabbitmq.copies import Encoded
@@ -48,7 +48,7 @@ class RabbitMQReplies:
         self._link: Link | None = None
         self._slow: dict[str, float] = {}  # queue -> until when it is not waited for (monotonic)
 
-    def asked(self, delivery: Delivery) -> Asked:
+    def asked(self, delivery: Delivery) -> AnswerWanted:
         """See contract.py. What waits past its expiration in the queue RabbitMQ drops by itself; from its arrival here, or from
         when the broker noted that it was published, we count."""
         receipt = delivery.receipt
@@ -56,13 +56,13 @@ class RabbitMQReplies:
         parts = cut(receipt.properties)
         address, expiration = _address(parts.properties.get("reply_to")), parts.properties.get("expiration")
         if expiration is None:
-            return Asked(address, receipt.arrived_at, None)
+            return AnswerWanted(address, receipt.arrived_at, None)
         text = expiration[1:]
         if not text.isdigit() or len(text) > EXPIRATION_DIGITS:  # RabbitMQ lets none of these in
             fault = f"the property expiration is {text[:20]!r}: milliseconds are needed"
-            return Asked(address, receipt.arrived_at, None, Malformed(Reason.OUT_OF_BOUNDS, fault))
+            return AnswerWanted(address, receipt.arrived_at, None, Malformed(Reason.OUT_OF_BOUNDS, fault))
         began = noted_at(parts) or receipt.arrived_at
-        return Asked(address, receipt.arrived_at, began + int(text) / 1_000)
+        return AnswerWanted(address, receipt.arrived_at, began + int(text) / 1_000)
 
     def send(self, answers: Sequence[tuple[Delivery, Message]]) -> list[Answered]:
         """See contract.py."""
