@@ -17,7 +17,7 @@ demo: .venv/.ready-demo ## incentives over real brokers into a real ledger, in u
 	@.venv/bin/incentives demo
 
 # Not these: each has a target of its own.
-QUICK := not chaos and not foreign and not deploy and not ha and not observe
+QUICK := not chaos and not foreign and not deploy and not ha and not observe and not pages
 # In the order of tests/conftest.py, the longest files first.
 A_FILE_A_PROCESS := --dist loadfile --no-loadscope-reorder
 
