@@ -6,6 +6,7 @@ They are never committed; a checkout without them proves the same rules on the s
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from incentive_fleet.events.codec import decode
 from incentive_fleet.ledger.session import Session
 from tests.command import incentives
 from tests.quoting import as_quoted, in_rounds
@@ -35,6 +37,14 @@ def assert_ends_as(env: dict[str, str], path: Path) -> None:
     balances = incentives("ledger", "balances", "--format", "json", env=env).document
     assert balances == expected(path)
     assert incentives("ledger", "verify", env=env).code == 0
+
+
+def test_the_years_digests_are_those_that_the_release_before_final_baskets_stored() -> None:
+    digests = hashlib.sha256()
+    with gzip.open(DATA / "online-retail.jsonl.gz") as lines:
+        for line in lines:
+            digests.update(decode(line.rstrip(b"\n")).digest)
+    assert digests.hexdigest() == "eb401123758711122cb1565b276399f4a5b9efbb5400023ab0929f270bfca230"
 
 
 def test_every_conformance_world_ends_as_expected(database_url: str) -> None:

@@ -212,3 +212,15 @@ def test_an_order_without_goods_never_counts_as_a_first_one_and_a_returned_one_c
     world.take(refunded("r1", order="one"), refunded("r2", back("a"), order="two"))
     world.take(placed("three", line("a"), coupons=["FIRST"]))
     assert world.outcome("three")["coupons"][0]["discount"] == 10
+
+
+@pytest.mark.parametrize(("lines", "told_lines"), [(500, 500), (2_000, None)])
+def test_only_an_outcome_that_would_exceed_240_kib_leaves_its_lines_out(lines: int, told_lines: int | None) -> None:
+    world = World(terms("coupon", "tenth", code="TENTH", rate_bps=1_000))
+    basket = [line(f"{number:0150}", 1, 100) for number in range(lines)]
+    world.take(placed("o1", *basket, coupons=["TENTH"]))
+    [outcome] = [one for one in world.working.writes.outcomes if one.order_id]
+    assert len(outcome.body.encode()) <= 240 * 1024
+    data = json.loads(outcome.body)["data"]
+    assert (len(data["lines"]) if data["lines"] is not None else None) == told_lines
+    assert data["coupons"][0]["discount"] == lines * 10
