@@ -15,7 +15,7 @@ from incentive_fleet.cli.root import cli
 from tests.command import every_command
 
 PARTS_OF_THEIR_OWN = {("up",), ("demo",)}  # they start parts and take these for whatever the settings say
-LONG = {("consume",), ("answer-quotes",), ("relay",), ("dlq", "collect")}  # they wait for what is away
+LONG = {("consume",), ("answer-quotes",), ("relay",), ("dlq", "collect"), ("serve",)}  # they wait for what is away
 
 
 def leaves() -> Iterator[tuple[tuple[str, ...], click.Command]]:

@@ -61,6 +61,7 @@ def nowhere(port: int, folder: Path) -> dict[str, str]:
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
         "AWS_REGION": "eu-central-1",
         "INCENTIVES_ACTOR": "ann",
+        "INCENTIVES_SERVE_PORT": "0",
         "HOME": str(folder),
     }
 

@@ -9,6 +9,7 @@ import ipaddress
 import logging
 import socket
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Final
@@ -20,6 +21,7 @@ from incentive_fleet.console.connections import Connections
 from incentive_fleet.console.login import require_whole
 from incentive_fleet.console.patience import PatientProtocol
 from incentive_fleet.console.premises import Premises
+from incentive_fleet.console.shields import REQUESTS
 from incentive_fleet.errors import SettingsError
 from incentive_fleet.measuring import Tally
 from incentive_fleet.settings import Settings
@@ -29,6 +31,7 @@ BACKLOG: Final = 256  # connections that wait to be accepted
 REQUESTS_AT_ONCE: Final = 200  # one more is told 503
 IDLE_S: Final = 15
 HEADERS_MAX: Final = 32 * 1024
+LONG_S: Final = 3_600.0
 
 log = logging.getLogger(__name__)
 
@@ -57,8 +60,11 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def serve(settings: Settings, stop: Stop, tally: Tally) -> None:
-    """Serve until the stop; `tally` counts the requests. Raises SettingsError, also when the port is taken."""
+def serve(settings: Settings, stop: Stop, tally: Tally, until_idle_s: float | None = None) -> None:
+    """Serve until the stop, or until nobody asked for so long; `tally` counts the requests.
+
+    Raises SettingsError, also when the port is taken.
+    """
     require_login_or_loopback(settings)
     require_whole(settings)
     with (
@@ -69,7 +75,9 @@ def serve(settings: Settings, stop: Stop, tally: Tally) -> None:
         who = "whoever logs in" if settings.oidc_issuer else "whoever is on this machine, without login, as you"
         log.info("the console is served", extra={"address": address, "to": who})
         server = server_of(Premises(settings, connections, stop, tally))
-        threading.Thread(target=_end_with, args=(server, stop), name="console stop", daemon=True).start()
+        threading.Thread(
+            target=_end_with, args=(server, stop, tally, until_idle_s), name="console stop", daemon=True
+        ).start()
         server.run(sockets=[listener])
 
 
@@ -108,7 +116,20 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
         yield listener
 
 
-def _end_with(server: uvicorn.Server, stop: Stop) -> None:
-    while not stop.wait(3_600):
-        pass
+def _end_with(server: uvicorn.Server, stop: Stop, tally: Tally, until_idle_s: float | None) -> None:
+    before = -1
+    while not stop.wait(until_idle_s or LONG_S):
+        now = answered(tally).total()
+        if until_idle_s and now == before and not server.server_state.tasks:
+            break
+        before = now
     server.should_exit = True
+
+
+def answered(tally: Tally) -> Counter[str]:
+    """Requests that were answered, by area."""
+    counts: Counter[str] = Counter()
+    for key, count in dict(tally.sums).items():
+        if key[0] == REQUESTS:
+            counts[key[1]] += int(count)
+    return counts

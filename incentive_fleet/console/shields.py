@@ -38,6 +38,7 @@ HEADERS: Final = {
 HSTS: Final = "max-age=31536000"
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+REQUESTS: Final = "incentives_http_requests_total"
 BODY_MAX: Final = 1024 * 1024
 BODY_S: Final = 10.0
 AREAS: Final = ("graphql", "static", "login")  # of the metrics; all else is "pages"
@@ -66,7 +67,7 @@ class Shields:
                 begun.append(message)
                 self._dress(scope, message)
                 labels = (area if area in AREAS else "pages", str(message["status"]))
-                self._tally.add("incentives_http_requests_total", *labels)
+                self._tally.add(REQUESTS, *labels)
                 self._tally.observe("incentives_http_request_seconds", labels[0], value=time.perf_counter() - began)
             await send(message)
 

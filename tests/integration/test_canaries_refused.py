@@ -191,7 +191,7 @@ def test_what_waits_for_parts_that_refuse_it_tells_no_secret_in_log_and_health(
         port = free.getsockname()[1]
     process = subprocess.Popen(
         [sys.executable, "-m", "incentive_fleet.cli.main", *path, *words_for(command, folder)],
-        env={**os.environ, **environment, "INCENTIVES_HEALTH_PORT": str(port)},
+        env={**os.environ, **environment, "INCENTIVES_HEALTH_PORT": str(port), "INCENTIVES_SERVE_PORT": "0"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

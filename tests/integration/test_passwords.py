@@ -81,7 +81,7 @@ def test_what_waits_for_parts_that_are_away_logs_no_password(path: tuple[str, ..
     command = next(command for found, command in leaves() if found == path)
     process = subprocess.Popen(
         [sys.executable, "-m", "incentive_fleet.cli.main", *path, *words_for(command, folder)],
-        env={**os.environ, **AWAY, "INCENTIVES_DRAIN_S": "5"},
+        env={**os.environ, **AWAY, "INCENTIVES_DRAIN_S": "5", "INCENTIVES_SERVE_PORT": "0"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -104,7 +104,11 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "quote": ("{folder}/quotes.jsonl",),
     "relay": (),
     "remind": ("--as-of", "2026-01-01T00:00:00Z", "--days", "7"),
+    "serve": (),
     "status": (),
+    "tokens create": ("--name", "n", "--role", "incentives_viewer"),
+    "tokens list": (),
+    "tokens revoke": ("abc",),
     "topology apply": (),
     "topology check": (),
     "waiting": (),
@@ -113,13 +117,14 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
     "wallets release": ("c-1", "--reason", "settled"),
 }
 # These reach no part that could be away: they read and write files, or start the parts themselves.
-ON_THEIR_OWN = {"demo", "down", "schemas check", "schemas write", "up"}
+ON_THEIR_OWN = {"demo", "down", "schemas check", "schemas graphql", "schemas write", "up"}
 MORE = (
     ("consume", "--from", "rabbitmq", "--until-idle", "0.5"),
     ("consume", "--from", "sqs", "--until-idle", "0.5", "--no-collect"),
     ("answer-quotes", "--from", "rabbitmq", "--until-idle", "0.5"),
     ("relay", "--until-idle", "0.5"),
     ("dlq", "collect", "--until-idle", "0.5"),
+    ("serve", "--until-idle", "0.5"),
     ("publish", "{folder}/events.jsonl", "--to", "sns"),
 )
 
