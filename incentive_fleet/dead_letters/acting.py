@@ -70,7 +70,8 @@ def carry_through(
     while page := _page(connection, run_id, last):
         for portion in portions(page, lambda one: AS_DECODED * one[1], bytes_max, PORTION):
             if following.stop is not None and following.stop.is_set():
-                stop_run(connection, run_id, "the process that carried it was told to stop")
+                if not following.hands_over:
+                    stop_run(connection, run_id, "the process that carried it was told to stop")
                 return
             ids = [number for number, _ in portion]
             done = _portion(connection, run, ids, act)

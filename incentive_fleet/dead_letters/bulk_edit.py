@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import sha256
@@ -115,6 +115,12 @@ def edit_many(
     return run_id
 
 
+def begin_edit(connection: Connection[Any], ids: Sequence[int], plan: EditPlan, by: Attribution) -> int:
+    """Write the edit down, for a process of the fleet to carry through; its number. Raises as `edit_many`."""
+    plan.assignments()
+    return runs.begin(connection, "edit", ids, by, {**plan.parameters(), **runs.DETACHED})
+
+
 def undo(
     connection: Connection[Any],
     run_id: int,
@@ -125,13 +131,22 @@ def undo(
 
     Undoing twice does nothing more; an undo can be undone. Raises Refused (unknown-run, no-edit) and TransientError.
     """
-    undone = runs.get_run(connection, run_id)
-    if undone.act not in ACTS:
-        raise Refused("no-edit", f"run {run_id} is a {undone.act}: an edit can be undone, and the undoing of one")
-    number = runs.begin(connection, "undo", changed_ids(connection, run_id), by, {"run": run_id})
+    number = _begin_undo(connection, run_id, by, {})
     following.on_begin(number)
     carry_through(connection, number, undo_letters, following)
     return number
+
+
+def begin_undo(connection: Connection[Any], run_id: int, by: Attribution) -> int:
+    """Write the undoing down, for a process of the fleet to carry through; its number. Raises as `undo`."""
+    return _begin_undo(connection, run_id, by, runs.DETACHED)
+
+
+def _begin_undo(connection: Connection[Any], run_id: int, by: Attribution, more: Mapping[str, object]) -> int:
+    undone = runs.get_run(connection, run_id)
+    if undone.act not in ACTS:
+        raise Refused("no-edit", f"run {run_id} is a {undone.act}: an edit can be undone, and the undoing of one")
+    return runs.begin(connection, "undo", changed_ids(connection, run_id), by, {"run": run_id, **more})
 
 
 def changed_ids(connection: Connection[Any], run_id: int) -> list[int]:

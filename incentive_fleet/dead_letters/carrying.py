@@ -1,4 +1,5 @@
-"""Carries replays on in the background of `consume` and `dlq collect`: those whose command died, or never meant to wait.
+"""Carries runs on in the background of `consume` and `dlq collect`: replays whose command died or never meant to wait, and
+whatever else was begun for the fleet to do (from the console, where nobody waits in a request).
 
 A run is taken by its lock, which ends with its holder, so a carrier that died is replaced by whichever process looks next. What
 is away is waited for, in one log line a change of state. It begins no run, and it touches none that a person has stopped.
@@ -9,14 +10,16 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any, Final
 
 from psycopg import Connection
 
 from incentive_fleet.brokers.registry import configured
 from incentive_fleet.dead_letters.replay import Ended, carry
-from incentive_fleet.dead_letters.runs import Following, stop_run
+from incentive_fleet.dead_letters.resuming import resume
+from incentive_fleet.dead_letters.run_locks import RunLocks
+from incentive_fleet.dead_letters.runs import DONE, READY, Following, get_run, stop_run
 from incentive_fleet.errors import BrokerUnavailable, FleetError
 from incentive_fleet.ledger.connection import mapped_errors
 from incentive_fleet.ledger.session import Session
@@ -30,9 +33,11 @@ log = logging.getLogger(__name__)
 EVERY_S: Final = 5.0  # between two looks for runs, each on a connection of its own: a fleet has many processes
 RUNS_MAX: Final = 20  # of one look
 
-READY: Final = """
-    SELECT run_id FROM dead_letter_runs
-    WHERE status = 'ready' AND act = 'replay' AND transports <@ %s::text[] ORDER BY run_id LIMIT %s
+CARRIED: Final = """
+    SELECT run_id, act FROM dead_letter_runs
+    WHERE status = 'ready'
+      AND (act = 'replay' AND transports <@ %s::text[] OR act <> 'replay' AND parameters @> '{"detached": true}')
+    ORDER BY run_id LIMIT %s
 """
 
 
@@ -70,9 +75,11 @@ def carry_ready(session: Session, settings: Settings, stop: Stop) -> None:
 
     Raises BrokerUnavailable and TransientError: what was not sent is sent by the next call, here or elsewhere.
     """
-    for run_id in _ready(session.connection, settings):
+    for run_id, act in _ready(session.connection, settings):
         try:
-            ended = carry(session, settings, run_id, Following(stop=stop))
+            following = Following(stop=stop, hands_over=True)
+            carry_one = carry if act == "replay" else _carry_change
+            ended = carry_one(session, settings, run_id, following)
         except FleetError:
             raise
         except Exception as error:  # a bug of ours: told to whoever looks at the run, and not met again at every look
@@ -88,7 +95,19 @@ def carry_ready(session: Session, settings: Settings, stop: Stop) -> None:
             return
 
 
-def _ready(connection: Connection[Any], settings: Settings) -> list[int]:
+def _carry_change(session: Session, settings: Settings, run_id: int, following: Following) -> Ended:
+    """An act in the database alone. Two could carry it at once without harm; the lock spares the second the work."""
+    with closing(RunLocks(session.url, run_id)) as locks:
+        if not locks.held:
+            return Ended.ELSEWHERE
+        run = get_run(session.connection, run_id)
+        if run.status == READY:
+            resume(session.connection, settings, run, following)
+            run = get_run(session.connection, run_id)
+    return Ended.DONE if run.status == DONE else Ended.STOPPED
+
+
+def _ready(connection: Connection[Any], settings: Settings) -> list[tuple[int, str]]:
     transports = [broker.source for broker in configured(settings)]
     with mapped_errors(blameless=True):
-        return [int(row[0]) for row in connection.execute(READY, (transports, RUNS_MAX)).fetchall()]
+        return connection.execute(CARRIED, (transports, RUNS_MAX)).fetchall()

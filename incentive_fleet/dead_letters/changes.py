@@ -41,8 +41,7 @@ def discard(
 
     Raises Refused (reason-missing) and TransientError; the same call again is right then.
     """
-    if not by.reason.strip():
-        raise Refused("reason-missing", "a discard needs a reason, for whoever asks later")
+    _require_reason("discard", by)
     return _move_all(connection, "discard", ids, by, following)
 
 
@@ -57,6 +56,17 @@ def restore(
     Raises TransientError; the same call again is right then.
     """
     return _move_all(connection, "restore", ids, by, following)
+
+
+def begin_move(connection: Connection[Any], act: str, ids: Sequence[int], by: Attribution) -> int:
+    """Write a discard or restore down, for a process of the fleet to carry through; its number. Raises as those."""
+    _require_reason(act, by)
+    return runs.begin(connection, act, ids, by, dict(runs.DETACHED))
+
+
+def _require_reason(act: str, by: Attribution) -> None:
+    if act == "discard" and not by.reason.strip():
+        raise Refused("reason-missing", "a discard needs a reason, for whoever asks later")
 
 
 def _move_all(

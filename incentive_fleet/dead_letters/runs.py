@@ -27,6 +27,9 @@ NOTE_CHARACTERS: Final = 500
 
 WAITING, READY, STOPPED, DONE = "waiting", "ready", "stopped", "done"
 PENDING: Final = "pending"
+DETACHED: Final = {
+    "detached": True
+}  # parameters of a run that nobody waits for: the fleet carries it, whatever its act
 
 BEGIN = """
     INSERT INTO dead_letter_runs (act, status, actor, reason, began_at, parameters, transports, letters)
@@ -74,6 +77,10 @@ SEEN = """
     SELECT dead_letter_id AS id, status, detail AS refused FROM dead_letter_run_letters
     WHERE run_id = %s AND (state <> 'pending' OR detail <> '') ORDER BY dead_letter_id
 """
+REFUSED = """
+    SELECT dead_letter_id AS id, status, detail AS refused FROM dead_letter_run_letters
+    WHERE run_id = %s AND detail <> '' ORDER BY dead_letter_id LIMIT %s
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +98,8 @@ class Following:
 
     on_begin: Callable[[int], None] = lambda run_id: None
     on_progress: Callable[[int], None] = lambda done: None  # how many letters were got to
-    stop: Stop | None = None  # set: end between two portions; the run is stopped then
+    stop: Stop | None = None  # set: end between two portions; the run is stopped then ...
+    hands_over: bool = False  # ... or stays ready, for another process to go on with
 
 
 UNWATCHED: Final = Following()
@@ -209,6 +217,12 @@ def outcomes(connection: Connection[Any], run_id: int) -> list[Done]:
     """What became of each letter that was got to, by id. Raises TransientError."""
     with mapped_errors(blameless=True), connection.cursor(row_factory=class_row(Done)) as cursor:
         return cursor.execute(SEEN, (run_id,)).fetchall()
+
+
+def refusals(connection: Connection[Any], run_id: int, *, limit: int = 50) -> list[Done]:
+    """The letters that nothing happened to so far, and why, by id, `limit` at the most. Raises TransientError."""
+    with mapped_errors(blameless=True), connection.cursor(row_factory=class_row(Done)) as cursor:
+        return cursor.execute(REFUSED, (run_id, limit)).fetchall()
 
 
 def finish(connection: Connection[Any], run_id: int, at: datetime) -> None:

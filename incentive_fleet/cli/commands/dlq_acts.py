@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
@@ -18,7 +17,6 @@ from incentive_fleet.cli.commands.dlq_runs import (
     following,
     stopped_when_interrupted,
     told_to_the_fleet,
-    with_approval,
 )
 from incentive_fleet.cli.printing import emit
 from incentive_fleet.cli.work import working
@@ -124,6 +122,7 @@ def _send(
     act: str,
     output: str,
 ) -> None:
+    from incentive_fleet.dead_letters.approving import with_approval
     from incentive_fleet.dead_letters.replay import ReplayRequest, begin_replay
     from incentive_fleet.dead_letters.replay import replay as run_replay
 
@@ -145,22 +144,10 @@ def _send(
 
 
 def _booked_at_most(values: Settings, selected: list[int]) -> int | None:
-    """Minor units of the currency that a replay would book most of; None where that cannot be foretold."""
-    from incentive_fleet.consumers.admission import admission_of
-    from incentive_fleet.dead_letters import rehearsal
-    from incentive_fleet.errors import DatabaseUnfit, Refused
+    from incentive_fleet.dead_letters.approving import booked_at_most
 
-    try:
-        with open_session(values, "dlq replay") as session:
-            letters = rehearsal.letters_to_rehearse(session.connection, selected)
-            effects = rehearsal.rehearse(session, letters, admission_of(values))
-    except (Refused, DatabaseUnfit):  # too many, or a login that may not rehearse: then two have to look
-        return None
-    booked: Counter[str] = Counter()
-    for effect in effects:
-        for transfer in effect.transfers:
-            booked[transfer["currency"]] += transfer["amount"]
-    return max(booked.values(), default=0)
+    with open_session(values, "dlq replay") as session:
+        return booked_at_most(session, values, selected)
 
 
 def _dry_run(selected: list[int], output: str) -> None:
@@ -200,6 +187,7 @@ def restore(selection: Selection, by: Attribution, output: str) -> None:
 
 def _move(verb: str, past: str, selection: Selection, status: str, by: Attribution, output: str) -> None:
     from incentive_fleet.dead_letters import changes
+    from incentive_fleet.dead_letters.approving import with_approval
 
     values = settings()
     selected, sample = selection.letters(values, by.at, status)

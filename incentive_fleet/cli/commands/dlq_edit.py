@@ -11,7 +11,7 @@ import click
 
 from incentive_fleet.cli.command_line import TEXT, existing_file, fail, format_option, open_reader, settings
 from incentive_fleet.cli.commands.dlq_options import Selection, attributed, confirm_many, selecting
-from incentive_fleet.cli.commands.dlq_runs import finish_run, following, stopped_when_interrupted, with_approval
+from incentive_fleet.cli.commands.dlq_runs import finish_run, following, stopped_when_interrupted
 from incentive_fleet.cli.printing import ask, emit, say, tell
 from incentive_fleet.cli.work import working
 
@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 @format_option
 def edit(selection: Selection, original: bool, dry_run: bool, by: Attribution, output: str, **fields: Any) -> None:
     """Correct what a replay sends: one letter by fields or in $EDITOR, many by fields. Only a valid event is saved."""
+    from incentive_fleet.dead_letters.approving import with_approval
+
     plan = _plan(**fields)
     given = bool(plan.sets or plan.appends or plan.unsets or plan.rows)
     if original and (given or dry_run):

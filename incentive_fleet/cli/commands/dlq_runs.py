@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -67,19 +67,6 @@ def following(begun: BegunRun, progress: Callable[[int, str], None], total: int 
     return Following(
         lambda run_id: begun.begin(run_id, total), lambda count: progress(count, f"{count:,}{of} letters are done with")
     )
-
-
-def with_approval(
-    by: Attribution, values: Settings, letters: int, minor_units: Callable[[], int | None] = lambda: 0
-) -> Attribution:
-    """The same, in need of an approval where the settings ask for one over so many letters or minor units (None: unknown)."""
-    if by.needs_approval:
-        return by
-    needed = values.approval_letters is not None and letters > values.approval_letters
-    if not needed and values.approval_minor is not None:
-        units = minor_units()
-        needed = units is None or units > values.approval_minor
-    return replace(by, needs_approval=needed)
 
 
 def finish_run(connection: Connection[Any], run_id: int, act: str, output: str) -> None:

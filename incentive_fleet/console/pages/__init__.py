@@ -8,18 +8,22 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from incentive_fleet.console.pages import status
+from incentive_fleet.console.pages import acts, campaigns, customers, letters, oddities, orders, runs, status
 from incentive_fleet.console.pages.shell import page
 
 
 def routes() -> list[Route]:
     """Of all pages."""
-    return [*status.routes()]
+    return [
+        route
+        for module in (status, letters, acts, runs, customers, orders, campaigns, oddities)
+        for route in module.routes()
+    ]
 
 
 def wants_page(request: Request) -> bool:
     """Whether a person's browser asks, rather than a program."""
-    return "text/html" in request.headers.get("accept", "")
+    return "text/html" in request.headers.get("accept", "") or "hx-request" in request.headers
 
 
 def error_page(request: Request, status_code: int, reason: str, detail: str, headers: Mapping[str, str]) -> Response:
