@@ -83,9 +83,9 @@ def _after(request: Request) -> tuple[datetime, int] | None:
 
 def history(request: Request) -> Response:
     """The trail of all letters, newest first."""
-    before = number_of(request.query_params.get("before", ""), "before")
+    before = number_of(request.query_params.get("below", ""), "below")
     with premises_of(request).connections.to(Work.LOOK, visitor_of(request)) as connection:
-        entries = audit.list_entries(connection, limit=ROWS + 1, wanted=AuditFilters(before_act=before))
+        entries = audit.list_entries(connection, limit=ROWS + 1, wanted=AuditFilters(below=before))
     newest = list(entries)[::-1]
     following = newest[ROWS - 1].act_id if len(newest) > ROWS else None
     return page(request, "letters_history.html", {"entries": newest[:ROWS], "following": following})

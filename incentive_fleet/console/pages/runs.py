@@ -19,6 +19,7 @@ from incentive_fleet.errors import Refused
 
 ROWS: Final = 50
 REFUSALS_SHOWN: Final = 50
+NEWEST: Final = 2**63 - 1
 OVER: Final = 286  # htmx asks no more after this one
 ENDED: Final = (runs.DONE, runs.STOPPED)
 
@@ -38,9 +39,9 @@ def routes() -> list[Route]:
 
 def listing(request: Request) -> Response:
     """The newest first."""
-    before = number_of(request.query_params.get("before", ""), "before")
+    below = number_of(request.query_params.get("below", ""), "below") or NEWEST
     with premises_of(request).connections.to(Work.LOOK, visitor_of(request)) as connection:
-        found = runs.list_runs(connection, limit=ROWS + 1, before=before)
+        found = runs.list_runs(connection, limit=ROWS + 1, below=below)
     following = found[ROWS - 1].run_id if len(found) > ROWS else None
     return page(request, "runs.html", {"runs": found[:ROWS], "following": following})
 

@@ -26,7 +26,7 @@ from incentive_fleet.literal import literal
 
 TEMPLATES: Final = Path(__file__).parent.parent / "templates"
 FIELDS_MAX: Final = 200  # of one form; a page has 50 letters to tick
-FIELD_BYTES_MAX: Final = 16 * 1024 * 1024  # as large as an event may be
+FIELD_BYTES_MAX: Final = 1024 * 1024  # as much as a whole request may have
 
 Fields = Mapping[str, list[str]]
 Answer = Callable[[Request, Fields], Response]
