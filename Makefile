@@ -6,7 +6,7 @@ SOURCES_OF_VERSIONS := pyproject.toml $(LOCKS)/build.lock $(BOOTSTRAP)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help install demo test observe-check foreign-parts rabbitmq4 postgres-releases deploy-check ha lint lock sbom audit system-demo system-test chaos fuzz bench clean
+.PHONY: help install demo test observe-check foreign-parts rabbitmq4 postgres-releases deploy-check ha pages lint lock sbom audit system-demo system-test chaos fuzz bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,11 @@ deploy-check: .venv/.ready-test .venv-localstack/.ready .venv-deploy/.ready .ven
 ha: .venv/.ready-test ## twenty faults against Patroni and three RabbitMQ nodes under load, ten minutes
 	@$(BOOTSTRAP) system ha
 	@.venv/bin/python -m pytest -m ha
+
+# A machine that cannot have Chromium is told so in one line, and nothing is tried.
+pages: system-test .venv/.ready-test .venv-localstack/.ready ## the console in a real browser: every page, and a night of dead letters
+	@if $(BOOTSTRAP) system pages; then .venv/bin/python -m pytest -m pages; \
+	else echo "NOT RUN, because this machine has no chromium: pytest -m pages"; fi
 
 postgres-releases: .venv/.ready-test ## the tests of the ledger on Postgres 15, 16 and 17, as far as they can be had
 	@deploy/install/on_postgres.sh

@@ -5,6 +5,7 @@
 #                                       its Alertmanager, without starting any service
 #   bootstrap.sh system deploy          the above and what builds the image without Docker: buildah and debootstrap
 #   bootstrap.sh system ha              those of the tests and what a Postgres that fails over needs: Patroni and etcd
+#   bootstrap.sh system pages           those of the tests and the browser that looks at the console: Chromium
 #   bootstrap.sh packages LOCK STAMP    .venv with the packages of a lock and this package, editable
 #   bootstrap.sh localstack STAMP       .venv-localstack with the SNS and SQS runtime that the tests judge against
 #   bootstrap.sh deploy STAMP           .venv-deploy with what judges deploy/: templates, manifests, Dockerfile
@@ -57,6 +58,9 @@ missing_packages() {
   command -v promtool >/dev/null || echo prometheus
   command -v amtool >/dev/null || echo prometheus-alertmanager
   case "$purpose" in
+    pages)
+      command -v chromium >/dev/null || echo chromium
+      ;;
     deploy)
       command -v buildah >/dev/null || echo buildah
       command -v debootstrap >/dev/null || echo debootstrap
@@ -193,5 +197,5 @@ case "${1:-}" in
   audit) audit "$2" ;;
   peers) peers "$2" ;;
   system) system "$2" ;;
-  *) sed -n '2,15p' "${BASH_SOURCE[0]}"; exit 2 ;;
+  *) sed -n '2,16p' "${BASH_SOURCE[0]}"; exit 2 ;;
 esac

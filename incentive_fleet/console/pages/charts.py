@@ -50,3 +50,24 @@ def chart(points: Sequence[tuple[float, float | None]], *, steps: bool = False) 
     zero = up(0.0)
     area = f"{drawn[0][0]:g},{zero:g} {line} {drawn[-1][0]:g},{zero:g}"
     return Chart(line, area, zero, low, high, known[-1][1])
+
+
+@dataclass(frozen=True, slots=True)
+class Bars:
+    """A bar for each value: (x, y, width, height)."""
+
+    rects: list[tuple[float, float, float, float]]
+    high: int
+    total: int
+
+
+def bars(values: Sequence[int]) -> Bars:
+    """Of counts, in order."""
+    high = max(values, default=0)
+    step = (WIDTH - 2 * EDGE) / max(1, len(values))
+    wide = round(min(step * 0.8, 40), 1)
+    rects = []
+    for place, value in enumerate(values):
+        tall = round(value / (high or 1) * (HEIGHT - 2 * EDGE), 1)
+        rects.append((round(EDGE + place * step, 1), round(HEIGHT - EDGE - tall, 1), wide, tall))
+    return Bars(rects, high, sum(values))

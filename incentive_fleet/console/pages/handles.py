@@ -20,7 +20,7 @@ from cryptography.fernet import Fernet, InvalidToken
 from incentive_fleet.errors import Refused
 from incentive_fleet.settings import Settings
 
-Kind = Literal["customer", "order", "search"]
+Kind = Literal["customer", "order", "search", "row"]
 CHARACTERS_MAX: Final = 8_000  # of a handle in an address
 HOUR_S: Final = 3_600
 _OWN_KEY: Final = token_urlsafe(32)  # of this process, where no key is set: its handles end with it

@@ -22,7 +22,7 @@ from incentive_fleet.console.pages.handles import seal
 from incentive_fleet.console.premises import premises_of, visitor_of
 from incentive_fleet.console.visitors import Visitor, Work
 from incentive_fleet.errors import Refused
-from incentive_fleet.literal import literal
+from incentive_fleet.literal import literal, literal_json
 
 TEMPLATES: Final = Path(__file__).parent.parent / "templates"
 FIELDS_MAX: Final = 200  # of one form; a page has 50 letters to tick
@@ -67,6 +67,7 @@ def _of_locale(write: Callable[..., str]) -> Callable[..., Markup]:
 _environment.filters |= {
     "verbatim": _Verbatim,
     "lines": _Lines,
+    "json": lambda value: _Lines(literal_json(value, indent=2)),
     "moment": locales.moment,
     "count": _of_locale(locales.count),
     "decimal": _of_locale(locales.decimal),
@@ -95,7 +96,9 @@ def fill(request: Request, template: str, shown: Mapping[str, Any]) -> str:
     return _environment.get_template(template).render(
         frame="part.html" if is_part(request) else "frame.html",
         visitor=visitor,
-        may={work.name.lower(): isinstance(visitor, Visitor) and visitor.may(work) for work in Work},
+        may={
+            name.lower(): isinstance(visitor, Visitor) and visitor.may(work) for name, work in Work.__members__.items()
+        },
         path=request.url.path,
         csrf=request.scope.get("csrf", ""),
         locale=locales.locale_of(request.headers.get("accept-language", "")),
