@@ -47,7 +47,7 @@ ha: .venv/.ready-test ## twenty faults against Patroni and three RabbitMQ nodes 
 	@.venv/bin/python -m pytest -m ha
 
 # A machine that cannot have Chromium is told so in one line, and nothing is tried.
-pages: system-test .venv/.ready-test .venv-localstack/.ready ## the console in a real browser: every page, and a night of dead letters
+pages: system-test .venv/.ready-test ## the console in a real browser: every page, and a night of dead letters
 	@if $(BOOTSTRAP) system pages; then .venv/bin/python -m pytest -m pages; \
 	else echo "NOT RUN, because this machine has no chromium: pytest -m pages"; fi
 

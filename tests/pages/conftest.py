@@ -12,7 +12,7 @@ from incentive_fleet.embedded.postgres import Postgres
 from incentive_fleet.settings import Settings
 from tests import small_world
 from tests.console_world import console_at
-from tests.pages.scene import Scene, stock_letters
+from tests.pages.scene import KEY, Scene, stock_letters
 from tests.parts import fresh_database
 
 CHROMIUM = "/usr/bin/chromium"
@@ -20,7 +20,6 @@ QUIET = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync"),
 )
-KEY = "a key of the tests, which seals handles and signs cookies"
 HERE = Path(__file__).parent
 
 

@@ -27,6 +27,7 @@ from tests.parts import ROOT
 from tests.small_world import ODD
 
 Scheme = Literal["light", "dark"]
+KEY = "a key of the tests, which seals handles and signs cookies"
 PICTURES = ROOT / "build" / "pages"
 WIDTHS = {"phone": 360, "desk": 1_440}
 WRONG_CURRENCY = {
