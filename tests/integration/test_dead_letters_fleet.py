@@ -17,8 +17,12 @@ from click.testing import CliRunner, Result
 
 from incentive_fleet.cli.root import cli
 from incentive_fleet.dead_letters import purging, runs
+from incentive_fleet.dead_letters.audit import Attribution
+from incentive_fleet.dead_letters.bulk_edit import begin_edit, begin_undo
 from incentive_fleet.dead_letters.carrying import carry_ready
+from incentive_fleet.dead_letters.changes import begin_move
 from incentive_fleet.dead_letters.claims import Target
+from incentive_fleet.dead_letters.edit_plan import EditPlan
 from incentive_fleet.dead_letters.exchange import export_lines, import_file
 from incentive_fleet.dead_letters.replay import Ended, ReplayRequest, begin_replay, carry, replay
 from incentive_fleet.dead_letters.run_locks import RunLocks
@@ -26,9 +30,10 @@ from incentive_fleet.dead_letters.runs import Following
 from incentive_fleet.embedded.postgres import Postgres
 from incentive_fleet.errors import BrokerUnavailable, Refused
 from incentive_fleet.ledger.session import Session
+from incentive_fleet.settings import Settings
 from incentive_fleet.stopping import Stop
 from tests.brokers_and_workers import Brokers, Source, start
-from tests.dead_letter_world import LetterDatabase, LetterWorld, arrival, by, open_letter_world, order
+from tests.dead_letter_world import NOON, LetterDatabase, LetterWorld, arrival, by, open_letter_world, order
 from tests.parts import fresh_database
 
 BROKER_SETTINGS = {"sqs_visibility_s": 1}
@@ -301,3 +306,62 @@ def test_wrong_use_of_files_exits_2(database: LetterDatabase) -> None:
     for arguments in (["purge", "--older-than", "90d"], ["purge", "--closed"], ["export"]):
         ran = dlq(database.url, *arguments)
         assert (ran.exit_code, ran.stdout) == (2, "")
+
+
+# ── Acts in the database that nobody waits for ──
+
+
+def _detached_edit(database: LetterDatabase, **more: Any) -> int:
+    database.keep(*(arrival(order(number, currency="EURO"), name=f"m-{number}") for number in range(3)))
+    ids = [letter.id for letter in database.summaries()]
+    with database.connect() as connection:
+        return begin_edit(connection, ids, EditPlan(("data.currency=EUR",)), Attribution("ann", NOON, **more))
+
+
+def _carry(database: LetterDatabase, stop: Stop | None = None) -> None:
+    with closing(Session(database.url)) as session:
+        carry_ready(session, Settings(database_url=database.url), stop or Stop())
+
+
+def test_the_fleet_carries_an_edit_that_nobody_waits_for_and_its_undoing(database: LetterDatabase) -> None:
+    number = _detached_edit(database)
+    _carry(database)
+    assert (run_of(database, number).status, run_of(database, number).done) == ("done", 3)
+    assert {b'"currency":"EUR"' in letter.current_body for letter in database.letters()} == {True}
+    with database.connect() as connection:
+        undoing = begin_undo(connection, number, by())
+    _carry(database)
+    assert (run_of(database, undoing).status, run_of(database, undoing).done) == ("done", 3)
+    assert {letter.edited for letter in database.summaries()} == {False}
+
+
+def test_the_fleet_discards_and_opens_again_what_it_was_told_to(database: LetterDatabase) -> None:
+    database.keep(*(arrival(order(number), name=f"m-{number}") for number in range(3)))
+    ids = [letter.id for letter in database.summaries()]
+    for act, status in (("discard", "discarded"), ("restore", "open")):
+        with database.connect() as connection:
+            begin_move(connection, act, ids, by(reason="noise"))
+        _carry(database)
+        assert {letter.status for letter in database.summaries()} == {status}
+
+
+def test_a_process_that_is_told_to_stop_leaves_the_edit_to_another(database: LetterDatabase) -> None:
+    number, stop = _detached_edit(database), Stop()
+    stop.set()
+    _carry(database, stop)
+    assert (run_of(database, number).status, run_of(database, number).pending) == ("ready", 3)
+    _carry(database)
+    assert run_of(database, number).status == "done"
+
+
+def test_an_edit_waits_for_its_approval_and_one_of_a_command_for_its_command(database: LetterDatabase) -> None:
+    number = _detached_edit(database, needs_approval=True)
+    with database.connect() as connection:
+        ids = [letter.id for letter in database.summaries()]
+        of_a_command = runs.begin(connection, "discard", ids, by(reason="noise"))
+    _carry(database)
+    assert [run_of(database, one).status for one in (number, of_a_command)] == ["waiting", "ready"]
+    with database.connect() as connection:
+        runs.approve_run(connection, number, by("ben"))
+    _carry(database)
+    assert [run_of(database, one).status for one in (number, of_a_command)] == ["done", "ready"]
