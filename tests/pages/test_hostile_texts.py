@@ -10,7 +10,8 @@ from html.parser import HTMLParser
 from types import SimpleNamespace
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, Dialog, Page
+from playwright.sync_api import Request as Asked
 from starlette.requests import Request
 
 from incentive_fleet.console.pages.shell import fill
@@ -213,18 +214,30 @@ def hostile_scene(postgres: Postgres, database_template: str) -> Iterator[tuple[
             yield Scene(settings, address), {letter.id: letter.detail for letter in database.summaries()}
 
 
+def _asked_by(page: Page, address: str) -> list[str]:
+    """What a text brought the page to ask: the person, or another host. It fills as the page lives."""
+    asked: list[str] = []
+
+    def of_person(dialog: Dialog) -> None:
+        asked.append(dialog.message)
+        dialog.dismiss()
+
+    def of_host(request: Asked) -> None:
+        if not request.url.startswith((address, "data:")):
+            asked.append(request.url)
+
+    page.on("dialog", of_person)
+    page.on("request", of_host)
+    return asked
+
+
 def test_a_browser_runs_none_of_them_and_shows_all(
     browser: Browser, hostile_scene: tuple[Scene, dict[int, str]]
 ) -> None:
     scene, details = hostile_scene
     shown: dict[int, str] = {}
     with looking(browser) as page:
-        asked: list[str] = []
-        page.on("dialog", lambda dialog: asked.append(dialog.message) or dialog.dismiss())
-        page.on(
-            "request",
-            lambda request: None if request.url.startswith((scene.address, "data:")) else asked.append(request.url),
-        )
+        asked = _asked_by(page, scene.address)
         page.goto(scene.address + "/letters/list?s=" + scene.handle("search", {"status": "any"}))
         while True:
             rows: list[list[str]] = page.evaluate(

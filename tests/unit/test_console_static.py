@@ -1,4 +1,4 @@
-"""What the console serves as files: htmx as it was released, with its licence, and nothing that a policy without inline code forbids."""
+"""What the console serves as files: htmx as it was released, and no code or style within a page; and how its pages write values."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_the_locale_is_the_one_that_is_liked_best_of_those_known(header: str, ta
     [
         (123_456_789, "EUR", "en", "1,234,567.89 EUR"),
         (123_456_789, "EUR", "de", "1.234.567,89 EUR"),
-        (-5, "EUR", "en", "−0.05 EUR"),
+        (-5, "EUR", "en", "\N{MINUS SIGN}0.05 EUR"),
         (1_005, "BHD", "fr", "1,005 BHD"),
         (12_345, "JPY", "en", "12,345 JPY"),
         (1_234, "QQQ", "en", "1,234 minor units of QQQ"),

@@ -165,7 +165,7 @@ def _plan_of(fields: Fields) -> EditPlan:
             given[kind].append(path.strip() if kind == "unset" else f"{path.strip()}={value}")
     if not any(given.values()):
         raise Refused("bad-field", "no change is named: give a path such as data.currency, and its new value")
-    plan = EditPlan(*(given[kind] for kind in KINDS))
+    plan = EditPlan(given["set"], given["append"], given["unset"])
     plan.assignments()
     return plan
 

@@ -43,7 +43,7 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class Sighting:
     """The last look, and the samples up to it."""
 
     number: int
@@ -59,12 +59,12 @@ class Lookout:
         self._settings = settings
         self._stop = stop
         self._changed = threading.Condition()
-        self._seen: Seen | None = None
+        self._seen: Sighting | None = None
         self._samples: deque[Sample] = deque(maxlen=SAMPLES_MAX)
         self._asked = 0.0  # monotonic
         self._looks = False
 
-    def seen(self, wait_s: float = 0.0) -> Seen | None:
+    def seen(self, wait_s: float = 0.0) -> Sighting | None:
         """The last look, at the most `EVERY_S` and what a look takes old; None where the first is not there in time."""
         with self._changed:
             self._asked = time.monotonic()
@@ -102,7 +102,7 @@ class Lookout:
         with self._changed:
             self._samples.append(sample)
             number = 1 if self._seen is None else self._seen.number + 1
-            self._seen = Seen(number, status, tuple(self._samples))
+            self._seen = Sighting(number, status, tuple(self._samples))
             self._changed.notify_all()
 
 

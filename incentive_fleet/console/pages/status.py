@@ -13,7 +13,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from incentive_fleet.console.pages.charts import chart
-from incentive_fleet.console.pages.looking import Lookout, Seen, lookout_of
+from incentive_fleet.console.pages.looking import Lookout, Sighting, lookout_of
 from incentive_fleet.console.pages.shell import fill, page
 from incentive_fleet.console.premises import premises_of, visitor_of
 from incentive_fleet.console.visitors import Work
@@ -68,7 +68,7 @@ def _event(html: str) -> str:
     return f"event: status\n{data}\n\n"
 
 
-def _shown(seen: Seen | None) -> dict[str, Any]:
+def _shown(seen: Sighting | None) -> dict[str, Any]:
     if seen is None:
         return {"seen": None}
     return {
