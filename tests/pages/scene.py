@@ -115,7 +115,9 @@ PAGES: dict[str, Callable[[Scene], str]] = {
 @contextmanager
 def looking(browser: Browser, width: int = 1_440, scheme: Scheme = "light", **more: Any) -> Iterator[Page]:
     """A tab in a window of its own; whatever its scripts failed on fails the test."""
-    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, **more)
+    context = browser.new_context(
+        viewport={"width": width, "height": 900}, color_scheme=scheme, reduced_motion="reduce", **more
+    )
     page = context.new_page()
     faults: list[str] = []
     page.on("pageerror", lambda error: faults.append(str(error)))
