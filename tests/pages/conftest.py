@@ -30,6 +30,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.pages)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _somebody() -> Iterator[None]:
+    """Who is at this machine, as the console takes it where nobody logs in."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LOGNAME", "dana")
+        yield
+
+
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """The distribution's Chromium, which asks nobody but the console for anything."""

@@ -29,6 +29,7 @@ from tests.small_world import ODD
 Scheme = Literal["light", "dark"]
 KEY = "a key of the tests, which seals handles and signs cookies"
 PICTURES = ROOT / "build" / "pages"
+PICTURE_BYTES_MAX = 60_000  # of one that is kept with the docs
 WIDTHS = {"phone": 360, "desk": 1_440}
 WRONG_CURRENCY = {
     "fleet-reason": "invalid-field",
@@ -151,6 +152,19 @@ def stumbles_of(page: Page) -> list[str]:
 
 
 AXE = files("axe_core_python").joinpath("axe.min.js").read_text(encoding="utf-8") + "\n;undefined"
+
+
+def for_the_docs(page: Page, name: str, height: int = 520, at: str = "body") -> None:
+    """What docs/console shows, as build/pages/docs/NAME.png: small enough to be kept with the text."""
+    (PICTURES / "docs").mkdir(parents=True, exist_ok=True)
+    path = PICTURES / "docs" / f"{name}.png"
+    before = page.viewport_size
+    page.set_viewport_size({"width": 980, "height": height})
+    page.evaluate("(at) => document.querySelector(at).scrollIntoView()", at)
+    page.screenshot(path=path)
+    if before is not None:
+        page.set_viewport_size(before)
+    assert path.stat().st_size < PICTURE_BYTES_MAX, path
 
 
 def picture(page: Page, name: str) -> Path:

@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Page, expect
 from incentive_fleet.embedded.rabbitmq import RabbitMQ
 from tests.contract.brokers_under_test import eventually
 from tests.pages.night import Night, open_night
-from tests.pages.scene import looking, overflow_of, picture, stumbles_of
+from tests.pages.scene import for_the_docs, looking, overflow_of, picture, stumbles_of
 
 SOON_MS = 60_000  # a fleet looks for runs every five seconds, on a machine that may be busy
 
@@ -48,6 +48,7 @@ def test_a_whole_night(browser: Browser, night: Night) -> None:
         page.goto(night.scene.address + "/")
         page.get_by_role("link", name="Dead letters", exact=True).click()
         picture(page, "night-1-groups")
+        for_the_docs(page, "groups", 400)
         _edit_the_group(page, night)
         _rehearse_the_group(page, night)
         page.get_by_role("button", name="Replay 25 letters").click()
@@ -62,6 +63,7 @@ def test_a_whole_night(browser: Browser, night: Night) -> None:
         expect(page.get_by_text("No dead letter is there.")).to_be_visible()
         picture(page, "night-5-empty")
         _see_the_customer(page)
+        _see_the_status(page)
 
 
 def _edit_the_group(page: Page, night: Night) -> None:
@@ -74,6 +76,7 @@ def _edit_the_group(page: Page, night: Night) -> None:
     expect(page.get_by_text("25 would be changed and taken by their queues")).to_be_visible()
     assert (overflow_of(page), stumbles_of(page)) == ([], [])
     picture(page, "night-2-edit")
+    for_the_docs(page, "edit", at="#preview")
     page.get_by_role("button", name="Edit 25 letters").click()
     _see_done(page, 25)
     picture(page, "night-3-edited")
@@ -87,6 +90,7 @@ def _rehearse_the_group(page: Page, night: Night) -> None:
     assert _told_money(page) == {"coupon": "25.00 EUR", "earn": "22.50 EUR"}
     assert (overflow_of(page), stumbles_of(page)) == ([], [])
     picture(page, "night-4-rehearsed")
+    for_the_docs(page, "rehearsal", at="main section + section")
     assert night.decisions() == 0, "a rehearsal books nothing"
 
 
@@ -101,6 +105,15 @@ def _see_the_customer(page: Page) -> None:
     page.get_by_role("link", name=re.compile("placing of order o-7")).click()
     expect(page.get_by_role("heading", name=re.compile("^Placed"))).to_be_visible()
     assert "o-7" not in page.url
+
+
+def _see_the_status(page: Page) -> None:
+    """The first page, with a fleet that works, once it has something to draw."""
+    page.get_by_role("link", name="Status").click()
+    for name in ("^Settled a second over", "^Open dead letters over"):
+        expect(page.get_by_role("img", name=re.compile(name))).to_be_visible()
+    assert (overflow_of(page), stumbles_of(page)) == ([], [])
+    for_the_docs(page, "status", 640)
 
 
 def test_an_edit_in_bulk_is_undone_as_one(browser: Browser, night: Night) -> None:
@@ -163,6 +176,7 @@ def test_a_network_that_breaks_in_the_middle_of_a_replay_stops_nothing(browser: 
         page.get_by_label(re.compile("^Letters a second")).fill("4")
         page.get_by_role("button", name="Replay 25 letters").click()
         expect(page.get_by_text("under way", exact=True)).to_be_visible()
+        for_the_docs(page, "run", 440)
         page.context.set_offline(True)
         expect(page.locator("#lost")).to_be_visible()
         picture(page, "night-offline")

@@ -43,7 +43,7 @@ def ask(request: Request) -> Response:
 
 def find(request: Request, fields: Fields) -> Response:
     """To the customer that the form names."""
-    customer = text_of(fields, "customer", most=NAME_MAX, needed=True)
+    customer = text_of(fields, "customer", most=NAME_MAX, needed=True, exact=True)
     return away(f"/customers/{seal(premises_of(request).settings, 'customer', customer)}")
 
 

@@ -61,7 +61,7 @@ def ask(request: Request) -> Response:
 
 def find(request: Request, fields: Fields) -> Response:
     """To the order that the form names."""
-    order = text_of(fields, "order", most=NAME_MAX, needed=True)
+    order = text_of(fields, "order", most=NAME_MAX, needed=True, exact=True)
     return away(f"/orders/{seal(premises_of(request).settings, 'order', order)}")
 
 

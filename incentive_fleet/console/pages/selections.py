@@ -38,7 +38,7 @@ FIELD_CHARACTERS: Final = 200
 
 def search_of(fields: Fields) -> dict[str, Any]:
     """What a form asks for. Raises Refused (bad-field)."""
-    search: dict[str, Any] = {name: text_of(fields, name, most=FIELD_CHARACTERS) for name in TEXTS}
+    search: dict[str, Any] = {name: text_of(fields, name, most=FIELD_CHARACTERS, exact=True) for name in TEXTS}
     search |= {name: number_of(text_of(fields, name, most=20), name) for name in NUMBERS}
     status = text_of(fields, "status", most=20)
     if status in STATUSES:

@@ -128,9 +128,10 @@ def form(work: Work, answer: Answer) -> Callable[[Request], Awaitable[Response]]
     return read
 
 
-def text_of(fields: Fields, name: str, *, most: int = 2_000, needed: bool = False) -> str:
-    """A field's text without the blanks around it. Raises Refused (bad-field)."""
-    text = (fields.get(name) or [""])[0].strip()
+def text_of(fields: Fields, name: str, *, most: int = 2_000, needed: bool = False, exact: bool = False) -> str:
+    """A field's text, without the blanks around it unless it is `exact`. Raises Refused (bad-field)."""
+    given = (fields.get(name) or [""])[0]
+    text = given if exact and given.strip() else given.strip()
     if needed and not text:
         raise Refused("bad-field", f"{name} is empty: say it, and send the form again")
     if len(text) > most or "\x00" in text:
