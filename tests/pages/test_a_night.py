@@ -109,7 +109,7 @@ def _see_the_customer(page: Page) -> None:
 
 def _see_the_status(page: Page) -> None:
     """The first page, with a fleet that works, once it has something to draw."""
-    page.get_by_role("link", name="Status").click()
+    page.get_by_role("link", name="Status", exact=True).click()
     for name in ("^Settled a second over", "^Open dead letters over"):
         expect(page.get_by_role("img", name=re.compile(name))).to_be_visible()
     assert (overflow_of(page), stumbles_of(page)) == ([], [])
