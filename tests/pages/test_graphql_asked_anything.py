@@ -104,7 +104,7 @@ def drawn_from_the_schema() -> Any:
     return schemathesis.graphql.from_file(io.StringIO(SDL))
 
 
-@pytest.mark.parametrize(("root", "field"), root_fields(), ids=str)
+@pytest.mark.parametrize(("root", "field"), list(root_fields()), ids=str)
 def test_whatever_is_asked_is_answered_or_refused(client: httpx2.Client, root: str, field: str) -> None:
     met: Counter[str] = Counter()
 
