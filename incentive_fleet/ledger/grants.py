@@ -35,6 +35,7 @@ AMOUNT_MAX = 10**12  # minor units, as much as an order may ask for at once
 READ_GRANTS = """
     SELECT key, customer_id, currency, amount, campaign_id, expires_at FROM grants WHERE key = ANY(%s)
 """
+ADD_ACTS = "INSERT INTO grant_acts (key, act, actor) SELECT unnest(%s::text[]), %s, %s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +67,13 @@ class GrantReversal:
     again: bool
 
 
-def grant(session: Session, grants: Sequence[Grant], now: datetime) -> list[Granted | Refused]:
+def grant(session: Session, grants: Sequence[Grant], now: datetime, by: str | None = None) -> list[Granted | Refused]:
     """Hand out credit in one transaction; a result a grant, in order. A refused one records nothing, the rest apply.
 
-    Idempotent by key. `now` is the time the act happened. Raises DatabaseUnavailable, DatabaseContention or DatabaseUnfit; a
-    retry helps. Refusals: unknown-campaign, not-a-grant-campaign, wrong-currency, amount-out-of-bounds, key-taken,
-    budget-exhausted, and cannot-be-booked for one that the database refuses (a wallet holds 2^63 - 1 minor units); then the
-    others take several transactions.
+    Idempotent by key. `now` is the time the act happened, `by` who does it, kept with what is new. Raises DatabaseUnavailable,
+    DatabaseContention or DatabaseUnfit; a retry helps. Refusals: unknown-campaign, not-a-grant-campaign, wrong-currency,
+    amount-out-of-bounds, key-taken, budget-exhausted, and cannot-be-booked for one that the database refuses (a wallet holds
+    2^63 - 1 minor units); then the others take several transactions.
     """
     if not 1 <= len(grants) <= GRANTS_MAX:
         raise ValueError(f"one transaction takes 1 to {GRANTS_MAX} grants, not {len(grants)}")
@@ -80,7 +81,7 @@ def grant(session: Session, grants: Sequence[Grant], now: datetime) -> list[Gran
 
     def hand_out(some: Sequence[tuple[int, Grant]]) -> None:
         with mapped_errors():
-            done = retry_contention()(_grant_once, session, [one for _, one in some], now)
+            done = retry_contention()(_grant_once, session, [one for _, one in some], now, by)
         results.update((number, result) for (number, _), result in zip(some, done, strict=True))
 
     def blame(culprits: Sequence[tuple[tuple[int, Grant], Exception]]) -> None:
@@ -93,7 +94,7 @@ def grant(session: Session, grants: Sequence[Grant], now: datetime) -> list[Gran
     return [results[number] for number in range(len(grants))]
 
 
-def _grant_once(session: Session, grants: Sequence[Grant], now: datetime) -> list[Granted | Refused]:
+def _grant_once(session: Session, grants: Sequence[Grant], now: datetime, by: str | None) -> list[Granted | Refused]:
     connection = session.connection
     with connection.transaction():
         session.terms = lock_terms(connection, session.terms)
@@ -109,7 +110,13 @@ def _grant_once(session: Session, grants: Sequence[Grant], now: datetime) -> lis
         results = [one if isinstance(one, Refused) else run.decide(one) for one in checked]
         changes = [transfer_changes(run.postings), (GRANTS, run.rows), (OUTBOX, run.notices)]
         write(connection, [*wallet_changes(wallets.values()), *changes])
+        _sign(connection, [row.key for row in run.rows], "granted", by)
     return results
+
+
+def _sign(connection: Connection[Any], keys: list[str], act: str, by: str | None) -> None:
+    if by is not None and keys:
+        connection.execute(ADD_ACTS, (keys, act, by))
 
 
 def _check(one: Grant, campaigns: CampaignSet) -> Refused | None:
@@ -161,16 +168,18 @@ class _GrantRun:
         return Granted.NEW
 
 
-def reverse_grant(session: Session, key: str, reason: str, now: datetime) -> GrantReversal:
+def reverse_grant(session: Session, key: str, reason: str, now: datetime, by: str | None = None) -> GrantReversal:
     """Take a grant back: what is left of its lot and of lots reissued from it returns to the campaign. Idempotent.
+
+    `by` is who does it, kept with the reversal.
 
     Raises Refused (unknown-grant), DatabaseUnavailable or DatabaseContention; a retry helps with the latter two.
     """
     with mapped_errors():
-        return retry_contention()(_reverse_once, session, key, reason, now)
+        return retry_contention()(_reverse_once, session, key, reason, now, by)
 
 
-def _reverse_once(session: Session, key: str, reason: str, now: datetime) -> GrantReversal:
+def _reverse_once(session: Session, key: str, reason: str, now: datetime, by: str | None) -> GrantReversal:
     connection = session.connection
     with connection.transaction():
         session.terms = lock_terms(connection, session.terms)
@@ -196,6 +205,7 @@ def _reverse_once(session: Session, key: str, reason: str, now: datetime) -> Gra
             "UPDATE grants SET reversed_at = %s, reversal_reason = %s, reversed_minor = %s WHERE key = %s",
             (now, reason, returned, key),
         )
+        _sign(connection, [key], "reversed", by)
     return GrantReversal(key, returned, amount - returned, again=False)
 
 

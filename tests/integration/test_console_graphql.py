@@ -393,6 +393,8 @@ def test_grants_are_handed_out_once_and_taken_back_in_the_visitors_name(
         assert {"orderId": "odd", "subject": "z"} not in [edge["node"] for edge in left]
     [(who,)] = rows(database_url, "SELECT resolved_by FROM anomalies WHERE subject = 'z'")
     assert (who, resolved["resolvedBy"]) == ("anna", "anna")
+    acts = rows(database_url, "SELECT key, act, actor FROM grant_acts ORDER BY key, act")
+    assert acts == [("sorry", "granted", "anna"), ("sorry", "reversed", "anna"), ("until", "granted", "anna")]
 
 
 LONG = """

@@ -17,6 +17,7 @@ from incentive_fleet.cli.command_line import (
     existing_file,
     fail,
     format_option,
+    login_name,
     open_session,
     settings,
 )
@@ -56,7 +57,7 @@ def load(file: Path, at: datetime | None, output: str) -> None:
     with open_session(settings(), "grants load") as session, working("Granting") as progress:
         for batch in _batches(read_grants(file)):
             valid = [row.grant for row in batch if not isinstance(row.grant, Refused)]
-            results = iter(hand_out(session, valid, now) if valid else [])
+            results = iter(hand_out(session, valid, now, login_name()) if valid else [])
             for row in batch:
                 result = row.grant if isinstance(row.grant, Refused) else next(results)
                 if isinstance(result, Refused):
@@ -112,7 +113,7 @@ def grant(ctx: click.Context, /, at: datetime | None, output: str, **texts: str 
             raise click.UsageError(f"--{name.replace('_', '-')} is needed")
     one = grant_of(**{name: text or "" for name, text in texts.items()})
     with open_session(settings(), "grant") as session:
-        result = hand_out(session, [one], at or datetime.now(UTC))[0]
+        result = hand_out(session, [one], at or datetime.now(UTC), login_name())[0]
     if isinstance(result, Refused):
         raise result
     emit({"key": one.key, "result": result.value}, output, lambda: say(f"{one.key}: {result.value}"))
@@ -130,7 +131,7 @@ def reverse(key: str, reason: str, at: datetime | None, output: str) -> None:
     if not reason.strip():
         raise click.UsageError(f"--reason is {reason!r}: it must say something")
     with open_session(settings(), "grant reverse") as session:
-        result = reverse_grant(session, key, reason, at or datetime.now(UTC))
+        result = reverse_grant(session, key, reason, at or datetime.now(UTC), login_name())
     again = " It had been taken back before." if result.again else ""
     emit(
         result,

@@ -63,7 +63,7 @@ class MutationShown:
         )
         asking.left_s()
         with asking.premises.connections.session(Work.BOOK, asking.visitor) as session:
-            result = hand_out(session, [one], asking.now)[0]
+            result = hand_out(session, [one], asking.now, asking.visitor.name)[0]
         if isinstance(result, Refused):
             raise result
         return {"key": one.key, "result": result.value}
@@ -77,7 +77,7 @@ class MutationShown:
         require_text("reason", reason)
         asking.left_s()
         with asking.premises.connections.session(Work.BOOK, asking.visitor) as session:
-            return take_back(session, key, reason, asking.now)
+            return take_back(session, key, reason, asking.now, asking.visitor.name)
 
     @shows(AnomalyShown)
     def resolve_anomaly(self, info: Info[Any, Any], order_id: str, reason: str, subject: str, note: str) -> Any:

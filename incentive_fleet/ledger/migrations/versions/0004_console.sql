@@ -30,3 +30,17 @@ BEGIN
         END IF;
     END LOOP;
 END $$;
+
+-- ── Grants ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+-- Who handed credit out or took it back, where a person or a program did; a grant by event has its fact. Beside the grants, not
+-- in their rows, which a release before this one writes too.
+CREATE TABLE grant_acts (
+    key      text NOT NULL,
+    act      text NOT NULL CHECK (act IN ('granted', 'reversed')),
+    actor    text NOT NULL CHECK (actor <> ''),
+    acted_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (key, act)
+);
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON grant_acts
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+GRANT SELECT, INSERT ON grant_acts TO incentives_app;
