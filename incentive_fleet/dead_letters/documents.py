@@ -39,10 +39,13 @@ def _dump(body: bytes) -> str:
     return "\n".join(lines) or "(empty)"
 
 
-def body_document(body: bytes, *, whole: bool = False) -> dict[str, str]:
-    """`text` in the `encoding` that says how to read it, utf-8 or hex; of what is too large for an event its beginning."""
+def body_document(body: bytes, *, whole: bool | None = None) -> dict[str, str]:
+    """`text` in the `encoding` that says how to read it, utf-8 or hex; of what is too large for an event its beginning.
+
+    `whole` says whether the body is one, where that cannot be told by its size.
+    """
     try:
-        return {"encoding": "utf-8", "text": _text(body, whole or len(body) <= BODY_BYTES_MAX)}
+        return {"encoding": "utf-8", "text": _text(body, len(body) <= BODY_BYTES_MAX if whole is None else whole)}
     except UnicodeDecodeError:
         return {"encoding": "hex", "text": body.hex()}
 

@@ -43,6 +43,11 @@ CUT: Final = f"""
     substring(edited_body FROM 1 FOR {BODY_BYTES_MAX + 1}) AS edited_body, headers, envelope, failure, {_SUMMARY},
     {_LAST_RUN}
 """
+# Whoever shows many wants the beginnings alone.
+BEGINNINGS: Final = """
+    id, substring(body FROM 1 FOR %(bytes)s) AS body, octet_length(body) AS size,
+    substring(edited_body FROM 1 FOR %(bytes)s) AS edited_body, octet_length(edited_body) AS edited_size, headers, failure
+"""
 
 
 @dataclass(frozen=True, slots=True)

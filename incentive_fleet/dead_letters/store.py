@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -9,7 +10,7 @@ from typing import Any, Final
 from psycopg import Connection
 from psycopg.rows import class_row
 
-from incentive_fleet.dead_letters.letter import COLUMNS, CUT, SUMMARY, Letter
+from incentive_fleet.dead_letters.letter import BEGINNINGS, COLUMNS, CUT, SUMMARY, Letter
 from incentive_fleet.errors import Refused
 from incentive_fleet.ledger.connection import mapped_errors
 
@@ -70,6 +71,7 @@ GROUP = """
 GET = f"SELECT {COLUMNS} FROM dead_letters WHERE id = %s"
 GET_CUT = f"SELECT {CUT} FROM dead_letters WHERE id = %s"
 GET_MANY_CUT = f"SELECT {CUT} FROM dead_letters WHERE id = ANY(%s) ORDER BY id"
+GET_BEGINNINGS = f"SELECT {BEGINNINGS} FROM dead_letters WHERE id = ANY(%(ids)s)"
 LIST_MANY = f"SELECT {SUMMARY} FROM dead_letters WHERE id = ANY(%s) ORDER BY id"
 TRANSPORTS = "SELECT DISTINCT transport FROM dead_letters WHERE id = ANY(%s) ORDER BY 1"
 LATER = "SELECT id FROM dead_letters WHERE earlier_id = %s ORDER BY id LIMIT 100"
@@ -186,6 +188,26 @@ def get_letters(connection: Connection[Any], ids: list[int], *, bodies: bool = T
     if missing:
         raise Refused("unknown-dead-letter", f"there is no dead letter {missing[0]}")
     return letters
+
+
+@dataclass(frozen=True, slots=True)
+class LetterContent:
+    """What came with a message, of the bodies as many bytes from the beginning as were asked for, and how many they have."""
+
+    id: int
+    body: bytes
+    size: int
+    edited_body: bytes | None
+    edited_size: int | None
+    headers: dict[str, str]
+    failure: dict[str, Any] | None
+
+
+def letter_contents(connection: Connection[Any], ids: Sequence[int], *, bytes: int) -> dict[int, LetterContent]:
+    """What came with each of these letters, of bodies the beginning. Raises TransientError."""
+    with mapped_errors(blameless=True), connection.cursor(binary=True, row_factory=class_row(LetterContent)) as cursor:
+        rows = cursor.execute(GET_BEGINNINGS.encode(), {"ids": list(ids), "bytes": bytes}).fetchall()
+    return {row.id: row for row in rows}
 
 
 def transports_of(connection: Connection[Any], ids: list[int]) -> list[str]:

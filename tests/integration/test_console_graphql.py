@@ -11,6 +11,7 @@ from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx2
 import psycopg
@@ -22,13 +23,13 @@ from incentive_fleet.events.models import QuoteRequested
 from incentive_fleet.ledger.order_history import order_history
 from incentive_fleet.ledger.quoting import quote
 from incentive_fleet.ledger.session import Session
-from incentive_fleet.ledger.wallet_statement import wallet_statement
+from incentive_fleet.ledger.wallet_statement import wallet_lots, wallet_statement
 from incentive_fleet.settings import Settings
 from tests.console_world import program_at
 from tests.dead_letter_world import LetterDatabase, arrival, order
 from tests.domain import NOON, line, text
 from tests.parts import fresh_database
-from tests.small_world import ODD, play, rows
+from tests.small_world import ODD, give, play, rows
 
 
 @pytest.fixture(scope="module")
@@ -238,6 +239,16 @@ def test_letters_are_told_with_their_acts_and_bodies(client: httpx2.Client, worl
     assert (found["deadLetter"], found["none"]) == ({"id": 1}, None)
 
 
+def test_of_a_body_as_much_is_told_as_is_asked_for(client: httpx2.Client) -> None:
+    query = "query ($n: Int!) { deadLetter(id: 1) { content(bytes: $n) { body { encoding text size } } } }"
+    body = ask(client, query, n=20)["deadLetter"]["content"]["body"]
+    assert (body["encoding"], len(body["text"])) == ("utf-8", 20)
+    assert body["size"] > 20
+    assert code(client, query, n=2**21) == "out-of-bounds"
+    greedy = "{ deadLetters(first: 50) { edges { node { content(bytes: 1048576) { headers } } } } }"
+    assert ask(client, greedy)["deadLetters"]["edges"], "four letters are not many"
+
+
 def test_a_quote_is_the_core_s_own(client: httpx2.Client, world: str) -> None:
     request = {
         "quoteId": "q1",
@@ -308,11 +319,24 @@ def test_wallets_under_aliases_are_read_at_once(world: str) -> None:
     assert statements(world, f"{{ {one} }}") == statements(world, f"{{ {several} }}")
 
 
-def test_an_answer_shows_one_moment(client: httpx2.Client, world: str) -> None:
-    """Its reads lie in one transaction, which sees no commit made after it began."""
-    query = "query ($c: String!) { a: wallets(customerId: $c) { balance lots { remaining } } }"
-    [wallet] = ask(client, query, c="bob")["a"]
-    assert wallet["balance"] == sum(lot["remaining"] for lot in wallet["lots"])
+def test_an_answer_shows_one_moment(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is booked while it is being read."""
+    play(database_url)
+
+    def after_a_grant(*given: Any, **named: Any) -> Any:
+        with closing(Session(database_url)) as session:
+            give(session, f"meanwhile-{uuid4()}", 1_000)
+        return wallet_lots(*given, **named)
+
+    monkeypatch.setattr("incentive_fleet.console.graphql.wallets.wallet_lots", after_a_grant)
+    query = """{ wallet(customerId: "ann", currency: "EUR") { balance lots { remaining }
+        transfers(first: 1) { edges { node { balanceAfter } } } } }"""
+    with program_at(Settings(database_url=database_url), SUPPORT) as client:
+        first, second = (ask(client, query)["wallet"] for _ in range(2))
+    for shown in (first, second):
+        assert shown["balance"] == sum(lot["remaining"] for lot in shown["lots"])
+        assert shown["balance"] == shown["transfers"]["edges"][0]["node"]["balanceAfter"]
+    assert second["balance"] == first["balance"] + 1_000
 
 
 # ── Who may, and what is refused ─────────────────────────────────────────────────────────────────────────────────────

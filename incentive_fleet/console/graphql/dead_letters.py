@@ -15,12 +15,15 @@ from incentive_fleet.console.graphql.reading import Asking, asking_of
 from incentive_fleet.console.graphql.scalars import Document, Long, Time, shows
 from incentive_fleet.console.visitors import Work
 from incentive_fleet.dead_letters import audit, documents, runs, store
-from incentive_fleet.dead_letters.letter import OPEN, REPLAYING, Letter
+from incentive_fleet.dead_letters.letter import OPEN, REPLAYING
 from incentive_fleet.errors import Refused
 
 LETTERS: Final = "dead-letters"
 ACTS: Final = "acts"
 RUNS: Final = "runs"
+BYTES: Final = 65_536  # of a body, where nobody says
+BYTES_MAX: Final = 1024 * 1024
+ANSWER_BYTES_MAX: Final = 16 * 1024 * 1024  # of the bodies of one answer, edited ones among them
 NEWEST: Final = 2**63 - 1
 
 
@@ -41,9 +44,10 @@ class ActShown:
 class LetterBodyShown:
     encoding: str
     text: str
+    size: Long = strawberry.field(description="Bytes of the whole.")
 
 
-@strawberry.type(name="LetterContent", description="What came with the message, of a large body its beginning.")
+@strawberry.type(name="LetterContent", description="What came with the message.")
 class LetterContentShown:
     body: LetterBodyShown
     edited_body: LetterBodyShown | None
@@ -98,9 +102,11 @@ class DeadLetterShown:
         return max(0, int((asking_of(info).now - seen).total_seconds()))
 
     @shows(LetterContentShown | None)
-    async def content(self, info: Info[Any, Any]) -> Any:
-        """Takes the role of support."""
-        return await asking_of(info).load(_contents_of, self.id)
+    async def content(self, info: Info[Any, Any], bytes: int = BYTES) -> Any:
+        """Of bodies as many bytes, from the beginning. Takes the role of support."""
+        if not 1 <= bytes <= BYTES_MAX:
+            raise Refused("out-of-bounds", f"bytes is {bytes}: must be 1 to {BYTES_MAX}")
+        return await asking_of(info).load(_contents_of, self.id, bytes)
 
     @shows(PageOf[ActShown])
     async def history(self, info: Info[Any, Any], first: int = FIRST, after: str | None = None) -> Any:
@@ -235,18 +241,25 @@ def dead_letter_runs(
     return page_of(RUNS, [documents.run_document(row) for row in rows], first, after, lambda row: (row["run"],))
 
 
-def _contents_of(asking: Asking, ids: Sequence[int]) -> dict[int, dict[str, Any]]:
-    letters = store.get_letters(asking.reader(Work.READ), list(ids))
-    return {letter.id: _content(letter) for letter in letters}
+def _contents_of(asking: Asking, ids: Sequence[int], bytes: int) -> dict[int, dict[str, Any]]:
+    if 2 * bytes * len(ids) > ANSWER_BYTES_MAX:
+        more = f"the bodies of {len(ids)} letters could have more than {ANSWER_BYTES_MAX} bytes: ask for fewer, or less of each"
+        raise Refused("answer-too-large", more)
+    found = store.letter_contents(asking.reader(Work.READ), ids, bytes=bytes)
+    return {id: _content(one) for id, one in found.items()}
 
 
-def _content(letter: Letter) -> dict[str, Any]:
+def _content(one: store.LetterContent) -> dict[str, Any]:
     return {
-        "body": documents.body_document(letter.body),
-        "edited_body": None if letter.edited_body is None else documents.body_document(letter.edited_body),
-        "headers": letter.headers,
-        "failure": letter.failure,
+        "body": _body(one.body, one.size),
+        "edited_body": None if one.edited_body is None else _body(one.edited_body, one.edited_size or 0),
+        "headers": one.headers,
+        "failure": one.failure,
     }
+
+
+def _body(beginning: bytes, size: int) -> dict[str, Any]:
+    return documents.body_document(beginning, whole=len(beginning) == size) | {"size": size}
 
 
 def _acts_of(asking: Asking, ids: Sequence[int], below: int, limit: int) -> dict[int, list[audit.AuditEntry]]:

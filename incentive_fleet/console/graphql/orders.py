@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import strawberry
 from strawberry.types import Info
@@ -11,7 +11,10 @@ from strawberry.types import Info
 from incentive_fleet.console.graphql.reading import Asking, asking_of
 from incentive_fleet.console.graphql.scalars import Document, Long, MinorUnits, Time, shows
 from incentive_fleet.console.visitors import Work
+from incentive_fleet.errors import Refused
 from incentive_fleet.ledger.order_history import OrderHistory, order_histories
+
+ORDERS_MAX: Final = 100  # read at once; one may have 2,000 lines
 
 
 @strawberry.type(name="Fact", description="A validated event about the order.")
@@ -258,5 +261,7 @@ class OrderShown:
 
 
 def orders_of(asking: Asking, order_ids: Sequence[str]) -> dict[str, OrderHistory]:
-    """The orders, read at once."""
+    """The orders, read at once. Raises Refused (answer-too-large) for more than an answer bears: each has all its facts."""
+    if len(order_ids) > ORDERS_MAX:
+        raise Refused("answer-too-large", f"{len(order_ids)} orders at once: at most {ORDERS_MAX} are read")
     return order_histories(asking.reader(Work.READ), order_ids)
