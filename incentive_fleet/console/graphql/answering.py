@@ -14,9 +14,9 @@ from time import monotonic
 from types import CoroutineType
 from typing import Any, Final, TypeGuard
 
+from anyio import CapacityLimiter, to_thread
 from graphql import DocumentNode, ExecutionResult, GraphQLSchema, execute
 from pydantic_core import to_json
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -32,6 +32,7 @@ from incentive_fleet.console.visitors import Visitor
 from incentive_fleet.errors import FleetError, Refused, TransientError
 
 COST_HEADER: Final = "X-Query-Cost"
+THREADS: Final = 20  # beside those that the pages have: programs that ask for much hold up no person
 
 log = logging.getLogger(__name__)
 
@@ -56,10 +57,19 @@ async def endpoint(request: Request) -> Response:
     except Refused as refused:
         return _refused(refused, 401 if refused.reason == "login-needed" else 400)
     try:
-        return await run_in_threadpool(answer, premises_of(request), visitor, asked)
+        return await to_thread.run_sync(answer, premises_of(request), visitor, asked, limiter=_threads(request))
     except Exception as error:  # a bug, which leaves the process as a code and nothing else
         log.exception("a query could not be answered")
         return _response({"errors": errors.refusal(error)}, 500)
+
+
+def _threads(request: Request) -> CapacityLimiter:
+    """Of the server, made with its first request: it belongs to one event loop."""
+    state = request.app.state
+    if not hasattr(state, "graphql_threads"):
+        state.graphql_threads = CapacityLimiter(THREADS)
+    threads: CapacityLimiter = state.graphql_threads
+    return threads
 
 
 def answer(premises: Premises, visitor: Visitor, asked: ApiRequest) -> Response:
