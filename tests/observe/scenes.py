@@ -206,13 +206,16 @@ def postgres_is_away_and_comes_back_as_a_standby(site: Site) -> None:
     site.postgres.stop()
     site.publish(plain("while-away"))
     waits = "consuming waits: database-unavailable", "relay to rabbitmq waits: database-unavailable"
-    site.rings("IncentivesPaused", *waits)
+    with site.somebody_looks():
+        site.rings("IncentivesPaused", *waits)
+        site.rings("IncentivesConsoleFails", "of the answers of pages are errors of ours")
     eventually(lambda: "IncentivesReadingDown" in site.prometheus.firing(), PATIENCE_S)
     assert "IncentivesReadingDown" not in site.pager.ringing(), "what a pause explains was told again"
     with _demoted(site):
         site.rings("IncentivesDatabaseReadOnly")
     site.clears("IncentivesDatabaseReadOnly")
     site.clears("IncentivesPaused")
+    site.clears("IncentivesConsoleFails")
     site.until("SELECT count(*) = 1 FROM decisions WHERE order_id = 'o-while-away'")
 
 
@@ -255,7 +258,9 @@ STUCK: Final[Mapping[Scene, tuple[str, ...]]] = {
     ),
 }
 AWAY: Final[Mapping[Scene, tuple[str, ...]]] = {
-    postgres_is_away_and_comes_back_as_a_standby: ("IncentivesPaused", "IncentivesDatabaseReadOnly"),
+    postgres_is_away_and_comes_back_as_a_standby: (
+        *("IncentivesPaused", "IncentivesDatabaseReadOnly", "IncentivesConsoleFails"),
+    ),
 }
 SHORT: Final = (QUIET, AWAY)
 FULL: Final = ({**QUIET, **OBJECTIVES}, STUCK, WORKERS, AWAY)

@@ -1,4 +1,4 @@
-"""What is watched and hurt: Postgres, RabbitMQ, `consume` and `relay` as processes of their own, a pager, and an operator.
+"""What is watched and hurt: Postgres, RabbitMQ, `consume`, `relay` and `serve` as processes of their own, a pager, and an operator.
 
 The operator types what the runbooks say. Where a runbook speaks of hours, `back_dated` sets a row's time back as the owner of
 the tables: the row itself came about by what the test did, and nothing else is written past the product.
@@ -11,11 +11,13 @@ import sys
 import threading
 import uuid
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import psycopg
 
 from incentive_fleet.brokers import declare
@@ -57,6 +59,7 @@ class Site:
     brokers: Brokers
     consume: Fleet
     relay: Fleet
+    console: Fleet
     pager: pager.Pager
     prometheus: monitoring.Prometheus
     folder: Path
@@ -80,6 +83,24 @@ class Site:
     def until(self, statement: str) -> None:
         """Wait until a statement says yes."""
         eventually(lambda: self.ask(statement)[0][0], PATIENCE_S)
+
+    @contextmanager
+    def somebody_looks(self) -> Iterator[None]:
+        """At a page of the console, twice a second while the body runs, whatever it says."""
+        over = threading.Event()
+        page = f"http://127.0.0.1:{self.console.settings.serve_port}/waiting"
+
+        def look() -> None:
+            while not over.wait(0.5):
+                httpx2.get(page, timeout=PATIENCE_S)
+
+        with ThreadPoolExecutor(1) as somebody:
+            looking = somebody.submit(look)
+            try:
+                yield
+            finally:
+                over.set()
+        looking.result()
 
     def back_dated(self, table: str, column: str, hours: float, which: str) -> None:
         """As if so many hours had passed over these rows, of which there is one at least."""
@@ -116,11 +137,14 @@ def watched(postgres: Postgres, url: str, rabbitmq: RabbitMQ, folder: Path, file
     declare.apply(base)
     fleets = {
         name: Fleet(
-            base.model_copy(update={"health_port": free_port()}), folder / f"{name}.log", command=(*PROGRAM, *words)
+            base.model_copy(update={"health_port": free_port(), "serve_port": free_port()}),
+            folder / f"{name}.log",
+            command=(*PROGRAM, *words),
         )
         for name, words in {
             "consume": ("consume", "--from", "rabbitmq", "--processes", "2"),
             "relay": ("relay",),
+            "console": ("serve",),
         }.items()
     }
     targets = {name: fleet.settings.health_port or 0 for name, fleet in fleets.items()}
@@ -129,7 +153,8 @@ def watched(postgres: Postgres, url: str, rabbitmq: RabbitMQ, folder: Path, file
         pager.listening() as heard,
         monitoring.watching(folder / "monitoring", targets, heard.port, files) as prometheus,
     ):
-        site = Site(postgres, url, brokers, fleets["consume"], fleets["relay"], heard, prometheus, folder)
+        roles = fleets["consume"], fleets["relay"], fleets["console"]
+        site = Site(postgres, url, brokers, *roles, heard, prometheus, folder)
         site.type("campaigns", "load", campaigns)
         try:
             for fleet in fleets.values():
