@@ -113,7 +113,7 @@ def _see_the_status(page: Page) -> None:
     for name in ("^Settled a second over", "^Open dead letters over"):
         expect(page.get_by_role("img", name=re.compile(name))).to_be_visible()
     assert (overflow_of(page), stumbles_of(page)) == ([], [])
-    for_the_docs(page, "status", 640)
+    for_the_docs(page, "status", 430)
 
 
 def test_an_edit_in_bulk_is_undone_as_one(browser: Browser, night: Night) -> None:

@@ -100,6 +100,8 @@ def test_without_scripts_every_page_is_there(browser: Browser, scene: Scene) -> 
         page.get_by_label("Value").first.fill("EUR")
         page.get_by_role("button", name="Preview").click()
         expect(page.get_by_text("would be changed and taken by their queues")).to_be_visible()
+        page.get_by_role("button", name=re.compile("^Edit ")).click()
+        expect(page.get_by_role("heading", level=1)).to_contain_text(": edit")
 
 
 @pytest.fixture
@@ -158,6 +160,44 @@ def test_two_have_to_look(scene: Scene, as_role: dict[str, httpx2.Client]) -> No
     told = as_role["viewer"].get(run).text
     assert "waits for a process" in told
     assert "approver" in told
+
+
+def test_letters_that_come_after_an_acts_page_are_left_alone(scene: Scene, as_role: dict[str, httpx2.Client]) -> None:
+    assert scene.settings.database_url is not None
+    database, client = LetterDatabase(scene.settings.database_url), as_role["operator"]
+
+    def keep(*names: str) -> None:
+        headers = {"fleet-reason": "late", "fleet-detail": "d"}
+        copies = [arrival(name.encode(), name=name, headers=headers) for name in names]
+        database.keep(*copies, at=datetime.now(UTC))
+
+    keep("a", "b")
+    selected = {"s": scene.handle("search", {"reason": "late"}), "act": "discard"}
+    chosen = client.post("/letters/choose", data=selected).headers["location"]
+    keep("c")
+    assert "Discard 2 dead letters" in client.get(chosen).text
+    asked = {"s": chosen.partition("?s=")[2], "because": "noise"}
+    run = client.post("/letters/act/discard", data=asked).headers["location"]
+    assert "0 of 2 letters are done with" in client.get(run).text
+
+
+def test_an_act_says_what_it_needs(scene: Scene, as_role: dict[str, httpx2.Client]) -> None:
+    client, selection = as_role["operator"], scene.handle("search", {"reason": "conflict"})
+    nothing = scene.handle("search", {"reason": "of nobody"})
+    wrong = (
+        ("/letters/act/discard", {"s": selection}, "reason-missing"),
+        ("/letters/act/discard", {"s": nothing, "because": "noise"}, "nothing-selected"),
+        ("/letters/act/replay", {"s": selection, "rate": "fast"}, "bad-field"),
+        ("/letters/act/edit", {"s": selection}, "bad-field"),
+        ("/letters/act/edit", {"s": selection, "kind": "set", "path": "a..b", "value": "1"}, "bad-assignment"),
+        ("/letters/act/purge", {"s": selection}, "not-found"),
+        ("/letters/find", {"group": "many"}, "bad-field"),
+        ("/customers/find", {"customer": " "}, "bad-field"),
+        ("/anomalies/resolve", {"anomaly": selection, "because": "x"}, "link-expired"),
+    )
+    for path, data, reason in wrong:
+        answer = client.post(path, data=data)
+        assert (answer.status_code, reason in answer.text) in {(422, True), (404, True)}, (path, data, answer.text)
 
 
 def test_no_name_is_in_an_address(scene: Scene, as_role: dict[str, httpx2.Client]) -> None:

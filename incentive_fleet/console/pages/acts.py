@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from incentive_fleet.console.pages.handles import seal
-from incentive_fleet.console.pages.selections import frozen, ids_of, opened, search_of, work_of
+from incentive_fleet.console.pages.selections import frozen, ids_of, opened, search_of
 from incentive_fleet.console.pages.shell import Fields, away, form, number_of, page, text_of
 from incentive_fleet.console.premises import premises_of, visitor_of
 from incentive_fleet.console.visitors import Work
@@ -34,6 +34,7 @@ SAMPLE: Final = 5  # letters shown before an act
 CHANGES_MAX: Final = 5  # of one edit
 EFFECTS_SHOWN: Final = 100
 KINDS: Final = ("set", "append", "unset")
+TOLD: Final = ("s", "kind", "path", "value", "because", "needs_approval")  # what an edit is told
 RATE_MOST: Final = 100_000
 
 
@@ -63,15 +64,11 @@ def prepare(request: Request) -> Response:
     visitor.require(Work.OPERATE)
     handle = request.query_params.get("s", "")
     selection = opened(premises_of(request).settings, handle)
-    with premises_of(request).connections.to(max(work_of(selection), Work.READ, key=_weight), visitor) as connection:
+    with premises_of(request).connections.to(Work.READ, visitor) as connection:
         ids = ids_of(connection, selection, act)
         sample = store.get_letters(connection, ids[:SAMPLE], bodies=False)
     shown = {"act": act, "selected": len(ids), "sample": sample, "selection": handle, "changes": CHANGES_MAX}
     return page(request, "act.html", shown)
-
-
-def _weight(work: Work) -> int:
-    return list(Work).index(work)
 
 
 def rehearse(request: Request, fields: Fields) -> Response:
@@ -112,7 +109,8 @@ def preview(request: Request, fields: Fields) -> Response:
         (reason, cause, number, found.examples[reason, cause])
         for (reason, cause), number in found.refusals.most_common(bulk_edit.REFUSALS_MAX)
     ]
-    return page(request, "edit_preview.html", {"preview": found, "refusals": refusals})
+    given = [(name, value) for name in TOLD if name in fields for value in fields[name]]
+    return page(request, "edit_preview.html", {"preview": found, "refusals": refusals, "given": given})
 
 
 def do(request: Request, fields: Fields) -> Response:

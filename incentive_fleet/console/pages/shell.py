@@ -95,6 +95,7 @@ def fill(request: Request, template: str, shown: Mapping[str, Any]) -> str:
     settings = premises_of(request).settings
     return _environment.get_template(template).render(
         frame="part.html" if is_part(request) else "frame.html",
+        part=is_part(request),
         visitor=visitor,
         may={
             name.lower(): isinstance(visitor, Visitor) and visitor.may(work) for name, work in Work.__members__.items()
