@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from typing import Final
 from urllib.parse import urlsplit
@@ -36,7 +37,7 @@ HEADERS: Final = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
 HSTS: Final = "max-age=31536000"
-LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+LOOPBACK: Final = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?", re.ASCII | re.IGNORECASE)
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 REQUESTS: Final = "incentives_http_requests_total"
 BODY_MAX: Final = 1024 * 1024
@@ -45,6 +46,10 @@ AREAS: Final = ("graphql", "static", "login")  # of the metrics; all else is "pa
 UNEXPECTED: Final = "something went wrong here that nobody expected; it is in the log"
 
 log = logging.getLogger(__name__)
+
+
+class _CutOff(Exception):
+    """The connection ended before the body did."""
 
 
 class Shields:
@@ -59,7 +64,7 @@ class Shields:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began, area = time.perf_counter(), scope["path"].split("/")[1]
+        began, area = time.perf_counter(), scope["path"].lstrip("/").partition("/")[0]
         begun: list[Message] = []
 
         async def counted(message: Message) -> None:
@@ -73,10 +78,15 @@ class Shields:
 
         try:
             self._require_our_host(Headers(scope=scope).get("host", ""))
-            receive = receive if scope["method"] in SAFE else await _whole(receive)
+            if not scope["path"].startswith("/"):
+                raise Refused("not-found", "a page's path begins with /")
+            # Nobody reads a body that asks for nothing to be done, so none is taken in.
+            receive = _handing_on(b"", receive) if scope["method"] in SAFE else await _whole(receive)
         except Refused as refused:
             await answer(Request(scope), refused)(scope, receive, counted)
             return
+        except _CutOff:
+            return  # who is gone hears nothing, and half a request is none
         try:
             await self._app(scope, receive, counted)
         except Exception:
@@ -98,13 +108,13 @@ class Shields:
         if self._public is not None:
             ours = host.lower() == self._public.netloc.lower()
         else:
-            ours = urlsplit(f"//{host}").hostname in LOOPBACK
+            ours = LOOPBACK.fullmatch(host) is not None
         if not ours:
             raise Refused("wrong-host", f"the request is for {host!r}, which is not this console's name")
 
 
 async def _whole(receive: Receive) -> Receive:
-    """Read the body to its end; what then hands it on. Raises Refused (too-large)."""
+    """Read the body to its end; what then hands it on. Raises Refused (too-large, too-slow) and _CutOff."""
     parts: list[bytes] = []
     size, more = 0, True
     try:
@@ -112,7 +122,7 @@ async def _whole(receive: Receive) -> Receive:
             while more:
                 message = await receive()
                 if message["type"] == "http.disconnect":
-                    break
+                    raise _CutOff
                 parts.append(message.get("body", b""))
                 size, more = size + len(parts[-1]), message.get("more_body", False)
                 if size > BODY_MAX:

@@ -46,7 +46,7 @@ class NotOurs(Exception):
 
 async def asked_by(request: Request) -> ApiRequest:
     """Read it. Raises NotOurs and Refused (malformed)."""
-    if request.method == "GET":
+    if request.method != "POST":
         document = _of_parameters(request)
     else:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
