@@ -105,11 +105,8 @@ class Shields:
 
     def _require_our_host(self, host: str) -> None:
         """A name that somebody else points at us is not ours: a page of theirs would speak to us as if it were."""
-        if self._public is not None:
-            ours = host.lower() == self._public.netloc.lower()
-        else:
-            ours = LOOPBACK.fullmatch(host) is not None
-        if not ours:
+        public = self._public.netloc.lower() if self._public is not None else None
+        if host.lower() != public and (public is not None or not LOOPBACK.fullmatch(host)):
             raise Refused("wrong-host", f"the request is for {host!r}, which is not this console's name")
 
 
