@@ -43,6 +43,7 @@ MAY_IMPORT = {
     "dead_letters": {"events", "incentives", "ledger", "brokers", "consumers"},
     "telemetry": {"brokers", "ledger", "consumers", "dead_letters"},
 }
+MAY_IMPORT["console"] = {*MAY_IMPORT, "events"} - {"producers"}
 RELAY = {"relay.py", "relay_loop.py"}  # the one part of producers that reads the ledger
 
 
