@@ -19,6 +19,8 @@ STATUSES: Final = {
     "role-missing": 403,
     "not-from-our-pages": 403,
     "not-found": 404,
+    "unknown-run": 404,
+    "unknown-dead-letter": 404,
     "too-large": 413,
     "wrong-host": 421,
     "too-many-requests": 429,

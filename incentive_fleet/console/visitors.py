@@ -29,18 +29,18 @@ Way = Literal["login", "token", "local"]
 
 
 class Work(Enum):
-    """A kind of work: the least role that a visitor needs for it, and the role under which the database does it."""
+    """A kind of work: its name, the least role that a visitor needs for it, and the role under which the database does it."""
 
-    LOOK = (VIEWER, VIEWER)  # what is the matter and what was done about it; nothing that came with a message
-    READ = (SUPPORT, SUPPORT)  # bodies, orders, wallets
-    QUOTE = (SUPPORT, SERVICE)  # the core decides, and writes nothing
-    OPERATE = (OPERATOR, OPERATOR)  # change and send letters
-    APPROVE = (APPROVER, APPROVER)  # let a run go on, purge
+    LOOK = ("look", VIEWER, VIEWER)  # what is the matter and what was done about it; nothing that came with a message
+    READ = ("read", SUPPORT, SUPPORT)  # bodies, orders, wallets
+    QUOTE = ("quote", SUPPORT, SERVICE)  # the core decides, and writes nothing
+    OPERATE = ("operate", OPERATOR, OPERATOR)  # change and send letters
+    APPROVE = ("approve", APPROVER, APPROVER)  # let a run go on, purge
     # The core writes in the ledger, in the visitor's name; a rehearsal does, and rolls back.
-    REHEARSE = (OPERATOR, SERVICE)
-    BOOK = (OPERATOR, SERVICE)  # grants and their reversal, anomalies resolved, holds
+    REHEARSE = ("rehearse", OPERATOR, SERVICE)
+    BOOK = ("book", OPERATOR, SERVICE)  # grants and their reversal, anomalies resolved, holds
 
-    def __init__(self, needs: Role, role: str) -> None:
+    def __init__(self, _: str, needs: Role, role: str) -> None:  # the name keeps two with the same roles apart
         self.needs: Role = needs
         self.role = role
 

@@ -97,9 +97,7 @@ def fill(request: Request, template: str, shown: Mapping[str, Any]) -> str:
         frame="part.html" if is_part(request) else "frame.html",
         part=is_part(request),
         visitor=visitor,
-        may={
-            name.lower(): isinstance(visitor, Visitor) and visitor.may(work) for name, work in Work.__members__.items()
-        },
+        may={work.name.lower(): isinstance(visitor, Visitor) and visitor.may(work) for work in Work},
         path=request.url.path,
         csrf=request.scope.get("csrf", ""),
         locale=locales.locale_of(request.headers.get("accept-language", "")),
