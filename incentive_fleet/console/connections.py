@@ -19,7 +19,7 @@ from incentive_fleet.console.visitors import SERVICE, Visitor, Work
 from incentive_fleet.errors import DatabaseUnavailable
 from incentive_fleet.ledger.address import parameters_of
 from incentive_fleet.ledger.connection import NEEDED, USUAL, mapped_errors, open_connection
-from incentive_fleet.ledger.pooler import LedgerConnection, take_for_each_transaction
+from incentive_fleet.ledger.pooler import LedgerConnection, is_pooled, take_for_each_transaction
 from incentive_fleet.ledger.revision import require_fit
 from incentive_fleet.ledger.session import Session
 
@@ -28,6 +28,7 @@ WAITING_MAX: Final = 100  # requests that wait for a connection; one more is tol
 SESSIONS_MAX: Final = 4  # of the core, for quotes, rehearsals and what writes in the ledger
 WAIT_S: Final = 2.0
 DEADLINE_S: Final = 10.0  # for one statement of a request that names no deadline
+PREPARED_AFTER: Final = 5  # times; a page's statements are the same for everybody
 NAME: Final = "incentives serve"
 TAKEN: Final = "no connection to the database came free in time, or none can be made"
 
@@ -42,6 +43,8 @@ class _Opened(LedgerConnection):
         connection = open_connection(parameters_of(conninfo), NAME)
         try:
             take_for_each_transaction(connection, {**USUAL, **NEEDED})
+            if not is_pooled(connection):
+                connection.prepare_threshold = PREPARED_AFTER
             require_fit(connection)
         except BaseException:
             connection.close()
