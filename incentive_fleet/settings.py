@@ -105,6 +105,7 @@ class Settings(BaseModel):
     # The console (`incentives serve`).
     serve_host: str = "127.0.0.1"  # anything else takes a login
     serve_port: int = Field(8_000, ge=0, le=65_535)
+    serve_proxies: int = Field(0, ge=0, le=9)  # of ours between people and it, which write X-Forwarded-For
     read_database_url: str | None = None  # a replica for what only reads; unset: the ledger itself
     public_url: str | None = Field(None, pattern=r"^https?://[^/?#@\s]+$")  # as people type it; logins come back to it
     oidc_issuer: str | None = Field(None, pattern=r"^https?://[^?#@\s]+$")  # unset: no login, and loopback only

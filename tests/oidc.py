@@ -7,7 +7,7 @@ import hashlib
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,6 +34,9 @@ class Issuer:
     claims: dict[str, Any] = field(default_factory=dict)
     key: RSAKey = field(default_factory=lambda: RSAKey.generate_key(2048, parameters={"kid": "k1"}))
     signs_with: RSAKey | None = None
+    algorithms: list[str] = field(default_factory=lambda: ["RS256"])  # that it says it signs with
+    forges: Callable[[dict[str, Any]], object] | None = None  # what it gives for an id token of these claims
+    discovery: str | None = None  # what it says of itself, where that is not what an issuer says
     codes: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def routes(self) -> list[Route]:
@@ -45,13 +48,15 @@ class Issuer:
         ]
 
     async def _discover(self, request: Request) -> Response:
+        if self.discovery is not None:
+            return Response(self.discovery)
         return JSONResponse(
             {
                 "issuer": self.url,
                 "authorization_endpoint": f"{self.url}/authorize",
                 "token_endpoint": f"{self.url}/token",
                 "jwks_uri": f"{self.url}/keys",
-                "id_token_signing_alg_values_supported": ["RS256"],
+                "id_token_signing_alg_values_supported": self.algorithms,
                 "response_types_supported": ["code"],
                 "subject_types_supported": ["public"],
             }
@@ -89,7 +94,12 @@ class Issuer:
             "nonce": asked["nonce"],
             **self.claims,
         }
-        token = jwt.encode({"alg": "RS256", "kid": "k1"}, claims, self.signs_with or self.key)
+        claims = {name: value for name, value in claims.items() if value is not None}
+        token = (
+            self.forges(claims)
+            if self.forges
+            else jwt.encode({"alg": "RS256", "kid": "k1"}, claims, self.signs_with or self.key)
+        )
         return JSONResponse({"access_token": "unused", "token_type": "Bearer", "id_token": token})
 
 

@@ -18,6 +18,7 @@ from incentive_fleet.console import graphql, login, pages
 from incentive_fleet.console.answers import answer
 from incentive_fleet.console.guard import Guard
 from incentive_fleet.console.knowing import Knowing
+from incentive_fleet.console.pacing import Paces
 from incentive_fleet.console.premises import Premises
 from incentive_fleet.console.shields import Shields
 from incentive_fleet.errors import FleetError
@@ -27,6 +28,7 @@ STATIC: Final = Path(__file__).parent / "static"
 
 def application(premises: Premises) -> Starlette:
     """The whole of it."""
+    paces = Paces(premises.settings.requests_per_s)
     app = Starlette(
         routes=[
             *login.routes(premises.settings),
@@ -37,8 +39,8 @@ def application(premises: Premises) -> Starlette:
         middleware=[
             Middleware(Shields, settings=premises.settings, tally=premises.tally),
             login.sessions(premises.settings),
-            Middleware(Knowing, premises=premises),
-            Middleware(Guard, settings=premises.settings),
+            Middleware(Knowing, premises=premises, paces=paces),
+            Middleware(Guard, settings=premises.settings, paces=paces),
         ],
         exception_handlers={FleetError: answer, HTTPException: answer},
     )

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hmac
 import secrets
-import time
-from collections import OrderedDict
 from typing import Final
 from urllib.parse import parse_qs
 
@@ -17,8 +15,8 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from incentive_fleet.console.answers import answer
-from incentive_fleet.console.shields import SAFE
-from incentive_fleet.console.visitors import Visitor
+from incentive_fleet.console.pacing import Paces, address_of
+from incentive_fleet.console.shields import SAFE, STATIC
 from incentive_fleet.errors import Refused
 from incentive_fleet.settings import Settings
 
@@ -26,26 +24,25 @@ FIELD: Final = "csrf_token"  # of a form
 HEADER: Final = "x-csrf-token"
 FORM: Final = "application/x-www-form-urlencoded"
 FIELDS_MAX: Final = 1_000
-VISITORS_MAX: Final = 10_000
-STRANGERS_PER_S: Final = 20  # all who are not known, from one address
 
 
 class Guard:
     """ASGI middleware, within the one that knows visitors."""
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, paces: Paces) -> None:
         self._app = app
         self._origin = settings.public_url
-        self._paces = Paces(settings.requests_per_s)
+        self._proxies = settings.serve_proxies
+        self._paces = paces
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         request, visitor = Request(scope, receive), scope["visitor"]
-        scope["csrf"] = request.session.get("csrf") or request.session.setdefault("csrf", secrets.token_urlsafe(32))
+        scope["csrf"] = _secret_of(request)
         try:
-            self._paces.require(visitor, request.client.host if request.client else "")
+            self._paces.require(visitor, address_of(request, self._proxies))
             if scope["method"] not in SAFE and (visitor is None or visitor.way != "token"):
                 receive = await self._require_our_page(request, receive)
         except Refused as refused:
@@ -66,6 +63,15 @@ class Guard:
         return _again(body, receive)
 
 
+def _secret_of(request: Request) -> str:
+    """The session's. What anybody may have, and caches keep, begins no session."""
+    fresh = secrets.token_urlsafe(32)
+    kept = request.session.get("csrf") or (
+        fresh if request.scope["path"].startswith(STATIC) else request.session.setdefault("csrf", fresh)
+    )
+    return str(kept)
+
+
 def _field(content_type: str, body: bytes) -> str:
     if content_type.partition(";")[0].strip().lower() != FORM:
         return ""
@@ -83,23 +89,3 @@ def _again(body: bytes, receive: Receive) -> Receive:
         return {"type": "http.request", "body": left.pop(), "more_body": False} if left else await receive()
 
     return next_message
-
-
-class Paces:
-    """A bucket of tokens a visitor, filled as time goes on; the event loop's. Of those who were here longest ago it forgets."""
-
-    def __init__(self, per_s: int) -> None:
-        self._per_s = per_s
-        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
-
-    def require(self, visitor: Visitor | None, address: str) -> None:
-        """Raises Refused (too-many-requests) where this one has asked too often; a second later a retry helps."""
-        who, per_s = (f"visitor {visitor.name}", self._per_s) if visitor else (f"address {address}", STRANGERS_PER_S)
-        now = time.monotonic()
-        left, since = self._buckets.pop(who, (2.0 * per_s, now))
-        left = min(2.0 * per_s, left + (now - since) * per_s)
-        self._buckets[who] = (max(0.0, left - 1), now)
-        if len(self._buckets) > VISITORS_MAX:
-            self._buckets.popitem(last=False)
-        if left < 1:
-            raise Refused("too-many-requests", f"more than {per_s} requests a second")

@@ -28,6 +28,14 @@ from incentive_fleet.settings import Settings
 CALLBACK: Final = "/login/callback"
 NAME_MAX: Final = 200
 ISSUER_S: Final = 10.0
+SIGNATURES: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
+NONSENSE: Final = (
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    RuntimeError,
+)  # of what an issuer says, in its library
 NEEDED: Final = ("public_url", "oidc_client_id", "oidc_client_secret", "session_key")
 
 log = logging.getLogger(__name__)
@@ -83,17 +91,23 @@ class _Door:
         """Send the browser to the issuer."""
         try:
             answered: Response = await self._issuer.authorize_redirect(request, self._back)
-        except (HTTPError, OAuthError) as error:
+        except (HTTPError, OAuthError, *NONSENSE) as error:
             return _away(request, error)
         return answered
 
     async def come_back(self, request: Request) -> Response:
         """Believe what the issuer signed for us, in this login that this browser began, and nothing else."""
         try:
+            metadata = await self._issuer.load_server_metadata()
+            listed = metadata.get("id_token_signing_alg_values_supported") or ()
+            # Whatever it lists, some are no signature, and those that a shared secret makes no keys of ours check.
+            metadata["id_token_signing_alg_values_supported"] = [one for one in SIGNATURES if one in listed] or [
+                "RS256"
+            ]
             token = await self._issuer.authorize_access_token(request)
         except HTTPError as error:
             return _away(request, error)
-        except (OAuthError, JoseError, ValueError) as error:
+        except (OAuthError, JoseError, *NONSENSE) as error:
             log.warning("a login failed", extra={"error": type(error).__name__})
             return answer(request, Refused("login-failed", "the issuer did not vouch for this login; try again"))
         claims = token.get("userinfo") or {}

@@ -30,6 +30,7 @@ from incentive_fleet.stopping import Stop
 BACKLOG: Final = 256  # connections that wait to be accepted
 REQUESTS_AT_ONCE: Final = 200  # one more is told 503
 IDLE_S: Final = 15
+IDLE_BEHIND_PROXIES_S: Final = 130  # longer than they keep a connection: hung up on in the middle, they tell people 502
 HEADERS_MAX: Final = 32 * 1024
 LONG_S: Final = 3_600.0
 
@@ -93,7 +94,7 @@ def server_of(premises: Premises) -> uvicorn.Server:
             lifespan="off",
             backlog=BACKLOG,
             limit_concurrency=REQUESTS_AT_ONCE,
-            timeout_keep_alive=IDLE_S,
+            timeout_keep_alive=IDLE_BEHIND_PROXIES_S if premises.settings.serve_proxies else IDLE_S,
             timeout_graceful_shutdown=max(1, int(premises.stop.drain_s - 1)),
             h11_max_incomplete_event_size=HEADERS_MAX,
             server_header=False,

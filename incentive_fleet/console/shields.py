@@ -38,6 +38,7 @@ HEADERS: Final = {
 }
 HSTS: Final = "max-age=31536000"
 LOOPBACK: Final = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?", re.ASCII | re.IGNORECASE)
+STATIC: Final = "/static/"  # the same for everybody
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 REQUESTS: Final = "incentives_http_requests_total"
 BODY_MAX: Final = 1024 * 1024
@@ -58,7 +59,9 @@ class Shields:
     def __init__(self, app: ASGIApp, settings: Settings, tally: Tally) -> None:
         self._app = app
         self._tally = tally
-        self._public = urlsplit(settings.public_url) if settings.public_url else None
+        public = urlsplit(settings.public_url or "")
+        self._hosts = re.compile(re.escape(public.netloc), re.IGNORECASE) if public.netloc else LOOPBACK
+        self._has_tls = public.scheme == "https"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -99,14 +102,13 @@ class Shields:
         headers = MutableHeaders(scope=message)
         for name, value in HEADERS.items():
             headers.setdefault(name, value)
-        if self._public and self._public.scheme == "https":
+        if self._has_tls:
             headers.setdefault("Strict-Transport-Security", HSTS)
-        headers.setdefault("Cache-Control", "max-age=3600" if scope["path"].startswith("/static/") else "no-store")
+        headers.setdefault("Cache-Control", "max-age=3600" if scope["path"].startswith(STATIC) else "no-store")
 
     def _require_our_host(self, host: str) -> None:
         """A name that somebody else points at us is not ours: a page of theirs would speak to us as if it were."""
-        public = self._public.netloc.lower() if self._public is not None else None
-        if host.lower() != public and (public is not None or not LOOPBACK.fullmatch(host)):
+        if self._hosts.fullmatch(host) is None:
             raise Refused("wrong-host", f"the request is for {host!r}, which is not this console's name")
 
 

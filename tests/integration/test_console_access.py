@@ -18,8 +18,8 @@ from joserfc.jwk import RSAKey
 
 from incentive_fleet.console import patience
 from incentive_fleet.console.connections import Connections
-from incentive_fleet.console.guard import Paces
 from incentive_fleet.console.login import require_whole
+from incentive_fleet.console.pacing import Paces
 from incentive_fleet.console.serving import require_login_or_loopback
 from incentive_fleet.console.visitors import EVERYTHING, OPERATOR, SUPPORT, VIEWER, Visitor, Work, roles_of
 from incentive_fleet.errors import DatabaseUnavailable, Refused, SettingsError, StatementTimedOut

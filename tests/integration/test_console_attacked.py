@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import secrets
 import select
 import socket
+import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from typing import Any
 
 import httpx2
 import pytest
+from joserfc import jwt
+from joserfc.jwk import OctKey
+from psycopg import Connection
+from starlette.requests import Request
 
-from incentive_fleet.console import patience
+from incentive_fleet.console import knowing, pacing, patience
+from incentive_fleet.console.connections import Connections
 from incentive_fleet.console.guard import Guard
+from incentive_fleet.console.pacing import address_of
+from incentive_fleet.console.visitors import OPERATOR
+from incentive_fleet.ledger.api_tokens import create_token
+from incentive_fleet.ledger.connection import connect
 from incentive_fleet.settings import Settings
-from tests.console_world import console_at
+from tests.console_world import client_of, console_at
+from tests.contract.brokers_under_test import eventually
+from tests.oidc import CLIENT_ID, CLIENT_SECRET, Issuer, issuing
+from tests.running import refused_port
 
 
 @contextmanager
@@ -129,3 +148,167 @@ def hung_up_on(spoken: socket.socket, asking: bytes) -> bool:
     except ConnectionError:
         return True
     return False
+
+
+# ── What one stranger may cost everybody else ────────────────────────────────────────────────────────────────────────
+
+
+def guessed() -> dict[str, str]:
+    return {"Authorization": f"Bearer inct_{secrets.token_hex(6)}_{secrets.token_urlsafe(32)}"}
+
+
+def test_guessing_tokens_is_slow_and_whoever_has_one_waits_for_no_guess(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(knowing, "KNOWN_S", 0.0)  # each is asked for again
+    monkeypatch.setattr(pacing, "STRANGERS_PER_S", 1)
+    asked = looks(monkeypatch)
+    with closing(connect(database_url)) as connection:
+        _, token = create_token(connection, "checkout", [OPERATOR], "dana", datetime.now(UTC), 1)
+    with client_of(Settings(database_url=database_url)) as client:
+        client.headers["Authorization"] = f"Bearer {token}"
+        assert client.get("/nowhere").status_code == 404
+        for junk in ("inct_", "x" * 10_000, f"{token}x"):
+            assert client.get("/nowhere", headers={"Authorization": f"Bearer {junk}"}).status_code == 401
+        assert len(asked) == 1  # what is no token needs no database to tell
+        assert client.get("/", headers=guessed()).status_code == 401
+        eventually(lambda: client.get("/", headers=guessed()).status_code == 429)
+        assert client.get("/nowhere").status_code == 404
+
+
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Grows with each token that the database is asked for."""
+    asked: list[str] = []
+    own = Connections.own
+
+    @contextmanager
+    def noted(self: Connections) -> Iterator[Connection[Any]]:
+        asked.append(threading.current_thread().name)
+        with own(self) as connection:
+            yield connection
+
+    monkeypatch.setattr(Connections, "own", noted)
+    return asked
+
+
+def test_many_requests_with_one_token_ask_for_it_once(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = looks(monkeypatch)
+    with closing(connect(database_url)) as connection:
+        _, token = create_token(connection, "checkout", [OPERATOR], "dana", datetime.now(UTC), 1)
+    with client_of(Settings(database_url=database_url)) as client, ThreadPoolExecutor(20) as threads:
+        client.headers["Authorization"] = f"Bearer {token}"
+        answers = list(threads.map(lambda _: client.get("/nowhere").status_code, range(60)))
+    assert (set(answers), len(asked)) == ({404}, 1)
+
+
+def asking_from(heard: str, *told: str) -> Request:
+    headers = [(b"x-forwarded-for", one.encode()) for one in told]
+    return Request({"type": "http", "headers": headers, "client": (heard, 1)})
+
+
+@pytest.mark.parametrize(
+    ("proxies", "told", "address"),
+    [
+        (0, ["198.51.100.7"], "10.0.0.1"),  # nobody whom we know wrote that
+        (1, ["198.51.100.7"], "198.51.100.7"),
+        (1, ["1.1.1.1, 198.51.100.7"], "198.51.100.7"),  # what came first the client wrote itself
+        (1, ["1.1.1.1", "198.51.100.7"], "198.51.100.7"),
+        (2, ["1.1.1.1, 198.51.100.7, 10.0.0.2"], "198.51.100.7"),
+        (2, ["198.51.100.7"], "10.0.0.1"),  # it did not come by both
+        (1, ["2001:db8:1:2:3:4:5:6"], "2001:db8:1:2::/64"),
+        (1, ["::ffff:198.51.100.7"], "198.51.100.7"),
+        (1, ["unknown"], ""),
+        (1, [], ""),
+    ],
+)
+def test_a_stranger_is_an_address_that_our_own_proxies_heard(proxies: int, told: list[str], address: str) -> None:
+    assert address_of(asking_from("10.0.0.1", *told), proxies) == address
+
+
+def settings_of_login(database_url: str, issuer: Issuer, port: int, proxies: int = 0) -> Settings:
+    return Settings(
+        database_url=database_url,
+        public_url=f"http://127.0.0.1:{port}",
+        oidc_issuer=issuer.url,
+        oidc_client_id=CLIENT_ID,
+        oidc_client_secret=CLIENT_SECRET,
+        session_key="k" * 32,
+        serve_proxies=proxies,
+    )
+
+
+@contextmanager
+def behind_login(database_url: str, issuer: Issuer, proxies: int = 0) -> Iterator[httpx2.Client]:
+    port = refused_port()
+    with client_of(settings_of_login(database_url, issuer, port, proxies), port) as client:
+        yield client
+
+
+def test_one_stranger_behind_the_load_balancer_keeps_nobody_else_from_logging_in(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pacing, "STRANGERS_PER_S", 1)
+    with issuing() as issuer, behind_login(database_url, issuer, proxies=1) as client:
+        invented = (f"198.51.100.{number}, 192.0.2.1" for number in range(200))
+        eventually(lambda: client.get("/login", headers={"X-Forwarded-For": next(invented)}).status_code == 429)
+        assert client.get("/login", headers={"X-Forwarded-For": "192.0.2.2"}).status_code == 302
+
+
+def test_what_is_the_same_for_everybody_and_lies_in_caches_begins_no_session(database_url: str) -> None:
+    with issuing() as issuer, behind_login(database_url, issuer) as client:
+        for path in ("/static/htmx.min.js", "/static/none"):
+            assert "Set-Cookie" not in client.get(path).headers
+        assert client.get("/loginx").status_code == 401
+
+
+def test_a_long_address_that_asks_for_the_login_leaves_a_cookie_that_browsers_keep(database_url: str) -> None:
+    """They throw away one of more than 4,096 bytes, and with it the login that was begun."""
+    with issuing() as issuer, behind_login(database_url, issuer) as client:
+        client.follow_redirects = True
+        issuer.claims = {"sub": "\N{GRINNING FACE}" * 200, "groups": [OPERATOR]}
+        cookies: list[str] = []
+        client.event_hooks["response"] = [lambda answer: cookies.extend(answer.headers.get_list("Set-Cookie"))]
+        answer = client.get("/" + "x" * 20_000, headers={"Accept": "text/html"})
+        assert (answer.status_code, answer.url.path) == (200, "/")
+        assert cookies
+        assert all(len(cookie.partition(";")[0]) <= 4_096 for cookie in cookies)
+
+
+# ── An issuer that is not what it should be ──────────────────────────────────────────────────────────────────────────
+
+
+def unsigned(claims: dict[str, Any]) -> str:
+    parts = (
+        base64.urlsafe_b64encode(json.dumps(one).encode()).rstrip(b"=").decode() for one in ({"alg": "none"}, claims)
+    )
+    return ".".join((*parts, ""))
+
+
+def signed_with_the_shared_secret(claims: dict[str, Any]) -> str:
+    return jwt.encode({"alg": "HS256"}, claims, OctKey.import_key(CLIENT_SECRET), algorithms=["HS256"])
+
+
+@pytest.mark.parametrize(
+    "forges",
+    [unsigned, signed_with_the_shared_secret, lambda _: None, lambda _: ["x"]],
+    ids=["none", "HS256", "null", "list"],
+)
+@pytest.mark.filterwarnings("ignore::joserfc.errors.SecurityWarning")  # as in a process of ours
+def test_what_the_issuer_did_not_sign_lets_nobody_in(
+    database_url: str, forges: Callable[[dict[str, Any]], object]
+) -> None:
+    with issuing() as issuer, behind_login(database_url, issuer) as client:
+        client.follow_redirects = True
+        issuer.claims, issuer.forges = {"sub": "42", "groups": [OPERATOR]}, forges
+        issuer.algorithms = ["none", "HS256", "RS256"]
+        answer = client.get("/login")
+        assert (answer.status_code, answer.json()["error"]["reason"]) == (403, "login-failed")
+        assert client.get("/").status_code == 401
+
+
+@pytest.mark.parametrize("discovery", ["<html>", "[]", "{}", '{"authorization_endpoint": 5}'])
+def test_an_issuer_that_talks_nonsense_is_away_and_no_bug_of_ours(database_url: str, discovery: str) -> None:
+    with issuing() as issuer, behind_login(database_url, issuer) as client:
+        issuer.discovery = discovery
+        answer = client.get("/login")
+        assert (answer.status_code, answer.json()["error"]["reason"]) == (503, "not-available")
