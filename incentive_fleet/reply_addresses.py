@@ -20,6 +20,8 @@ ADDRESS_MAX: Final = 1_024  # code points
 # The two kinds of name that RabbitMQ alone gives out, of which nobody can guess another's: direct reply-to, and exclusive queues
 # that were declared without a name.
 ANSWERED_ANYWAY: Final = "amq.rabbitmq.reply-to.*, amq.gen-*"
+# Nothing that is dropped, decoded or climbed out of on its way to a queue: no query, fragment, %, dots or second slash.
+_URL_OF_QUEUE: Final = re.compile(r"https?://[^/?#@%\\\s]+(/[A-Za-z0-9_-]+)+(\.fifo)?", re.ASCII)
 _URL_UP_TO_PATH: Final = re.compile(r"https?://[^/*@\s]+/.*", re.DOTALL)
 
 
@@ -32,8 +34,11 @@ class ReplyAddresses:
     ours: frozenset[str] = field(default_factory=frozenset)  # queues of the fleet's own, which take no answers
 
     def holds(self, address: str) -> bool:
-        """Whether it may be answered. Compared by code point; never a queue of the fleet itself, whatever is allowed."""
-        if address in self.ours or ("://" in address and address.rpartition("/")[2] in self.ours):
+        """Whether it may be answered. Compared by code point; never a queue of the fleet itself, whatever is allowed, nor a URL
+        that somebody may read as another one's."""
+        if address in self.ours or len(address) > ADDRESS_MAX:
+            return False
+        if "://" in address and (not _URL_OF_QUEUE.fullmatch(address) or address.rpartition("/")[2] in self.ours):
             return False
         return address in self.names or address.startswith(self.beginnings)
 

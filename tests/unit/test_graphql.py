@@ -83,7 +83,7 @@ def test_the_cost_is_the_number_of_fields_that_the_answer_could_have() -> None:
     assert cost('{ wallet(customerId: "a", currency: "EUR") { balance pending } }') == 3
     statement = 'query ($n: Int!) { wallet(customerId: "a", currency: "EUR") { transfers(first: $n) { edges { node { kind } } } } }'
     assert [cost(statement, n=n) for n in (1, 100)] == [2 + 1 + 2 * n for n in (1, 100)]
-    assert cost(statement.replace("$n: Int!", "$n: Int = 7"), n="nonsense") == cost(statement, n=50)
+    assert cost(statement.replace("$n: Int!", "$n: Int = 7"), n="nonsense") == cost(statement, n=FIRST_MAX)
     inlined = statement.replace("transfers", "... on Wallet { ...more } } } fragment more on Wallet { transfers")[:-2]
     assert cost(inlined, n=9) == cost(statement, n=9)
     listed = '{ wallet(customerId: "a", currency: "EUR") { lots { lotNo amount } } }'
@@ -94,6 +94,17 @@ def test_a_page_of_any_size_is_too_costly_before_it_is_read() -> None:
     for first in (10**9, 2**31 - 1):
         with pytest.raises(Refused, match="too-costly"):
             cost(f"{{ anomalies(first: {first}) {{ edges {{ cursor }} }} }}")
+
+
+def test_a_page_costs_the_same_however_its_size_is_given() -> None:
+    page = "deadLetters(first: $n) { edges { cursor } }"
+    told = "{ " + page.replace("$n", "200") + " }"
+    asked = "query ($n: Int!) { " + page + " }"
+    without = "query ($n: Int! = 200) { " + page + " }"
+    assert cost(told) == cost(asked, n=200) == cost(asked, n=200.0) == cost(without) == cost(without, n=1) + 199
+    assert cost("query ($n: Int) { campaigns(first: $n) { edges { cursor } } }") == cost(
+        "{ campaigns { edges { cursor } } }"
+    )
 
 
 def test_the_schema_may_be_asked_for_and_not_often_at_once() -> None:

@@ -17,6 +17,7 @@ from incentive_fleet.errors import FleetError, PermanentError, Refused, Statemen
 
 MALFORMED: Final = "malformed"
 INTERNAL: Final = "internal"
+WORDS_MAX: Final = 1_000  # characters of a message, which may repeat what was asked
 TOLD_MAX: Final = 20  # errors of one answer: a list of 200 may fail 200 times
 AWAY: Final = "the database is away, busy or not fit for this release; the same request may be answered in a moment"
 LATE: Final = "the deadline of the request has passed"
@@ -38,7 +39,7 @@ def code_and_message(error: Exception) -> tuple[str, str]:
 def refusal(error: Exception) -> list[dict[str, Any]]:
     """The errors of a request of which nothing was run."""
     code, message = code_and_message(error)
-    return [{"message": message, "extensions": {"code": code}}]
+    return [{"message": message[:WORDS_MAX], "extensions": {"code": code}}]
 
 
 def faults(error: InvalidQuery) -> list[dict[str, Any]]:
@@ -73,7 +74,7 @@ def _log(error: GraphQLError, original: Exception, code: str) -> None:
 
 
 def _entry(error: GraphQLError, code: str, message: str) -> dict[str, Any]:
-    entry: dict[str, Any] = {"message": message, "extensions": {"code": code}}
+    entry: dict[str, Any] = {"message": message[:WORDS_MAX], "extensions": {"code": code}}
     if error.locations:
         entry["locations"] = [{"line": one.line, "column": one.column} for one in error.locations]
     if error.path:

@@ -29,7 +29,7 @@ from graphql import (
     get_named_type,
 )
 
-from incentive_fleet.console.graphql.cursors import FIRST
+from incentive_fleet.console.graphql.cursors import FIRST, FIRST_MAX
 from incentive_fleet.errors import Refused
 
 QUERY_CHARACTERS_MAX: Final = 32_768
@@ -49,6 +49,7 @@ class _Walk:
     schema: GraphQLSchema
     fragments: dict[str, FragmentDefinitionNode]
     variables: Mapping[str, Any]
+    defaults: Mapping[str, Any]  # of variables that were not given
     steps: int = 0
 
     def cost(
@@ -80,18 +81,20 @@ class _Walk:
             return 1
         inner = get_named_type(field.type)
         assert isinstance(inner, GraphQLObjectType | GraphQLInterfaceType)
-        below = self._page(field, node) if "first" in field.args else 0
+        below = self._page(node) if "first" in field.args else 0
         times = 1 if not _is_list(field) else page if name == "edges" and page else LISTED
         return 1 + times * self.cost(inner, node.selection_set, below, depth + 1)
 
-    def _page(self, field: GraphQLField, node: FieldNode) -> int:
-        """How many elements the page may have; what is no number is refused later."""
-        given = next((argument.value for argument in node.arguments or () if argument.name.value == "first"), None)
+    def _page(self, node: FieldNode) -> int:
+        """How many elements the page may have. What is no number now is the most, whatever becomes of it: 200.0 is 200."""
+        given: Any = next((argument.value for argument in node.arguments or () if argument.name.value == "first"), None)
         if isinstance(given, VariableNode):
-            value = self.variables.get(given.name.value)
-        else:
-            value = int(given.value[:19]) if isinstance(given, IntValueNode) else None
-        return max(1, value) if type(value) is int else FIRST
+            name = given.name.value
+            given = self.variables[name] if name in self.variables else self.defaults.get(name)
+        if given is None:
+            return FIRST
+        value = int(given.value[:19]) if isinstance(given, IntValueNode) else given
+        return max(1, value) if type(value) is int else FIRST_MAX
 
 
 def _is_list(field: GraphQLField) -> bool:
@@ -113,7 +116,8 @@ def cost_of(
     fragments = {node.name.value: node for node in document.definitions if isinstance(node, FragmentDefinitionNode)}
     root = schema.get_root_type(operation.operation)
     assert root is not None
-    cost = _Walk(schema, fragments, variables).cost(root, operation.selection_set, 0, 1)
+    defaults = {one.variable.name.value: one.default_value for one in operation.variable_definitions or ()}
+    cost = _Walk(schema, fragments, variables, defaults).cost(root, operation.selection_set, 0, 1)
     if cost > COST_MAX:
         raise too_costly(cost)
     return cost
