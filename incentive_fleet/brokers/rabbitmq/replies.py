@@ -14,6 +14,7 @@ from incentive_fleet.brokers.messages import CONTENT_TYPE, Answered, AnswerWante
 from incentive_fleet.brokers.rabbitmq.client import open_link, parameters
 from incentive_fleet.brokers.rabbitmq.confirms import Fate, Publication, Unconfirmed
 from incentive_fleet.brokers.rabbitmq.copies import Encoded
+from incentive_fleet.brokers.rabbitmq.direct import is_direct, looks_foreign
 from incentive_fleet.brokers.rabbitmq.link import Link
 from incentive_fleet.brokers.rabbitmq.notes import noted_at
 from incentive_fleet.brokers.rabbitmq.posting import offer
@@ -27,8 +28,7 @@ from incentive_fleet.stopping import Stop
 CONFIRM_S: Final = 2.0  # for a reply queue to confirm; a live one takes milliseconds
 SLOW_S: Final = 60.0  # in which a queue that took longer is not waited for
 SLOW_MAX: Final = 1_000  # such queues that are remembered
-# Direct reply-to is no queue: a `mandatory` answer would arrive there and come back as well. Who is gone is not noticed then.
-DIRECT: Final = "amq.rabbitmq.reply-to."
+WARY_S: Final = 60.0  # after RabbitMQ fell over an address, in which it is told no other that looks foreign
 TRANSIENT: Final = b"\x01"  # delivery mode
 EXPIRATION_DIGITS: Final = 10  # of milliseconds; RabbitMQ takes no more than 32 bits
 FATES: Final = {
@@ -46,6 +46,7 @@ class RabbitMQReplies:
         self._nodes = parameters(settings)
         self._stop = stop
         self._link: Link | None = None
+        self._wary_until = 0.0  # monotonic
         self._slow: dict[str, float] = {}  # queue -> until when it is not waited for (monotonic)
 
     def asked(self, delivery: Delivery) -> AnswerWanted:
@@ -65,7 +66,15 @@ class RabbitMQReplies:
         return AnswerWanted(address, receipt.arrived_at, began + int(text) / 1_000)
 
     def send(self, answers: Sequence[tuple[Delivery, Message]]) -> list[Answered]:
-        """See contract.py."""
+        """See contract.py. Each address that RabbitMQ falls over costs a connection, while all others wait."""
+        wary = time.monotonic() < self._wary_until
+        goes = [not (wary and looks_foreign(_address_of(delivery))) for delivery, _ in answers]
+        sent = iter(self._offered([one for one, does in zip(answers, goes, strict=True) if does]))
+        return [next(sent) if does else Answered.REFUSED for does in goes]
+
+    def _offered(self, answers: Sequence[tuple[Delivery, Message]]) -> list[Answered]:
+        if not answers:
+            return []
         publications = [_publication(delivery, message) for delivery, message in answers]
         now = time.monotonic()
         self._slow = {queue: until for queue, until in self._slow.items() if until > now}
@@ -75,6 +84,8 @@ class RabbitMQReplies:
         except Unconfirmed as error:
             if not error.blamed:
                 raise
+            if any(looks_foreign(publication.routing_key) for publication in publications):
+                self._wary_until = time.monotonic() + WARY_S
             if len(answers) == 1:
                 return [Answered.REFUSED]
             return [self.send([answer])[0] for answer in answers]
@@ -101,6 +112,12 @@ def _address(raw: bytes | None) -> str:
     return raw[1:].decode("utf-8", "backslashreplace") if raw else ""
 
 
+def _address_of(delivery: Delivery) -> str:
+    receipt = delivery.receipt
+    assert isinstance(receipt, RabbitMQReceipt)
+    return _address(cut(receipt.properties).properties.get("reply_to"))
+
+
 def _publication(delivery: Delivery, message: Message) -> Publication:
     receipt = delivery.receipt
     assert isinstance(receipt, RabbitMQReceipt)
@@ -111,5 +128,5 @@ def _publication(delivery: Delivery, message: Message) -> Publication:
     if "correlation_id" in theirs:
         properties["correlation_id"] = theirs["correlation_id"]
     address = _address(theirs.get("reply_to"))
-    mandatory = not address.startswith(DIRECT)
+    mandatory = not is_direct(address)  # an answer would arrive at a direct one, and come back as well
     return Publication("", address, Encoded(join(properties, {})), message.body, mandatory)
