@@ -19,6 +19,7 @@ from benchmarks.sizes import Sizes
 from incentive_fleet.events.codec import decode
 from incentive_fleet.ledger.batch import apply_events
 from incentive_fleet.ledger.blocks import seal, settle
+from incentive_fleet.ledger.connection import connect
 from incentive_fleet.ledger.nightly import verify_and_record
 from incentive_fleet.ledger.session import Session
 
@@ -78,8 +79,7 @@ def _day(full: Full, sizes: Sizes, turns: itertools.count[int]) -> None:
 
 def _night(full: Full) -> Night:
     began = time.monotonic()
-    with closing(Session(full.url)) as session:
-        report = verify_and_record(session.connection, "incremental")
+    report = verify_and_record(lambda: closing(connect(full.url)), "incremental")
     if not report.sound:
         raise AssertionError(f"the ledger is not sound: {[one for one in report.checks if one.faults]}")
     read = {one.what: one for one in report.readings}

@@ -1,23 +1,22 @@
 """Verification that can run every night: what is new, a thirtieth of the rest, and the current balances; then it is recorded.
 
 What was found sound is sealed in blocks (blocks.py), and the next run begins behind them. It changes nothing else: it
-never repairs, and blocks nobody. The parts of the ledger that it reads are in parts.sql.
+never repairs, and blocks nobody. The parts of the ledger that it reads are in parts.py.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import lru_cache
 from itertools import groupby
 from operator import itemgetter
-from pathlib import Path
 from time import monotonic
 from typing import Any, Final, Literal
 
-from psycopg import Connection
+from psycopg import Connection, Error
 
 from incentive_fleet.events.times import format_time
 from incentive_fleet.ledger.blocks import (
@@ -33,7 +32,8 @@ from incentive_fleet.ledger.blocks import (
 )
 from incentive_fleet.ledger.connection import mapped_errors
 from incentive_fleet.ledger.jobs import read_runs, record_run
-from incentive_fleet.ledger.snapshot import snapshot
+from incentive_fleet.ledger.parts import BALANCES, CLOSED, FOR_PARTS, Rows, faults_in, wrong_sums
+from incentive_fleet.ledger.snapshot import Another, beside, snapshot
 from incentive_fleet.ledger.verify import (
     BLOCKS,
     SAMPLE_MAX,
@@ -51,14 +51,8 @@ from incentive_fleet.ledger.verify import (
 
 Mode = Literal["auto", "full", "incremental"]
 Progress = Callable[[int, int], None]
+GIVE_UP_S: Final = 5.0  # to reach the server with the word that an answer is not wanted any more
 WHOLE_UP_TO: Final = 200_000  # transfers below the point: a ledger so small is read whole, which takes seconds
-PARTS_FILE: Final = Path(__file__).with_name("parts.sql")
-BALANCES: Final = "balances"
-# Of which accounts a part of the ledger has every transfer.
-CLOSED: Final[dict[Part, str]] = {
-    "orders": "starts_with(account, 'order:')",
-    "customers": "starts_with(account, 'wallet:') OR starts_with(account, 'pending:') OR starts_with(account, 'debt:')",
-}
 TURN_SENTENCE: Final = f"nor this run's turn, which comes once in {TURNS} runs"
 UNSAID: Final[dict[tuple[Part, ...], str]] = {
     (
@@ -72,16 +66,10 @@ UNSAID: Final[dict[tuple[Part, ...], str]] = {
 }
 UNSAID_BLOCKS: Final = f"Blocks whose turn it is not, which comes once in {TURNS} runs."
 
-# Compiling these statements takes longer than running them. What a part has is found by index, a few pages of each table that
-# others have just read or written, where that is less than to read the table: so the time grows with what is new.
-FOR_PARTS: Final = """
-    SELECT set_config(name, value, true) FROM (VALUES ('jit', 'off'), ('random_page_cost', '1.1')) AS setting (name, value)
-"""
 MOMENT: Final = """
     SELECT now(), (SELECT count(*) FROM transfers WHERE transfer_id > %s), (SELECT coalesce(max(transfer_id), 0) FROM transfers),
            (SELECT coalesce(max(outbox_id), 0) FROM outbox)
 """
-_PART = re.compile(r"^-- part: (?P<name>[a-z]+)\n(?P<sql>.+?)(?=\n-- part:|\Z)", re.MULTILINE | re.DOTALL)
 
 
 @dataclass(slots=True)
@@ -107,7 +95,7 @@ class Found:
 
 
 def verify_and_record(
-    connection: Connection[Any],
+    another: Another,
     mode: Mode = "auto",
     sample: int = 10,
     progress: Progress = lambda done, checks: None,
@@ -119,13 +107,14 @@ def verify_and_record(
 
     `auto` reads everything as long as no more than 200,000 transfers lie below the point, and is incremental beyond. With no
     point yet all is new, so any mode reads everything. On a standby, which takes no writes, nothing is sealed or recorded.
-    Waits at most `settle_s` for transactions that write when it begins. The connection must be outside a transaction.
+    Waits at most `settle_s` for transactions that write when it begins. It opens `another` connection, and where
+    one more is to be had, the orders and the customers of what is new are read at once.
 
     Interrupted, it has recorded nothing, and may be run again at once; also twice at once. Raises ValueError for a sample
     outside 0 to 10,000, DatabaseUnavailable, DatabaseContention or DatabaseUnfit.
     """
     require_sample(sample)
-    with mapped_errors(blameless=True):
+    with mapped_errors(blameless=True), another() as connection:
         began = monotonic()
         began_at, standby = _begin(connection)
         point = read_point(connection)
@@ -133,7 +122,7 @@ def verify_and_record(
         if point.block == 0 or mode == "full" or (mode == "auto" and point.transfers <= WHOLE_UP_TO):
             report = verify(connection, sample, progress)
         else:
-            report = _verify_in_part(connection, point, sample, progress)
+            report = _verify_in_part(connection, point, sample, progress, another)
         if standby:
             return report
         # A block that has changed is the past's; what is new may be sealed beside it, and the run is not sound all the same.
@@ -167,7 +156,9 @@ def _record(connection: Connection[Any], report: VerifyReport, began_at: datetim
         record_run(connection, "verify-full", began_at, seconds, well=report.sound, figures=figures)
 
 
-def _verify_in_part(connection: Connection[Any], point: Point, sample: int, progress: Progress) -> VerifyReport:
+def _verify_in_part(
+    connection: Connection[Any], point: Point, sample: int, progress: Progress, another: Another
+) -> VerifyReport:
     with snapshot(connection, whole_tables=True):
         connection.execute(FOR_PARTS)
         moment, fresh, *largest = connection.execute(MOMENT, (point.transfer_id,)).fetchall()[0]
@@ -175,7 +166,7 @@ def _verify_in_part(connection: Connection[Any], point: Point, sample: int, prog
         new = Range(point.transfer_id, largest[0], point.outbox_id, largest[1], fresh)
         old = blocks_of_turn(connection, turn)
         run = _Run(connection, progress, (len(old) + 1) * len(CLOSED))
-        readings = [run.timed("new", fresh, lambda: run.read_part(new, waiting=True))]
+        readings = [run.timed("new", fresh, lambda: run.read_new(new, another))]
         readings.append(run.timed("current", 0, lambda: run.read_current(new)))
         again = sum(one.transfers for one in old)
         readings.append(run.timed("turn", again, lambda: run.read_parts(old)))
@@ -200,15 +191,29 @@ class _Run:
         read()
         return Extent(what, transfers, round(monotonic() - began, 3))
 
+    def read_new(self, new: Range, another: Another) -> None:
+        """The orders and customers of what is new, with all that is theirs; the orders of facts that wait, too. At once
+        where there is another connection to be had, for each of the two takes a processor."""
+        with beside(self._connection, another) as second:
+            if second is None:
+                self.read_part(new, waiting=True)
+                return
+            second.execute(FOR_PARTS)
+            with ThreadPoolExecutor(1) as pool, _given_up(second):
+                customers = pool.submit(faults_in, second, "customers", new, waiting=True)
+                self._note(faults_in(self._connection, "orders", new, waiting=True))
+                self._note(customers.result())
+
     def read_part(self, stretch: Range, *, waiting: bool) -> None:
         """The orders and customers of a stretch, with all that is theirs; with `waiting` the orders of facts that wait too."""
         for part in CLOSED:
-            query = f"{_part(part, stretch, waiting=waiting)} {_checks_in(part)}"
-            rows = self._connection.execute(query.encode()).fetchall()
-            for name, of_one in groupby(rows, key=itemgetter(0)):
-                told = list(of_one)
-                self.found[name].add(told[0][1], [fault for _, _, fault in told])
-            self._tick(True)
+            self._note(faults_in(self._connection, part, stretch, waiting=waiting))
+
+    def _note(self, rows: Rows) -> None:
+        for name, of_one in groupby(rows, key=itemgetter(0)):
+            told = list(of_one)
+            self.found[name].add(told[0][1], [fault for _, _, fault in told])
+        self._tick(True)
 
     def read_parts(self, stretches: Sequence[Range]) -> None:
         for stretch in stretches:
@@ -220,7 +225,7 @@ class _Run:
             if not one.check.parts:
                 one.add(*faults_of(self._connection, one.check.sql, SAMPLE_MAX))
             self._tick(not one.check.parts)
-        self.found[BALANCES].add(*faults_of(self._connection, _part("sums", new), SAMPLE_MAX))
+        self.found[BALANCES].add(*wrong_sums(self._connection, new))
         self._tick(True)
 
     def _tick(self, has_run: bool) -> None:
@@ -234,30 +239,12 @@ def _turn(connection: Connection[Any]) -> int:
     return last.runs % TURNS if last else 0
 
 
-@lru_cache(maxsize=2)
-def _checks_in(part: Part) -> str:
-    """All checks of a part as one statement, so that what belongs to it is fetched once: name, faults, one of the first."""
-    selects = " UNION ALL ".join(
-        f"SELECT '{check.name}' AS name, to_jsonb(fault) AS fault FROM ({check.sql}) AS fault"
-        + (f" WHERE {CLOSED[part]}" if check.name == BALANCES else "")
-        for check in all_checks()
-        if part in check.parts
-    )
-    return f"""
-        SELECT name, faults, fault FROM (
-            SELECT name, fault, count(*) OVER (PARTITION BY name) AS faults,
-                   row_number() OVER (PARTITION BY name ORDER BY fault::text) AS place
-            FROM ({selects}) AS found
-        ) AS placed WHERE place <= {SAMPLE_MAX} ORDER BY name, place
-    """
-
-
-def _part(name: str, stretch: Range, *, waiting: bool = False) -> str:
-    """A text of parts.sql with the numbers of a stretch in it."""
-    return _parts_of_file()[name].format(**asdict(stretch), waiting="true" if waiting else "false")
-
-
-@lru_cache(maxsize=1)
-def _parts_of_file() -> dict[str, str]:
-    text = PARTS_FILE.read_text(encoding="utf-8")
-    return {found["name"]: found["sql"] for found in _PART.finditer(text)}
+@contextmanager
+def _given_up(second: Connection[Any]) -> Iterator[None]:
+    """Whoever fails, or is interrupted, inside does not wait for what another thread reads by the second connection."""
+    try:
+        yield
+    except BaseException:
+        with suppress(Error):  # a lost connection waits for nothing
+            second.cancel_safe(timeout=GIVE_UP_S)
+        raise

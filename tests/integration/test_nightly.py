@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from hashlib import sha256
 from itertools import pairwise
 from typing import Any
@@ -13,9 +13,11 @@ from urllib.parse import urlsplit
 
 import psycopg
 import pytest
+from psycopg import Connection
 from psycopg import errors as pg
 
 from incentive_fleet.embedded.postgres import Postgres
+from incentive_fleet.errors import DatabaseUnavailable
 from incentive_fleet.ledger import blocks
 from incentive_fleet.ledger.blocks import (
     BLOCK_TRANSFERS,
@@ -57,8 +59,7 @@ def played_url(postgres: Postgres, played_template: str) -> Iterator[str]:
 
 
 def _run(url: str, mode: Mode = "incremental", **options: Any) -> VerifyReport:
-    with closing(connect(url)) as connection:
-        return verify_and_record(connection, mode, **{"block_transfers": SMALL_BLOCK, **options})
+    return verify_and_record(lambda: closing(connect(url)), mode, **{"block_transfers": SMALL_BLOCK, **options})
 
 
 def _failing(report: VerifyReport) -> set[str]:
@@ -196,6 +197,72 @@ def test_a_lie_about_today_is_told_the_same_night(played_url: str, what: str) ->
     assert _point(played_url) == before, "the point went over what is not sound"
     assert not _recorded(played_url)["verify"].well
     assert _failing(_run(played_url)) == expected  # it is told again until it is mended
+
+
+def test_both_connections_see_one_moment(played_url: str) -> None:
+    """What is changed after the first has begun, the second does not see either: each says what the other one says."""
+    _tomorrow(played_url)
+    opened: list[int] = []
+
+    @contextmanager
+    def opening() -> Iterator[Connection[Any]]:
+        opened.append(len(opened))
+        if len(opened) == 2:
+            corrupt(played_url, f"UPDATE lots SET remaining = remaining - 1 WHERE cause = 'grant:g-{NEW_WORLD}'")
+            _tomorrow_without_credit(played_url)
+        with closing(connect(played_url)) as connection:
+            yield connection
+
+    report = verify_and_record(opening, "incremental", block_transfers=SMALL_BLOCK)
+    assert report.sound, _failing(report)
+    assert len(opened) == 2
+    assert "lots" in _failing(_run(played_url, "full"))
+
+
+@pytest.mark.parametrize("what", TODAYS_LIES)
+def test_where_no_second_connection_is_free_one_tells_the_same(played_url: str, what: str) -> None:
+    _tomorrow(played_url)
+    lie, expected = TODAYS_LIES[what]
+    corrupt(played_url, lie)
+    with closing(connect(played_url)) as only:
+        ways: Iterator[AbstractContextManager[Connection[Any]]] = iter([nullcontext(only), _none_free()])
+        alone = verify_and_record(lambda: next(ways), "incremental", block_transfers=SMALL_BLOCK)
+    at_once = _run(played_url)
+    assert _failing(alone) == expected
+    assert [check.first for check in alone.checks] == [check.first for check in at_once.checks]
+
+
+@contextmanager
+def _none_free() -> Iterator[Connection[Any]]:
+    raise DatabaseUnavailable("sorry, too many clients already")
+    yield
+
+
+def test_a_second_connection_to_another_database_is_of_no_use(
+    postgres: Postgres, database_template: str, played_url: str
+) -> None:
+    """A moment is of one server, and of one database: whoever was led elsewhere must not be believed."""
+    _tomorrow(played_url)
+    with fresh_database(postgres, database_template) as elsewhere:
+        ways = iter([played_url, elsewhere])
+        report = verify_and_record(lambda: closing(connect(next(ways))), "incremental", block_transfers=SMALL_BLOCK)
+    assert report.sound, _failing(report)
+    assert report.readings[0].transfers > 5
+
+
+def test_who_is_interrupted_does_not_wait_for_the_second_connection(played_url: str) -> None:
+    _tomorrow(played_url)
+    before = _point(played_url)
+    with psycopg.connect(played_url) as owner:
+        owner.execute("LOCK TABLE lots")  # which the customers' checks read and the orders' do not
+
+        def interrupted(done: int, steps: int) -> None:
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            _run(played_url, progress=interrupted)
+    assert _point(played_url) == before
+    assert _recorded(played_url)["verify"].runs == 1
 
 
 def test_each_check_says_what_a_night_leaves_unsaid(played_url: str) -> None:

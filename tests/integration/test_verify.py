@@ -329,7 +329,7 @@ def test_a_lie_is_found_by_exactly_the_checks_that_can_tell(played_url: str, wha
 def _verify_all_as_new(url: str) -> VerifyReport:
     """By the parts that a nightly run reads, as if all of the ledger were new: the same checks must tell the same."""
     with closing(connect(url)) as connection:
-        return _verify_in_part(connection, NOTHING, 3, lambda done, steps: None)
+        return _verify_in_part(connection, NOTHING, 3, lambda done, steps: None, lambda: closing(connect(url)))
 
 
 def test_a_vanished_outcome_is_named_with_its_destination(played_url: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -66,9 +67,10 @@ def verify(full: bool | None, sample: int, output: str) -> None:
     from incentive_fleet.ledger.nightly import Mode, verify_and_record
 
     mode: Mode = "auto" if full is None else "full" if full else "incremental"
-    with open_reader(settings(), "ledger verify") as connection, working("Verifying") as progress:
+    another = partial(open_reader, settings(), "ledger verify")
+    with working("Verifying") as progress:
         report = verify_and_record(
-            connection, mode, sample, lambda done, steps: progress(done, f"{done} of {steps} steps have run")
+            another, mode, sample, lambda done, steps: progress(done, f"{done} of {steps} steps have run")
         )
     emit(_report(report), output, lambda: _show(report))
     if not report.sound:
