@@ -70,8 +70,12 @@ def create_token(
 
     Not idempotent: each call makes another one. Raises Refused (token-name, token-roles, token-days) and TransientError.
     """
-    if not 1 <= len(name.strip()) <= NAME_MAX:
-        raise Refused("token-name", f"name is {name!r}: say in 1 to {NAME_MAX} characters who acts with the token")
+    # As a login's: the trail shows it, and four eyes compare it, so no two names look alike by what nobody sees.
+    if not 1 <= len(name.strip()) <= NAME_MAX or not name.isprintable():
+        raise Refused(
+            "token-name",
+            f"name is {name[: NAME_MAX + 1]!r}: say in 1 to {NAME_MAX} printable characters who acts with it",
+        )
     if not roles or not set(roles) <= set(ROLES):
         raise Refused("token-roles", f"roles are {list(roles)!r}: name at least one of {', '.join(ROLES)}")
     if not 1 <= days <= DAYS_MAX:

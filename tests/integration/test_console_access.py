@@ -159,6 +159,7 @@ def test_tokens_are_made_listed_and_revoked_by_command_and_kept_as_hashes(databa
     )
     for words, what in (
         (("create", "--name", " ", "--role", SUPPORT), "token-name"),
+        (("create", "--name", "dana\u200b", "--role", SUPPORT), "token-name"),
         (("create", "--name", "x", "--role", "postgres"), "token-roles"),
         (("create", "--name", "x", "--role", SUPPORT, "--days", "0"), "token-days"),
         (("revoke", "nothing"), "unknown-token"),
