@@ -41,6 +41,7 @@ LOOPBACK: Final = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?", 
 STATIC: Final = "/static/"  # the same for everybody
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 REQUESTS: Final = "incentives_http_requests_total"
+PATH_MAX: Final = 4_000  # characters
 BODY_MAX: Final = 1024 * 1024
 BODY_S: Final = 10.0
 AREAS: Final = ("graphql", "static", "login")  # of the metrics; all else is "pages"
@@ -81,8 +82,7 @@ class Shields:
 
         try:
             self._require_our_host(Headers(scope=scope).get("host", ""))
-            if not scope["path"].startswith("/"):
-                raise Refused("not-found", "a page's path begins with /")
+            _require_a_path(scope["path"])
             # Nobody reads a body that asks for nothing to be done, so none is taken in.
             receive = _handing_on(b"", receive) if scope["method"] in SAFE else await _whole(receive)
         except Refused as refused:
@@ -110,6 +110,14 @@ class Shields:
         """A name that somebody else points at us is not ours: a page of theirs would speak to us as if it were."""
         if self._hosts.fullmatch(host) is None:
             raise Refused("wrong-host", f"the request is for {host!r}, which is not this console's name")
+
+
+def _require_a_path(path: str) -> None:
+    """Raises Refused (not-found) for one that no page has: nothing stored holds NUL, and Python reads no number that long."""
+    if not path.startswith("/") or len(path) > PATH_MAX or "\x00" in path:
+        raise Refused(
+            "not-found", f"no page has that address: it begins with /, and has up to {PATH_MAX:,} characters, none NUL"
+        )
 
 
 async def _whole(receive: Receive) -> Receive:
