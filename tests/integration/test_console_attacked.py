@@ -75,6 +75,7 @@ def test_a_head_that_no_browser_sends_is_refused_and_is_no_bug(address: str, cap
         assert status_of(address, head(address, line)) == 404
     for path in ("/campaigns/%00", f"/letters/{'9' * 5_000}", f"/runs/{'9' * 3_000}"):
         assert status_of(address, head(address, f"GET {path} HTTP/1.1")) == 404
+    assert status_of(address, head(address, "GET /campaigns?after=%00 HTTP/1.1")) == 422
     assert status_of(address, b"GET / HTTP/1.0\r\n\r\n") == 421
     assert [record for record in caplog.records if record.exc_info] == []
 

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from incentive_fleet.console.pages.charts import bars
-from incentive_fleet.console.pages.shell import page
+from incentive_fleet.console.pages.shell import asked, page
 from incentive_fleet.console.premises import premises_of, visitor_of
 from incentive_fleet.console.visitors import Work
 from incentive_fleet.errors import Refused
@@ -36,7 +36,7 @@ def routes() -> list[Route]:
 def listing(request: Request) -> Response:
     """By id."""
     with premises_of(request).connections.to(Work.READ, visitor_of(request)) as connection:
-        found = list_campaigns(connection, after=request.query_params.get("after", ""), limit=ROWS + 1)
+        found = list_campaigns(connection, after=asked(request, "after"), limit=ROWS + 1)
     following = found[ROWS - 1]["campaign_id"] if len(found) > ROWS else None
     shown = {"campaigns": [_with_share(row) for row in found[:ROWS]], "following": following}
     return page(request, "campaigns.html", {**shown, "now": _now()})

@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from incentive_fleet.console.pages.charts import Chart, chart
 from incentive_fleet.console.pages.handles import seal, unseal
-from incentive_fleet.console.pages.shell import Fields, away, form, number_of, page, text_of
+from incentive_fleet.console.pages.shell import Fields, asked, away, form, number_of, page, text_of
 from incentive_fleet.console.premises import premises_of, visitor_of
 from incentive_fleet.console.visitors import Work
 from incentive_fleet.ledger.snapshot import snapshot
@@ -53,7 +53,7 @@ def show(request: Request) -> Response:
     visitor.require(Work.READ)
     customer = unseal(premises_of(request).settings, "customer", handle)
     below = number_of(request.query_params.get("below", ""), "below")
-    only, every = request.query_params.get("currency"), "lots" in request.query_params
+    only, every = asked(request, "currency") or None, "lots" in request.query_params
     with premises_of(request).connections.to(Work.READ, visitor) as connection, snapshot(connection):
         heads = [
             head for head in wallet_heads(connection, [customer])[customer] if only is None or head.currency == only

@@ -140,6 +140,11 @@ def text_of(fields: Fields, name: str, *, most: int = 2_000, needed: bool = Fals
     return text
 
 
+def asked(request: Request, name: str) -> str:
+    """What an address asks for by that name, "" if nothing. Raises Refused (bad-field)."""
+    return text_of({name: request.query_params.getlist(name)}, name)
+
+
 def number_of(text: str, name: str) -> int | None:
     """A whole number from 1, None for no text. Raises Refused (bad-field)."""
     if not text:
