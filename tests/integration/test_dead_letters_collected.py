@@ -271,7 +271,7 @@ def test_no_header_and_no_body_can_keep_a_letter_out(
     pairs = {chance.choice(names): amqp.any_value(chance, 9) for _ in range(6)} | {b"deep": amqp.nested(2_000)}
     pairs[message_headers.FAILURE.encode()] = amqp.long("S", failure.encode())
     encoded = amqp.properties(**given_, headers=amqp.table(pairs.items()))
-    letter = queues._arrival(None, (1, "p.order-placed.dlq", encoded, body))
+    letter = queues._arrival(None, (1, "p.order-placed.dlq", encoded, body, 0.0))
     assert database.keep(letter) in (["new"], ["again"], ["same"])
     (kept,) = [one for one in database.letters() if one.body == body]
     parts = rabbitmq_letters._parts(Outgoing("q", kept.body, kept.envelope, f"{kept.id}.1", None))

@@ -315,12 +315,15 @@ def try_the_fleet(world: World) -> None:
     bodies = [*events(), {"specversion": "1.0", "type": CONTROLS, "id": CONTROLS}, {NAMES[10]: CONTROLS}]
     junk.write_text("\n".join(map(json.dumps, bodies)), encoding="utf-8")
     check(world.call("publish", junk, "--to", "rabbitmq", "--raw"))
+    env = world.env | {"INCENTIVES_SERVE_PORT": "0"}
     for form, *command in (
         ("text", "consume", "--from", "rabbitmq", "--until-idle", "0.2", "--no-collect"),
         ("json", "dlq", "collect", "--until-idle", "0.2"),
         ("json", "relay", "--until-idle", "0.2"),
+        ("text", "answer-quotes", "--from", "rabbitmq", "--until-idle", "0.2"),
+        ("json", "serve", "--until-idle", "0.2"),
     ):
-        ran = check(incentives(*command, "--format", form, env=world.env))
+        ran = check(incentives(*command, "--format", form, env=env))
         assert ran.code == 0
         assert all(isinstance(json.loads(line), dict) for line in ran.err.splitlines())
     both(world, "expire", "--as-of", "2029-01-01T00:00:00Z")
@@ -369,6 +372,19 @@ def try_groceries(world: World) -> None:
     check(world.call("outcomes", "export"))
 
 
+def try_tokens(world: World) -> None:
+    """A name is what people can see; who made and who revoked it is the actor, whose name is CONTROLS here."""
+    both(world, "tokens", "create", "--name", CONTROLS, "--role", "incentives_viewer")
+    both(world, "tokens", "create", "--name", NAMES[0], "--role", CONTROLS)
+    for name in NAMES:
+        both(world, "tokens", "create", "--role", "incentives_viewer", "--name", name)
+        both(world, "tokens", "revoke", "--", name)
+    assert world.call("tokens", "create", "--name", "[/x]till", "--role", "incentives_viewer").code == 0
+    both(world, "tokens", "list", names=["[/x]till"])
+    [token, *_] = json.loads(world.call("tokens", "list", "--format", "json").out)["tokens"]
+    both(world, "tokens", "revoke", token["token_id"], names=[f"ann{CONTROLS}"])
+
+
 def try_the_rest(world: World) -> None:
     """Parts, schema and topology take nothing from outside but what the operator types and the environment says."""
     both(world, "db", "upgrade")
@@ -377,6 +393,7 @@ def try_the_rest(world: World) -> None:
     both(world, "topology", "apply")
     for act in ("write", "check"):
         both(world, "schemas", act, "--out", world.folder / FILE)
+    check(world.call("schemas", "graphql"))
     both(world, "down", "--state", world.folder / "[/x]state\u202e")
     both(world, "up", "--state", world.folder / "events.jsonl", names=["events.jsonl"])
     both(world, "demo", "--orders", f"[/x]{CONTROLS}")
@@ -433,10 +450,16 @@ TRIALS: dict[str, Callable[[World], None]] = {
     "order": try_statements,
     "publish": try_files,
     "relay": try_the_fleet,
+    "answer-quotes": try_the_fleet,
+    "serve": try_the_fleet,
     "schemas check": try_the_rest,
+    "schemas graphql": try_the_rest,
     "schemas write": try_the_rest,
     "status": try_lists,
     "topology apply": try_the_rest,
+    "tokens create": try_tokens,
+    "tokens list": try_tokens,
+    "tokens revoke": try_tokens,
     "topology check": try_the_rest,
     "up": try_the_rest,
     "waiting": try_lists,
@@ -459,7 +482,7 @@ def test_each_command_is_tried() -> None:
         "schemas",
         "topology",
     }
-    groups |= {"wallets"}  # print their help and no more
+    groups |= {"tokens", "wallets"}  # print their help and no more
     assert runnable - groups == set(TRIALS)
 
 

@@ -17,8 +17,9 @@ REVOKE ALL ON api_tokens FROM incentives_support;  -- whoever reads customers' w
 GRANT SELECT, INSERT ON api_tokens TO incentives_app;
 GRANT UPDATE (revoked_by, revoked_at) ON api_tokens TO incentives_app;
 
--- A service does by SET ROLE what a person asked for, with that person's rights and no more. It gains nothing: the
--- application's role may do all that these may. Where another ledger's owner made the roles, this one may not grant them.
+-- A service does by SET ROLE what a person asked for, with that person's rights and no more. It may take these roles and inherits
+-- nothing of them: what its own role is refused, or loses, no other role gives back. Before Postgres 16 that is a matter of the
+-- member, since then of the membership. Where another ledger's owner made the roles, this one may not grant them.
 DO $$
 DECLARE
     wanted text;
@@ -26,7 +27,14 @@ BEGIN
     FOREACH wanted IN ARRAY ARRAY['incentives_viewer', 'incentives_support', 'incentives_operator', 'incentives_approver'] LOOP
         IF NOT EXISTS (SELECT FROM pg_auth_members
                 WHERE roleid = to_regrole(wanted) AND member = to_regrole('incentives_app')) THEN
-            EXECUTE format('GRANT %I TO incentives_app', wanted);
+            IF current_setting('server_version_num')::int >= 160000 THEN
+                EXECUTE format('GRANT %I TO incentives_app WITH INHERIT FALSE, SET TRUE', wanted);
+            ELSE
+                IF (SELECT rolinherit FROM pg_roles WHERE rolname = 'incentives_app') THEN
+                    ALTER ROLE incentives_app NOINHERIT;
+                END IF;
+                EXECUTE format('GRANT %I TO incentives_app', wanted);
+            END IF;
         END IF;
     END LOOP;
 END $$;
