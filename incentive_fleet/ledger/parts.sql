@@ -41,7 +41,9 @@ WITH named AS MATERIALIZED (
     SELECT used.* FROM pairs JOIN public.redemptions AS used USING (customer_id, order_id)
 ), accounts AS (
     SELECT account, currency, 'credit' AS normal_side, sum(balance) AS balance
-    FROM named JOIN public.balances ON account = 'order:' || order_id GROUP BY account, currency
+    FROM named, LATERAL (  -- looked up one by one (OFFSET keeps it so): else all of them are read, which are as many as orders
+        SELECT * FROM public.balances WHERE account = 'order:' || order_id OFFSET 0
+    ) AS standing GROUP BY account, currency
 ), grants AS (
     SELECT given.* FROM (
         SELECT DISTINCT substr(cause, CASE WHEN starts_with(cause, 'grant:') THEN 7 ELSE 16 END) AS key
