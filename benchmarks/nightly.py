@@ -7,11 +7,17 @@ for smaller ones; then each night's events, of customers with a history, are app
 from __future__ import annotations
 
 import itertools
+import os
 import time
-from contextlib import closing
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import astuple, dataclass
+from typing import Any
+
+from psycopg import Connection
 
 from benchmarks.growth import Full, _base, fill, stream
+from benchmarks.measuring import cpu_s
 from benchmarks.plots import Bar, bars
 from benchmarks.reporting import Figure
 from benchmarks.rig import CALM_BATCH, Rig
@@ -21,6 +27,7 @@ from incentive_fleet.ledger.batch import apply_events
 from incentive_fleet.ledger.blocks import seal, settle
 from incentive_fleet.ledger.connection import connect
 from incentive_fleet.ledger.nightly import verify_and_record
+from incentive_fleet.ledger.parts import CLOSED
 from incentive_fleet.ledger.session import Session
 
 TARGET_S = 10.0
@@ -29,10 +36,15 @@ LARGEST = "SELECT max(transfer_id) FROM transfers"
 
 @dataclass(frozen=True, slots=True)
 class Night:
-    """One run: transfers and seconds of its three readings, and of sealing and the rest with them."""
+    """One run: transfers and seconds of its three readings, and of sealing and the rest with them.
+
+    Of what is new also the processor time of the server, and how busy the machine was: the two cores may have others to serve.
+    """
 
     new: int
     new_s: float
+    new_cpu_s: float
+    load: float
     current_s: float
     turn: int
     turn_s: float
@@ -78,24 +90,49 @@ def _day(full: Full, sizes: Sizes, turns: itertools.count[int]) -> None:
 
 
 def _night(full: Full) -> Night:
-    began = time.monotonic()
-    report = verify_and_record(lambda: closing(connect(full.url)), "incremental")
+    began, load = time.monotonic(), os.getloadavg()[0]
+    servers: list[int] = []
+    spent: list[float] = []
+
+    @contextmanager
+    def connected() -> Iterator[Connection[Any]]:
+        with closing(connect(full.url)) as connection:
+            servers.append(connection.info.backend_pid)
+            yield connection
+
+    def look(done: int, steps: int) -> None:
+        if done == len(CLOSED) and not spent:  # the orders and the customers of what is new, which come first
+            spent.append(sum(map(cpu_s, servers)))
+
+    report = verify_and_record(connected, "incremental", progress=look)
     if not report.sound:
         raise AssertionError(f"the ledger is not sound: {[one for one in report.checks if one.faults]}")
     read = {one.what: one for one in report.readings}
     return Night(
-        *(read["new"].transfers, read["new"].seconds, read["current"].seconds),
+        *(read["new"].transfers, read["new"].seconds, spent[0], load, read["current"].seconds),
         *(read["turn"].transfers, read["turn"].seconds, round(time.monotonic() - began, 3)),
     )
 
 
 def _tell(full: Full, sealed_s: float, nights: list[Night]) -> Figure:
-    rows = [["night", "new transfers", "read in, s", "current, s", "its turn", "read in, s", "all of it, s"]]
+    rows = [
+        [
+            "night",
+            "new transfers",
+            "read in, s",
+            "CPU, s",
+            "at a load of",
+            "current, s",
+            "its turn",
+            "read in, s",
+            "all of it, s",
+        ]
+    ]
     for number, one in enumerate(nights, 1):
         rows.append(
             [
-                *(f"{number}", f"{one.new:,}", f"**{one.new_s:.1f}**", f"{one.current_s:.1f}", f"{one.turn:,}"),
-                *(f"{one.turn_s:.1f}", f"{one.whole_s:.1f}"),
+                *(f"{number}", f"{one.new:,}", f"**{one.new_s:.1f}**", f"{one.new_cpu_s:.1f}", f"{one.load:.1f}"),
+                *(f"{one.current_s:.1f}", f"{one.turn:,}", f"{one.turn_s:.1f}", f"{one.whole_s:.1f}"),
             ]
         )
     most = max(one.new_s for one in nights)
@@ -106,9 +143,5 @@ def _tell(full: Full, sealed_s: float, nights: list[Night]) -> Figure:
     values = [
         Bar(f"night {number}", one.new_s, one.new_s, one.new_s, ours=True) for number, one in enumerate(nights, 1)
     ]
-    data = {"transfers": full.transfers, "sealed_s": sealed_s, "nights": [[*_plain(one)] for one in nights]}
+    data = {"transfers": full.transfers, "sealed_s": sealed_s, "nights": [[*astuple(one)] for one in nights]}
     return Figure("nightly", "Nightly verification", rows, notes, bars("What is new was read in", "s", values), data)
-
-
-def _plain(night: Night) -> tuple[float, ...]:
-    return (night.new, night.new_s, night.current_s, night.turn, night.turn_s, night.whole_s)

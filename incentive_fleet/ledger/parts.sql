@@ -2,10 +2,13 @@
 -- customers, of a stretch of transfers and outcomes. nightly.py puts one of these before a check, with numbers for the braces.
 
 -- part: orders
-WITH named AS MATERIALIZED (
-    SELECT order_id FROM public.transfers WHERE transfer_id > {after} AND transfer_id <= {last} AND order_id IS NOT NULL
-    UNION SELECT order_id FROM public.outbox WHERE outbox_id > {after_outbox} AND outbox_id <= {last_outbox} AND order_id <> ''
-    UNION SELECT order_id FROM public.waiting WHERE {waiting}
+WITH named AS MATERIALIZED (  -- DISTINCT tells the planner that each is there once, as UNION does not
+    SELECT DISTINCT order_id FROM (
+        SELECT order_id FROM public.transfers WHERE transfer_id > {after} AND transfer_id <= {last} AND order_id IS NOT NULL
+        UNION ALL SELECT order_id FROM public.outbox
+        WHERE outbox_id > {after_outbox} AND outbox_id <= {last_outbox} AND order_id <> ''
+        UNION ALL SELECT order_id FROM public.waiting WHERE {waiting}
+    ) AS met
 ), decisions AS (
     SELECT decided.* FROM named JOIN public.decisions AS decided USING (order_id)
 ), final_baskets AS (
@@ -30,15 +33,16 @@ WITH named AS MATERIALIZED (
         WHERE transfer_id > {after} AND transfer_id <= {last} AND order_id IS NULL
     ) AS of JOIN public.facts AS known USING (fact) WHERE known.order_id = ''
 ), outbox AS (
-    SELECT told.* FROM named JOIN public.outbox AS told USING (order_id)
-    UNION ALL SELECT * FROM public.outbox  -- notices, which are of no order
+    SELECT outbox_id, order_id, fact, sequence  -- not the bodies, which no check reads
+    FROM named JOIN public.outbox USING (order_id)
+    UNION ALL SELECT outbox_id, order_id, fact, sequence FROM public.outbox  -- notices, which are of no order
     WHERE order_id = '' AND outbox_id > {after_outbox} AND outbox_id <= {last_outbox}
 ), waiting AS (
     SELECT early.* FROM named JOIN public.waiting AS early USING (order_id)
 ), anomalies AS (
     SELECT odd.* FROM named JOIN public.anomalies AS odd USING (order_id)
 ), redemptions AS (
-    SELECT used.* FROM pairs JOIN public.redemptions AS used USING (customer_id, order_id)
+    SELECT used.* FROM named JOIN public.redemptions AS used USING (order_id) JOIN pairs USING (customer_id, order_id)
 ), accounts AS (
     SELECT account, currency, 'credit' AS normal_side, sum(balance) AS balance
     FROM named, LATERAL (  -- looked up one by one (OFFSET keeps it so): else all of them are read, which are as many as orders
