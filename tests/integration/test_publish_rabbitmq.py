@@ -221,11 +221,15 @@ class Link:
                     threading.Thread(target=self._pump, args=(source, sink, swallowed), daemon=True).start()
 
     def _pump(self, source: socket.socket, sink: socket.socket, swallowed: bool) -> None:
-        with source, sink, suppress(OSError):
-            while data := source.recv(65_536):
-                if not (swallowed and self.swallows.is_set()):
-                    sink.sendall(data)
-            sink.shutdown(socket.SHUT_RDWR)
+        with source, sink:
+            with suppress(OSError):
+                while data := source.recv(65_536):
+                    if not (swallowed and self.swallows.is_set()):
+                        sink.sendall(data)
+            # Whatever ended it, and before they are closed: of a mere close nothing is sent while the other thread still reads.
+            for one in (source, sink):
+                with suppress(OSError):
+                    one.shutdown(socket.SHUT_RDWR)
 
 
 @pytest.fixture
