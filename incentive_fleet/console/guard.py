@@ -12,11 +12,11 @@ from typing import Final
 from urllib.parse import parse_qs
 
 from starlette.requests import Request
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from incentive_fleet.console.answers import answer
 from incentive_fleet.console.pacing import Paces, address_of
-from incentive_fleet.console.shields import SAFE, STATIC
+from incentive_fleet.console.shields import SAFE, STATIC, handing_on
 from incentive_fleet.errors import Refused
 from incentive_fleet.settings import Settings
 
@@ -60,7 +60,7 @@ class Guard:
         sent = request.headers.get(HEADER) or _field(request.headers.get("content-type", ""), body)
         if not hmac.compare_digest(sent.encode(), request.scope["csrf"].encode()):
             raise Refused("not-from-our-pages", "it lacks the session's secret; load the page again")
-        return _again(body, receive)
+        return handing_on(body, receive)
 
 
 def _secret_of(request: Request) -> str:
@@ -80,12 +80,3 @@ def _field(content_type: str, body: bytes) -> str:
     except ValueError:
         return ""
     return fields.get(FIELD, [""])[0]
-
-
-def _again(body: bytes, receive: Receive) -> Receive:
-    left = [body]
-
-    async def next_message() -> Message:
-        return {"type": "http.request", "body": left.pop(), "more_body": False} if left else await receive()
-
-    return next_message

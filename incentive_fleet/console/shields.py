@@ -84,7 +84,7 @@ class Shields:
             self._require_our_host(Headers(scope=scope).get("host", ""))
             _require_a_path(scope["path"])
             # Nobody reads a body that asks for nothing to be done, so none is taken in.
-            receive = _handing_on(b"", receive) if scope["method"] in SAFE else await _whole(receive)
+            receive = handing_on(b"", receive) if scope["method"] in SAFE else await _whole(receive)
         except Refused as refused:
             await answer(Request(scope), refused)(scope, receive, counted)
             return
@@ -136,10 +136,11 @@ async def _whole(receive: Receive) -> Receive:
                     raise Refused("too-large", f"the body has more than {BODY_MAX:,} bytes")
     except TimeoutError:
         raise Refused("too-slow", f"the body did not come within {BODY_S:g} s") from None
-    return _handing_on(b"".join(parts), receive)
+    return handing_on(b"".join(parts), receive)
 
 
-def _handing_on(body: bytes, receive: Receive) -> Receive:
+def handing_on(body: bytes, receive: Receive) -> Receive:
+    """What gives a body that was read already once more, and then what comes after it."""
     left = [body]
 
     async def next_message() -> Message:
