@@ -53,6 +53,24 @@ def test_closing_while_the_reading_is_stopped_sends_what_is_settled_and_gives_ba
     assert sorted(delivery.body for delivery in again) == sorted(sent[1:])
 
 
+def test_closing_while_the_reading_is_stopped_outlasts_heartbeats_that_are_due(
+    rabbitmq_under_test: RabbitMQUnderTest,
+) -> None:
+    """The broker is slow to hang up, so a heartbeat falls due meanwhile; pytest fails a test whose thread ends by an error."""
+    rabbitmq_under_test.send(*(body.ljust(400_000, b" ") for body in bodies(30)))
+    url = rabbitmq_under_test.settings.need_rabbitmq_url()
+    transport = rabbitmq_under_test.open(rabbitmq_url=f"{url}?heartbeat=1", held_bytes_max=1024 * 1024)
+    collect(transport, 1)
+    link = transport._consuming
+    assert link is not None
+    rabbitmq_under_test.proxy.pause_s = 0.5
+    try:
+        transport.close()
+    finally:
+        rabbitmq_under_test.proxy.pause_s = 0.0
+    assert not link._thread.is_alive()
+
+
 def test_a_large_body_does_not_wait_for_consumers_that_are_yet_to_be_answered(
     rabbitmq_under_test: RabbitMQUnderTest,
 ) -> None:

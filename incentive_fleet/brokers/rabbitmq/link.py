@@ -278,8 +278,7 @@ class Link:
         self._mark_ended(reason)
         tap = self._connection.tap
         if tap is not None and tap.shut:
-            tap.hang_up(CLOSE_S / 2)
-            self._connection.ioloop.stop()
+            tap.hang_up(CLOSE_S / 2)  # then pika says the connection's end
         elif not (self._connection.is_closing or self._connection.is_closed):
             self._connection.close()
 

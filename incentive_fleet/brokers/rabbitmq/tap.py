@@ -18,11 +18,13 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
+from pika.exceptions import ConnectionClosedByClient
 from pika.frame import Method
 from pika.spec import Connection
 
 PULSE_S: Final = 5.0  # below pika's check of any heartbeat interval, which is the interval and five seconds
-CLOSE: Final[bytes] = Method(0, Connection.Close(200, "Normal shutdown", 0, 0)).marshal()
+NORMALLY: Final = (200, "Normal shutdown")
+CLOSE: Final[bytes] = Method(0, Connection.Close(*NORMALLY, 0, 0)).marshal()
 HEARTBEAT_BYTES: Final = 8
 QUIET_S: Final = 1.0  # without a byte: no message is in the middle of its way
 DISCARD_BYTES: Final = 64 * 1024
@@ -36,7 +38,8 @@ class Tap:
     @staticmethod
     def of(connection: Any, transport: Any) -> Tap | None:
         """None where this pika's transport is not as it is known here."""
-        return Tap(connection, transport) if all(hasattr(transport, name) for name in NEEDED) else None
+        known = hasattr(connection, "_terminate_stream") and all(hasattr(transport, name) for name in NEEDED)
+        return Tap(connection, transport) if known else None
 
     def __init__(self, connection: Any, transport: Any) -> None:
         self._connection = connection
@@ -74,11 +77,13 @@ class Tap:
 
     def hang_up(self, within_s: float) -> None:
         """Send what is unsent and the closing method, then throw away unseen what is unread, until the broker hangs up or for
-        so long at the most. pika would first look for the answers behind all that. What was not acknowledged is requeued."""
+        so long at the most. pika would first look for the answers behind all that. What was not acknowledged is requeued.
+
+        The socket stays pika's, which is told to end: its timers may be due by now and would write to a closed one."""
+        if not self._active:
+            return
         deadline = time.monotonic() + within_s
         sock, waiting = self._transport._sock, self._transport._tx_buffers
-        if sock is None:
-            return
         with contextlib.suppress(OSError):  # it may be gone, which is what is wanted
             sock.settimeout(within_s)
             while waiting:
@@ -88,8 +93,7 @@ class Tap:
                 sock.settimeout(left)
                 if not sock.recv(DISCARD_BYTES):
                     break
-        self._transport._nbio.remove_writer(sock.fileno())
-        sock.close()
+        self._connection._terminate_stream(ConnectionClosedByClient(*NORMALLY))
 
     def _guarded(self, sock: Any, most: int) -> bytes:
         """pika asks again after a write, and TLS after a read that was cut short: while shut there is nothing to read."""
