@@ -10,9 +10,11 @@ from __future__ import annotations
 import logging
 import re
 import sys
+import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
@@ -31,6 +33,8 @@ OUR_LOGGER: Final = "incentive_fleet"
 
 TRACEBACK_CHARACTERS = 8_000  # of its end, which names the culprit; a deep recursion has a thousand lines more
 PLACES_MAX = 200  # that one `Traces` remembers
+SELDOM_S: Final = 60.0
+LINES_MAX: Final = 200  # that one `Seldom` remembers
 
 
 def traceback_of(error: BaseException) -> str:
@@ -97,6 +101,41 @@ class Traces:
         )
 
 
+class Seldom(logging.Filter):
+    """Lets a line through once a minute, with how many of its kind were kept back: for what strangers can cause as often as they
+    like. Lines are of a kind when they have the same words before anything is filled in."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._told: dict[tuple[str, str], tuple[float, int]] = {}  # kind: when it was told last, how many since
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether it is told."""
+        kind, now = (record.name, str(record.msg)), self._clock()
+        at, kept_back = self._told.pop(kind, (now - SELDOM_S, 0))
+        told = now - at >= SELDOM_S
+        self._told[kind] = (now, 0) if told else (at, kept_back + 1)
+        if len(self._told) > LINES_MAX:
+            del self._told[next(iter(self._told))]
+        if told and kept_back:
+            record.kept_back = kept_back
+        return told
+
+
+@contextmanager
+def seldom(*loggers: str) -> Iterator[None]:
+    """Within it, what these loggers tell goes through a `Seldom`."""
+    kept = Seldom()
+    for name in loggers:
+        logging.getLogger(name).addFilter(kept)
+    try:
+        yield
+    finally:
+        for name in loggers:
+            logging.getLogger(name).removeFilter(kept)
+
+
 class JsonLines(logging.Formatter):
     """One JSON object a line, with ECS' names."""
 
@@ -118,11 +157,11 @@ class HumanLines(logging.Formatter):
     """One line for people, and a traceback below it."""
 
     def format(self, record: logging.LogRecord) -> str:
-        time = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S")
+        at = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S")
         carried = dict(_carried(record))
         trace = str(carried.pop("traceback", ""))
         told = " ".join(f"{name}={_value(value)}" for name, value in carried.items())
-        first = f"{time} {record.levelname.lower():<8} {literal(record.getMessage())}  {told}".rstrip()
+        first = f"{at} {record.levelname.lower():<8} {literal(record.getMessage())}  {told}".rstrip()
         return "\n".join([first, *(f"    {literal(line)}" for line in trace.splitlines())])
 
 

@@ -23,6 +23,7 @@ from incentive_fleet.console.patience import PatientProtocol
 from incentive_fleet.console.premises import Premises
 from incentive_fleet.console.shields import REQUESTS
 from incentive_fleet.errors import SettingsError
+from incentive_fleet.logs import seldom
 from incentive_fleet.measuring import Tally
 from incentive_fleet.settings import Settings
 from incentive_fleet.stopping import Stop
@@ -33,6 +34,7 @@ IDLE_S: Final = 15
 IDLE_BEHIND_PROXIES_S: Final = 130  # longer than they keep a connection: hung up on in the middle, they tell people 502
 HEADERS_MAX: Final = 32 * 1024
 LONG_S: Final = 3_600.0
+STRANGERS_CAUSE: Final = ("uvicorn.error", "incentive_fleet.console.login")  # what these tell, as often as they like
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +71,7 @@ def serve(settings: Settings, stop: Stop, tally: Tally, until_idle_s: float | No
     require_login_or_loopback(settings)
     require_whole(settings)
     with (
+        seldom(*STRANGERS_CAUSE),
         _listening(settings.serve_host, settings.serve_port) as listener,
         closing(Connections(settings.need_database_url(), settings.read_database_url)) as connections,
     ):

@@ -14,7 +14,18 @@ import pytest
 
 from incentive_fleet.brokers.rabbitmq import RABBITMQ
 from incentive_fleet.errors import DatabaseUnavailable
-from incentive_fleet.logs import CULPRIT, PLACES_MAX, HumanLines, JsonLines, Traces, start_logging
+from incentive_fleet.logs import (
+    CULPRIT,
+    LINES_MAX,
+    PLACES_MAX,
+    SELDOM_S,
+    HumanLines,
+    JsonLines,
+    Seldom,
+    Traces,
+    seldom,
+    start_logging,
+)
 from incentive_fleet.measuring import Tally
 from incentive_fleet.settings import Settings
 from incentive_fleet.telemetry.lines import shown, telling
@@ -129,6 +140,33 @@ def test_places_are_remembered_up_to_a_bound() -> None:
             told.append(traces.told(error))
     assert sum("traceback" in one for one in told) == PLACES_MAX
     assert [one.keys() for one in told[PLACES_MAX:]] == [{CULPRIT}] * 5
+
+
+def test_what_strangers_cause_is_told_once_a_minute_and_counted() -> None:
+    now = [0.0]
+    kept = Seldom(lambda: now[0])
+
+    def told(words: str, name: str = "door") -> object:
+        record = logging.LogRecord(name, logging.WARNING, "", 0, words, (), None)
+        return kept.filter(record) and getattr(record, "kept_back", 0)
+
+    assert [told("a login failed") for _ in range(500)] == [0] + [False] * 499
+    assert told("the issuer is away") == 0
+    assert told("a login failed", "another") == 0
+    now[0] += SELDOM_S
+    assert [told("a login failed") for _ in range(2)] == [499, False]
+    for number in range(2 * LINES_MAX):
+        told(f"kind {number}")
+    assert len(kept._told) == LINES_MAX
+
+
+def test_loggers_tell_everything_again_afterwards(caplog: pytest.LogCaptureFixture) -> None:
+    log = logging.getLogger("door")
+    with seldom("door"):
+        log.warning("a login failed")
+        log.warning("a login failed")
+    log.warning("a login failed")
+    assert [record.message for record in caplog.records] == ["a login failed"] * 2
 
 
 def test_settings_are_told_without_their_secrets() -> None:
