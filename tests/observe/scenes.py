@@ -121,6 +121,12 @@ def nobody_verifies(site: Site) -> None:
     site.clears("IncentivesVerifyBudgetSlow")
 
 
+def checkouts_leave_before_the_answer(site: Site) -> None:
+    unheard = "reach no checkout"
+    site.until_it_rings(lambda: site.ask_for_a_quote("amq.gen-gone"), "IncentivesQuotesUnanswered", unheard)
+    site.clears("IncentivesQuotesUnanswered")
+
+
 def _group(site: Site, reason: str) -> tuple[str, str]:
     """The one group of letters given up for that reason, as a filter."""
     groups = site.type("dlq", "groups", "--format", "json").document["groups"]
@@ -206,9 +212,8 @@ def postgres_is_away_and_comes_back_as_a_standby(site: Site) -> None:
     site.postgres.stop()
     site.publish(plain("while-away"))
     waits = "consuming waits: database-unavailable", "relay to rabbitmq waits: database-unavailable"
-    with site.somebody_looks():
-        site.rings("IncentivesPaused", *waits)
-        site.rings("IncentivesConsoleFails", "of the answers of pages are errors of ours")
+    site.until_it_rings(site.look, "IncentivesConsoleFails", "of the answers of pages are errors of ours")
+    site.rings("IncentivesPaused", *waits)
     eventually(lambda: "IncentivesReadingDown" in site.prometheus.firing(), PATIENCE_S)
     assert "IncentivesReadingDown" not in site.pager.ringing(), "what a pause explains was told again"
     with _demoted(site):
@@ -242,6 +247,7 @@ QUIET: Final[Mapping[Scene, tuple[str, ...]]] = {
     the_relay_is_killed: ("IncentivesProcessDown", "IncentivesOutboxStuck"),
     a_sender_sends_nonsense: ("IncentivesDeadLettersMany",),
     a_letter_is_forgotten: ("IncentivesDeadLettersOld",),
+    checkouts_leave_before_the_answer: ("IncentivesQuotesUnanswered",),
 }
 OBJECTIVES: Final[Mapping[Scene, tuple[str, ...]]] = {
     a_letter_lies_for_a_day: ("IncentivesDeadLetterBudgetFast", "IncentivesDeadLetterBudgetSlow"),

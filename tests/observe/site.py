@@ -1,4 +1,5 @@
-"""What is watched and hurt: Postgres, RabbitMQ, `consume`, `relay` and `serve` as processes of their own, a pager, and an operator.
+"""What is watched and hurt: Postgres, RabbitMQ, `consume`, `relay`, `serve` and `answer-quotes` as processes of their own, a pager,
+and an operator.
 
 The operator types what the runbooks say. Where a runbook speaks of hours, `back_dated` sets a row's time back as the owner of
 the tables: the row itself came about by what the test did, and nothing else is written past the product.
@@ -10,7 +11,7 @@ import signal
 import sys
 import threading
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,12 +19,15 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import pika
 import psycopg
 
+from incentive_fleet import names
 from incentive_fleet.brokers import declare
 from incentive_fleet.embedded.postgres import Postgres
 from incentive_fleet.embedded.process import free_port
 from incentive_fleet.embedded.rabbitmq import RabbitMQ
+from incentive_fleet.events.models import QUOTE_TYPE
 from tests.brokers_and_workers import Brokers, environment_of, settings_of
 from tests.chaos.faults import Fleet
 from tests.command import Ran, incentives
@@ -31,6 +35,7 @@ from tests.contract.brokers_under_test import eventually
 from tests.dead_letter_world import order
 from tests.domain import day, terms
 from tests.observe import monitoring, pager
+from tests.quoting import request_body
 
 BUDGET, ONE_COUPON = 1_000, 100
 TERMS = terms("coupon", "k", code="K", amount=ONE_COUPON, budget=BUDGET)
@@ -84,23 +89,32 @@ class Site:
         """Wait until a statement says yes."""
         eventually(lambda: self.ask(statement)[0][0], PATIENCE_S)
 
-    @contextmanager
-    def somebody_looks(self) -> Iterator[None]:
-        """At a page of the console, twice a second while the body runs, whatever it says."""
-        over = threading.Event()
-        page = f"http://127.0.0.1:{self.console.settings.serve_port}/waiting"
+    def look(self) -> None:
+        """At a page of the console, whatever it says."""
+        httpx2.get(f"http://127.0.0.1:{self.console.settings.serve_port}/waiting", timeout=PATIENCE_S)
 
-        def look() -> None:
+    def ask_for_a_quote(self, reply_to: str) -> None:
+        """As a checkout does that does not wait for the answer."""
+        exchange = names.events_exchange(self.brokers.settings.prefix)
+        with self.brokers.channel() as channel:
+            asks = pika.BasicProperties(reply_to=reply_to, correlation_id="1")
+            channel.basic_publish(exchange, QUOTE_TYPE, request_body(), asks)
+
+    def until_it_rings(self, act: Callable[[], None], alert: str, *words: str) -> None:
+        """Somebody does it twice a second until whoever is on duty reads these words."""
+        over = threading.Event()
+
+        def again() -> None:
             while not over.wait(0.5):
-                httpx2.get(page, timeout=PATIENCE_S)
+                act()
 
         with ThreadPoolExecutor(1) as somebody:
-            looking = somebody.submit(look)
+            doing = somebody.submit(again)
             try:
-                yield
+                self.rings(alert, *words)
             finally:
                 over.set()
-        looking.result()
+        doing.result()
 
     def back_dated(self, table: str, column: str, hours: float, which: str) -> None:
         """As if so many hours had passed over these rows, of which there is one at least."""
@@ -145,6 +159,7 @@ def watched(postgres: Postgres, url: str, rabbitmq: RabbitMQ, folder: Path, file
             "consume": ("consume", "--from", "rabbitmq", "--processes", "2"),
             "relay": ("relay",),
             "console": ("serve",),
+            "quotes": ("answer-quotes", "--from", "rabbitmq"),
         }.items()
     }
     targets = {name: fleet.settings.health_port or 0 for name, fleet in fleets.items()}
