@@ -127,6 +127,17 @@ def checkouts_leave_before_the_answer(site: Site) -> None:
     site.clears("IncentivesQuotesUnanswered")
 
 
+def somebody_gives_credit_past_the_ledger(site: Site) -> None:
+    [(customer,)] = site.ask("SELECT min(customer_id) FROM wallets")
+    wallet = f"WHERE customer_id = '{customer}'"
+    site.tampered(f"UPDATE wallets SET balance = balance + 100 {wallet}")
+    site.type("ledger", "verify", code=1)
+    site.rings("IncentivesLedgerUnsound", "the last verify of the ledger found what must not be")
+    site.tampered(f"UPDATE wallets SET balance = balance - 100 {wallet}")
+    site.type("ledger", "verify")
+    site.clears("IncentivesLedgerUnsound")
+
+
 def _group(site: Site, reason: str) -> tuple[str, str]:
     """The one group of letters given up for that reason, as a filter."""
     groups = site.type("dlq", "groups", "--format", "json").document["groups"]
@@ -253,6 +264,9 @@ OBJECTIVES: Final[Mapping[Scene, tuple[str, ...]]] = {
     a_letter_lies_for_a_day: ("IncentivesDeadLetterBudgetFast", "IncentivesDeadLetterBudgetSlow"),
     nobody_verifies: ("IncentivesVerifyBudgetFast", "IncentivesVerifyBudgetSlow"),
 }
+UNSOUND: Final[Mapping[Scene, tuple[str, ...]]] = {
+    somebody_gives_credit_past_the_ledger: ("IncentivesLedgerUnsound",),
+}
 WORKERS: Final[Mapping[Scene, tuple[str, ...]]] = {
     workers_are_killed: ("IncentivesWorkersMissing", "IncentivesWorkersDying"),
     connections_are_taken: ("IncentivesDatabaseFull",),
@@ -268,5 +282,5 @@ AWAY: Final[Mapping[Scene, tuple[str, ...]]] = {
         *("IncentivesPaused", "IncentivesDatabaseReadOnly", "IncentivesConsoleFails"),
     ),
 }
-SHORT: Final = (QUIET, AWAY)
-FULL: Final = ({**QUIET, **OBJECTIVES}, STUCK, WORKERS, AWAY)
+SHORT: Final = (QUIET, UNSOUND, AWAY)
+FULL: Final = ({**QUIET, **OBJECTIVES}, STUCK, UNSOUND, WORKERS, AWAY)

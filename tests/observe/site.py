@@ -75,10 +75,10 @@ class Site:
         with self._publishing:
             self.brokers.publish("rabbitmq", bodies, type_)
 
-    def type(self, *words: str | Path) -> Ran:
-        """What the operator types; it goes well."""
+    def type(self, *words: str | Path, code: int = 0) -> Ran:
+        """What the operator types; it ends with that exit code."""
         ran = incentives(*words, env=environment_of(self.brokers.settings, INCENTIVES_ACTOR="ann"))
-        assert ran.code == 0, f"{words}: {ran.code} {ran.out} {ran.err}"
+        assert ran.code == code, f"{words}: {ran.code} {ran.out} {ran.err}"
         return ran
 
     def ask(self, statement: str) -> Sequence[tuple[Any, ...]]:
@@ -118,12 +118,13 @@ class Site:
 
     def back_dated(self, table: str, column: str, hours: float, which: str) -> None:
         """As if so many hours had passed over these rows, of which there is one at least."""
+        self.tampered(f"UPDATE {table} SET {column} = {column} - interval '{hours} hours' WHERE {which}")
+
+    def tampered(self, update: str) -> None:
+        """Rows that nobody may change are changed, one at least."""
         with psycopg.connect(self.url) as owner:
-            owner.execute("SET session_replication_role = replica")  # rows that nobody may change, else
-            done = owner.execute(
-                f"UPDATE {table} SET {column} = {column} - interval '{hours} hours' WHERE {which}".encode()
-            )
-            assert done.rowcount, (table, which)
+            owner.execute("SET session_replication_role = replica")
+            assert owner.execute(update.encode()).rowcount, update
 
     def rings(self, alert: str, *words: str) -> None:
         """Wait until whoever is on duty reads these words of it."""
