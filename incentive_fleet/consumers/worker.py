@@ -74,6 +74,7 @@ def open_consumer(
         stop=stop,
         care=care,
         spans=spans,
+        gather_s=settings.gather_s,
     )
 
 
