@@ -62,6 +62,14 @@ def from_validation(error: ValidationError, where: str) -> Malformed:
     return Malformed(reason, f"{path} is {shown(found)}: {needed.format_map(context)}")
 
 
+def needed_for(fault: Any) -> str:
+    """What one of pydantic's faults was in want of, in the words that a detail ends with."""
+    kind, context = fault["type"], fault.get("ctx", {})
+    if kind in _CODES:
+        return str(fault["msg"])
+    return _KINDS.get(kind, _UNFORESEEN)[1].format_map(context)
+
+
 def _path(where: str, steps: tuple[int | str, ...]) -> str:
     path = where
     for step in steps:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime, time
 from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
 
 from incentive_fleet.errors import FleetError
+from incentive_fleet.events.document import shown
+from incentive_fleet.events.refusals import needed_for
 from incentive_fleet.incentives.campaign_tables import CouponTable, CreditTable, EarnTable, GrantTable, MakeGoodTable
 from incentive_fleet.incentives.campaigns import GOODS_ONLY, Campaign, CreditTerms
 from incentive_fleet.incentives.rewards import BuyGet, SetPrice, Tier
@@ -29,6 +31,12 @@ class CampaignFileError(FleetError):
 
 TABLES: Final = ("campaign", "credit")
 _CREDIT: Final = TypeAdapter(CreditTable)
+# What pydantic misses, where a table has other words for it than an event.
+_NEEDED: Final = {
+    "extra_forbidden": "is not a key of this kind",
+    "model_type": "a table is needed",
+    "datetime_type": "a time is needed, without quotes, like 2026-01-31T00:00:00Z",
+}
 _ADAPTERS: dict[str, TypeAdapter[Any]] = {
     "coupon": TypeAdapter(CouponTable),
     "earn": TypeAdapter(EarnTable),
@@ -50,10 +58,7 @@ def parse_campaigns(text: str) -> CampaignFile:
 
     Raises CampaignFileError with every problem found (the first fifty); a retry with the same text does not help.
     """
-    try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise CampaignFileError([f"not TOML: {error}"]) from None
+    document = _toml(text)
     problems = [f"{key}: only [[campaign]] and [credit] are known here" for key in document if key not in TABLES]
     tables = document.get("campaign", [])
     if not isinstance(tables, list) or not (tables or "credit" in document):
@@ -76,6 +81,17 @@ def parse_campaigns(text: str) -> CampaignFile:
         more = len(problems) - ERRORS_MAX
         raise CampaignFileError(problems[:ERRORS_MAX] + ([f"and {more} more"] if more > 0 else []))
     return CampaignFile(read, credit)
+
+
+def _toml(text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise CampaignFileError([f"not TOML: {error}"]) from None
+    except RecursionError:
+        raise CampaignFileError(["not read: lists and tables are nested too deep"]) from None
+    except ValueError:  # Python's own bound on the digits of a number
+        raise CampaignFileError(["not read: a number has thousands of digits"]) from None
 
 
 def credit_document(terms: CreditTerms) -> dict[str, Any]:
@@ -117,10 +133,14 @@ def campaign_from_terms(terms: Mapping[str, Any], version: int) -> Campaign:
 
 
 def _campaign(table: object) -> tuple[Campaign, dict[str, Any]]:
-    kind = table.get("kind") if isinstance(table, dict) else None
+    if not isinstance(table, dict):
+        raise CampaignFileError([f"is {_shown(table)}: a table is needed"])
+    if "kind" not in table:
+        raise CampaignFileError(["kind: is missing"])
+    kind = table["kind"]
     adapter = _ADAPTERS.get(kind) if isinstance(kind, str) else None
     if adapter is None:
-        raise CampaignFileError([f"kind: is {kind!r}, must be one of {', '.join(_ADAPTERS)}"])
+        raise CampaignFileError([f"kind: is {_shown(kind)}: must be one of {', '.join(_ADAPTERS)}"])
     model = adapter.validate_python(table)
     terms = model.model_dump(mode="json", exclude_none=True)
     return campaign_from_terms(terms, version=0), terms
@@ -128,19 +148,24 @@ def _campaign(table: object) -> tuple[Campaign, dict[str, Any]]:
 
 def _name(number: int, table: object) -> str:
     name = table.get("id") if isinstance(table, dict) else None
-    return repr(name) if isinstance(name, str) and name else f"number {number}"
+    return shown(name) if isinstance(name, str) and name else f"number {number}"
 
 
-def _sentence(detail: Any) -> str:
-    where = ".".join(str(part) for part in detail["loc"])
-    message = str(detail["msg"]).removeprefix("Value error, ")
-    if detail["type"] == "extra_forbidden":
-        message = "is not a key of this kind"
-    elif detail["type"] == "missing":
+def _sentence(fault: Any) -> str:
+    where = ".".join(str(part) for part in fault["loc"])
+    kind, found = fault["type"], fault["input"]
+    if kind == "missing":
         return f"{where}: is missing"
-    if not where:
-        return message
-    return f"{where}: is {detail['input']!r}: {message}"
+    needed = str(fault["ctx"]["error"]) if kind == "value_error" else _NEEDED.get(kind) or needed_for(fault)
+    if not where and isinstance(found, dict):  # between several keys: the table says nothing more
+        return needed
+    return f"{where + ': ' if where else ''}is {_shown(found)}: {needed}"
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, date | time):  # a datetime is a date
+        return value.isoformat()
+    return f"a table of {len(value)} keys" if isinstance(value, dict) else shown(value)
 
 
 def _repeats(field: str, values: list[str]) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Annotated, Final, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from incentive_fleet.events.models import GOODS, GROSS_MAX, Currency, Text
+from incentive_fleet.events.times import EARLIEST, LATEST
 from incentive_fleet.incentives.campaigns import DEFAULT_REISSUE_DAYS
 from incentive_fleet.incentives.money import FULL_RATE_BPS
 
@@ -30,9 +31,15 @@ def _exactly_one(table: AnyTable, *names: str) -> AnyTable:
 def _with_offset(moment: datetime) -> datetime:
     if moment.tzinfo is None:
         raise ValueError("needs an offset, like 2026-01-31T00:00:00Z")
-    if not 1970 <= moment.year <= 2199:
-        raise ValueError("must lie in the years 1970 to 2199")
+    if not EARLIEST <= moment <= LATEST:
+        raise ValueError("must lie in the years 1970 to 2199 in UTC")
     return moment
+
+
+def _true(value: bool) -> bool:
+    if not value:
+        raise ValueError("only true says anything here: leave it out otherwise")
+    return value
 
 
 Rate = Annotated[int, Field(ge=1, le=FULL_RATE_BPS)]
@@ -120,7 +127,7 @@ class CouponTable(_Selective):
     kind: Literal["coupon"]
     code: Annotated[Text, AfterValidator(str.upper)] | None = None
     codes: Literal["pool"] | None = None
-    auto: Literal[True] | None = None
+    auto: Annotated[bool, AfterValidator(_true)] | None = None  # a Literal would take 1 for true
     buy_get: _BuyGet | None = None
     set_price: _SetPrice | None = None
     per_customer: Count | None = None
