@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -138,20 +138,20 @@ class Utf8Text(click.ParamType[str]):
 
 
 class Moment(click.ParamType[datetime]):
-    """An RFC 3339 time with an offset."""
+    """An RFC 3339 time with an offset, in the years that events may be of."""
 
     name = "time"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
         if isinstance(value, datetime):
             return value
+        from incentive_fleet.errors import Malformed
+        from incentive_fleet.events.times import parse_time
+
         try:
-            moment = datetime.fromisoformat(str(value))
-        except ValueError:
-            self.fail(f"{value!r} is not a time like 2026-01-31T00:00:00Z", param, ctx)
-        if moment.tzinfo is None:
-            self.fail(f"{value!r} has no offset; write 2026-01-31T00:00:00Z", param, ctx)
-        return moment.astimezone(UTC)
+            return parse_time(str(value))
+        except Malformed as error:
+            self.fail(f"{value!r} is not a time like 2026-01-31T00:00:00Z: {error.detail}", param, ctx)
 
 
 MOMENT = Moment()

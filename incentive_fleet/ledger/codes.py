@@ -18,6 +18,7 @@ from psycopg.rows import dict_row
 
 from incentive_fleet.errors import Refused
 from incentive_fleet.ledger.connection import mapped_errors
+from incentive_fleet.ledger.csv_rows import require_text
 from incentive_fleet.ledger.terms import TERMS_LOCK
 
 ALPHABET: Final = "23456789ABCDEFGHJKLMNPQRSTUVWXYZ"  # 32, none that is read as another
@@ -125,10 +126,12 @@ def generate_codes(
 ) -> int:
     """Bring a batch up to `count` codes from the system's random source; returns how many were added. Resumable.
 
-    Each transaction adds CHUNK of them. Raises Refused (not-a-pool, other-count), DatabaseUnavailable, DatabaseContention.
+    Each transaction adds CHUNK of them. Raises Refused (count-out-of-bounds, bad-text, not-a-pool, other-count),
+    DatabaseUnavailable or DatabaseContention.
     """
     if not 1 <= count <= GENERATED_MAX:
         raise Refused("count-out-of-bounds", f"count is {count}: must be 1 to {GENERATED_MAX}")
+    require_text("batch", batch)
     with mapped_errors(blameless=True):
         done = began = _begin(connection, campaign_id, batch, count)
         while done < count:
@@ -177,8 +180,10 @@ def _random_code() -> str:
 def revoke_codes(connection: Connection[Any], codes: Iterable[tuple[int, str]], reason: str) -> tuple[int, int]:
     """Revoke a file's codes for ever, all or nothing; returns how many are new and how many were revoked before. Idempotent.
 
-    `codes` are lines and codes, upper-cased. Raises CodesRefused (unknown-code) for codes of no pool.
+    `codes` are lines and codes, upper-cased. Raises CodesRefused (unknown-code) for codes of no pool, and Refused
+    (bad-text) for the reason.
     """
+    require_text("reason", reason)
     lines = {code: line for line, code in codes}
     with mapped_errors(blameless=True), connection.transaction():
         known = {

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from incentive_fleet.errors import Malformed, Refused
+from incentive_fleet.events.document import shown
 from incentive_fleet.events.models import NO_CONTROL_PATTERN, TEXT_LENGTH_MAX
 from incentive_fleet.events.times import parse_time
 from incentive_fleet.text_files import UNREADABLE, open_text
@@ -25,15 +26,15 @@ def read_rows(
 ) -> Iterator[tuple[int, Cells | Refused]]:
     """The rows of a .csv or .csv.gz file with their line numbers, each as its cells or why it is none (bad-row).
 
-    A column of `optional` may be missing; its cells are empty then. Raises Refused (bad-file) when it is no such file.
+    A column of `optional` may be missing; its cells are empty then. Columns that are not ours are passed over, but not where
+    some may be missing. Raises Refused (bad-file) when it is no such file.
     """
     line = 0
     try:
         with open_text(path) as raw:
             reader = csv.DictReader(io.TextIOWrapper(raw, encoding="utf-8", newline=""), strict=True)
-            missing = [column for column in columns if column not in (reader.fieldnames or ())]
-            if missing:
-                raise Refused("bad-file", f"{path}: the first line lacks the columns {', '.join(missing)}")
+            if fault := _fault_of(list(reader.fieldnames or ()), columns, optional):
+                raise Refused("bad-file", f"{path}: the first line {fault}")
             for values in reader:
                 line = reader.line_num
                 if None in values or None in values.values():
@@ -46,10 +47,22 @@ def read_rows(
         raise Refused("bad-file", f"{path}: behind line {line}: {error}") from None
 
 
+def _fault_of(names: Sequence[str], columns: Sequence[str], optional: Sequence[str]) -> str | None:
+    if missing := [column for column in columns if column not in names]:
+        return f"lacks the columns {', '.join(missing)}"
+    if twice := [column for column in (*columns, *optional) if names.count(column) > 1]:
+        return f"has the column {twice[0]} more than once"
+    # One that is optional and misspelt would pass for one that was left out. Spreadsheets add columns without a name.
+    unknown = [name for name in names if name and name not in (*columns, *optional)] if optional else []
+    return f"has the column {shown(unknown[0])}: known are {', '.join((*columns, *optional))}" if unknown else None
+
+
 def require_text(field: str, text: str) -> str:
     """The text, which is one that an id may be. Raises Refused (bad-text) naming field and value."""
-    if not 1 <= len(text) <= TEXT_LENGTH_MAX or not _TEXT.match(text):
-        raise Refused("bad-text", f"{field} is {text!r}: must have 1 to {TEXT_LENGTH_MAX} characters, none a control")
+    if not 1 <= len(text) <= TEXT_LENGTH_MAX or not _TEXT.fullmatch(text):
+        raise Refused(
+            "bad-text", f"{field} is {shown(text)}: must have 1 to {TEXT_LENGTH_MAX} characters, none a control"
+        )
     return text
 
 
@@ -60,4 +73,4 @@ def optional_time(field: str, text: str) -> datetime | None:
     try:
         return parse_time(text)
     except Malformed as error:
-        raise Refused("bad-time", f"{field} is {text!r}: {error.detail}") from None
+        raise Refused("bad-time", f"{field} is {shown(text)}: {error.detail}") from None

@@ -11,6 +11,7 @@ from incentive_fleet.events.codec import decode, encode_event
 from incentive_fleet.events.models import OrderFinalized, OrderPlaced
 from incentive_fleet.ledger.batch import Verdict, apply_events
 from incentive_fleet.ledger.connection import mapped_errors
+from incentive_fleet.ledger.csv_rows import require_text
 from incentive_fleet.ledger.session import Session
 
 SOURCE: Final = "/incentive-fleet/finalize"
@@ -27,9 +28,10 @@ NOTE: Final = """
 def finalize_as_placed(session: Session, order_id: str, reason: str, now: datetime) -> None:
     """Take the placing's lines for the final basket, finalized `now`; a real one that comes later is a conflict.
 
-    The act is a fact like any other, applied at once. Raises Refused (unknown-order, not-estimated, already-finalized),
-    DatabaseUnavailable or DatabaseContention; a retry helps with the latter two.
+    The act is a fact like any other, applied at once. Raises Refused (bad-text, unknown-order, not-estimated,
+    already-finalized), DatabaseUnavailable or DatabaseContention; a retry helps with the latter two.
     """
+    require_text("reason", reason)
     with mapped_errors(blameless=True):
         row = session.connection.execute(READ, (order_id,)).fetchone()
     if row is None:

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from incentive_fleet.errors import Refused
 from incentive_fleet.events.currencies import MINOR_DIGITS
+from incentive_fleet.events.document import shown
 from incentive_fleet.ledger.csv_rows import optional_time, read_rows, require_text
-from incentive_fleet.ledger.grants import Grant
+from incentive_fleet.ledger.grants import AMOUNT_MAX, Grant
 
 COLUMNS = ("key", "customer_id", "currency", "amount", "campaign_id", "expires_at")
-_WHOLE = re.compile(r"^[0-9]{1,13}$")
+_WHOLE = re.compile(r"[0-9]{1,13}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,9 @@ def grant_of(key: str, customer_id: str, currency: str, amount: str, campaign_id
     for field, text in (("key", key), ("customer_id", customer_id), ("campaign_id", campaign_id)):
         require_text(field, text)
     if currency not in MINOR_DIGITS:
-        raise Refused("unknown-currency", f"currency is {currency!r}: not an ISO 4217 code with minor units")
-    if not _WHOLE.match(amount):
-        raise Refused("bad-amount", f"amount is {amount!r}: must be a whole number of minor units")
+        raise Refused("unknown-currency", f"currency is {shown(currency)}: not an ISO 4217 code with minor units")
+    if not _WHOLE.fullmatch(amount):
+        raise Refused(
+            "bad-amount", f"amount is {shown(amount)}: must be a whole number of minor units, 1 to {AMOUNT_MAX}"
+        )
     return Grant(key, customer_id, currency, int(amount), campaign_id, optional_time("expires_at", expires_at))

@@ -19,6 +19,7 @@ from incentive_fleet.incentives.notices import withdrawn
 from incentive_fleet.incentives.wallet import Wallet
 from incentive_fleet.ledger.conditions import Conditions
 from incentive_fleet.ledger.connection import mapped_errors, retry_contention
+from incentive_fleet.ledger.csv_rows import require_text
 from incentive_fleet.ledger.granting import give
 from incentive_fleet.ledger.locking import WalletNeeds, limited_among, lock_terms, lock_wallets
 from incentive_fleet.ledger.probe import probe
@@ -173,8 +174,9 @@ def reverse_grant(session: Session, key: str, reason: str, now: datetime, by: st
 
     `by` is who does it, kept with the reversal.
 
-    Raises Refused (unknown-grant), DatabaseUnavailable or DatabaseContention; a retry helps with the latter two.
+    Raises Refused (bad-text, unknown-grant), DatabaseUnavailable or DatabaseContention; a retry helps with the latter two.
     """
+    require_text("reason", reason)
     with mapped_errors():
         return retry_contention()(_reverse_once, session, key, reason, now, by)
 

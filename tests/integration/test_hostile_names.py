@@ -229,7 +229,8 @@ def try_grants(world: World) -> None:
     one = ["--customer-id", NAMES[10], "--currency", "EUR", "--amount", "5", "--campaign-id", "[/grant]\u202e"]
     for name in NAMES:
         both(world, "grant", f"--key={name}", *one, names=[name])
-        both(world, "grant", "reverse", "--reason", CONTROLS, "--", name, names=[name])
+        both(world, "grant", "reverse", "--reason", NAMES[10], "--", name, names=[name])
+    both(world, "grant", "reverse", "--reason", CONTROLS, "--", NAMES[10])
     both(world, "grant", f"--key={CONTROLS}", *one)
     both(
         world,

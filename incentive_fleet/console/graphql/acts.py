@@ -74,7 +74,6 @@ class MutationShown:
         asking = asking_of(info)
         asking.visitor.require(Work.BOOK)
         require_text("key", key)
-        require_text("reason", reason)
         asking.left_s()
         with asking.premises.connections.session(Work.BOOK, asking.visitor) as session:
             return take_back(session, key, reason, asking.now, asking.visitor.name)
