@@ -31,6 +31,8 @@ DEATHS_MAX = 10  # in a row, none of them healthy: something is wrong that a res
 CAREFUL_FROM = 2  # deaths in a row after which a place is filled with a careful worker (suspects.py)
 CAREFUL_S = 20.0  # a careful worker that lived so long makes room for one at full speed
 POLL_S = 0.05
+# Python hears SIGTERM neither while it starts nor on its last steps, and ends by it: nothing that the worker did is to blame.
+TOLD_TO_STOP = (DRAINED, -signal.SIGTERM)
 
 
 @dataclass(slots=True)
@@ -50,6 +52,7 @@ class Worker:
     earlier_tally: Tally = field(default_factory=Tally)
     starts: int = 0
     careful: bool = False  # whether the process that runs now is
+    making_room: bool = False  # whether it was told to
     in_hand: str = ""  # what a careful one touches now: digests, one as a rule
     reader: threading.Thread | None = None
 
@@ -142,15 +145,16 @@ class Fleet:
             return True
         code = worker.process.poll()
         if code is None:
-            if worker.careful and now - worker.started_at > CAREFUL_S:
+            if worker.careful and not worker.making_room and now - worker.started_at > CAREFUL_S:
+                worker.making_room = True
                 worker.process.send_signal(signal.SIGTERM)
             return True
         self._bury(worker)
-        if code == 0 or (self.stopping.is_set() and code in (DRAINED, -signal.SIGTERM)):
+        if code == 0 or (self.stopping.is_set() and code in TOLD_TO_STOP):
             worker.done = True
             return True
-        if code == DRAINED:  # told to stop by somebody else, while the fleet goes on: its place is filled again
-            if not worker.careful:
+        if code in TOLD_TO_STOP:  # while the fleet goes on: its place is filled again
+            if not worker.making_room:
                 log.info("worker was stopped", extra={"worker": worker.number})
             worker.careful, worker.restart_at = False, now
             return True
@@ -186,7 +190,7 @@ class Fleet:
             command.append(OF_QUOTES)
         if worker.careful:
             command += [CAREFUL, ",".join(self.suspects.condemned())]
-        worker.in_hand = ""
+        worker.in_hand, worker.making_room = "", False
         # A process group of its own: Ctrl-C in a terminal, and whoever signals a whole group, is for the supervisor alone.
         worker.process = subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, process_group=0)
         worker.started_at = now

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
+from incentive_fleet.consumers.worker import CAREFUL
 from incentive_fleet.embedded import sample_shop
 from incentive_fleet.settings import Settings
 from tests.brokers_and_workers import Brokers, log_of, said, settings_of, start
@@ -50,10 +53,10 @@ def settings(brokers: Brokers, database_url: str) -> Settings:
 
 
 @contextmanager
-def fleet_of(settings: Settings, log: Path, processes: int = PROCESSES) -> Iterator[Fleet]:
-    """A fleet that consumes from RabbitMQ; no process of it outlives the test."""
+def fleet_of(settings: Settings, log: Path, process: subprocess.Popen[bytes] | None = None) -> Iterator[Fleet]:
+    """A fleet that consumes from RabbitMQ, or that was started otherwise; no process of it outlives the test."""
     fleet = Fleet(settings, log)
-    fleet.process = start([*FROM_RABBITMQ, "--processes", str(processes)], settings, log)
+    fleet.process = process or start([*FROM_RABBITMQ, "--processes", str(PROCESSES)], settings, log)
     seen: set[int] = set()
     try:
         yield fleet
@@ -207,6 +210,43 @@ def test_a_message_that_kills_its_worker_is_found_and_given_up(
     [letter] = brokers.letters("rabbitmq")
     assert (letter.body, letter.reason) == (b"lethal", "kills-workers")
     assert brokers.left("rabbitmq") == {}
+
+
+# Python's last steps, in which it does not hear a signal any more, take as long as on a busy machine.
+SLOW_TO_LEAVE = """
+import sys, time
+class Last:
+    def __del__(self, sleep=time.sleep):
+        sleep(0.5)
+sys.last_value = Last()  # of what Python lets go of last
+"""
+
+
+def test_a_careful_worker_that_makes_room_has_not_died(brokers: Brokers, settings: Settings, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    (tmp_path / "sitecustomize.py").write_text(SLOW_TO_LEAVE)
+    command = [sys.executable, "-c", QUICK, *FROM_RABBITMQ[3:], "--processes", "1"]
+    with fleet_of(settings, log, start(command, settings, log, PYTHONPATH=str(tmp_path))) as fleet:
+        for deaths in (1, 2):
+            kill(min(ready(brokers, fleet, 1)))
+            eventually(partial(has_said, log, "worker died", deaths))
+        eventually(lambda: any(map(is_careful, fleet.workers())))
+        eventually(lambda: not any(map(is_careful, fleet.workers())))
+        ready(brokers, fleet, 1)
+        assert fleet.end(signal.SIGTERM) == 0
+    assert [line["exit_code"] for line in said(log, "worker died")] == [-signal.SIGKILL] * 2
+    assert not said(log, "worker was stopped"), "the fleet told it to"
+
+
+def has_said(log: Path, message: str, times: int) -> bool:
+    return len(said(log, message)) == times
+
+
+def is_careful(pid: int) -> bool:
+    try:
+        return CAREFUL.encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def test_workers_whose_supervisor_was_killed_drain_by_themselves(
