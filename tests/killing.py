@@ -23,6 +23,7 @@ from tests.contract.brokers_under_test import eventually
 
 CHUNK = 50  # messages published at a time
 STORED_WITHIN_S = 240.0
+POWER_CUT_EVERY = 3  # kills; a supervisor waits longer after each death in a row, and after ten of them gives up
 
 
 @dataclass(slots=True)
@@ -43,7 +44,12 @@ class Killed:
         self.fleet = Fleet(self.settings, self.log, command=command)
 
     def kill(self) -> None:
-        """One process that the supervisor watches over, whatever it is at."""
+        """One process that the supervisor watches over, whatever it is at; now and then all of them and the supervisor."""
+        if self.kills % POWER_CUT_EVERY == POWER_CUT_EVERY - 1:
+            self.clear_away()
+            self.fleet.start()
+            self.kills += 1
+            return
         victim = self.chance.choice(eventually(self.fleet.workers))
         with suppress(ProcessLookupError):  # it was replaced a moment ago
             os.kill(victim, signal.SIGKILL)
