@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -98,24 +96,6 @@ def test_a_batch_is_resumed_and_has_its_count_and_no_other(session: Session) -> 
         with pytest.raises(Refused) as refused:
             generate_codes(session.connection, *arguments)
         assert refused.value.reason == reason
-
-
-def test_a_code_that_64_ask_for_gives_one_discount(session: Session, database_url: str) -> None:
-    load(session, POOL)
-    load_codes(session.connection, [row("ONLY")])
-
-    def claim(number: int) -> None:
-        with closing(Session(database_url)) as own:
-            apply(own, placed(f"o{number}", customer=f"c{number}", coupons=["only"]))
-
-    with ThreadPoolExecutor(16) as pool:
-        list(pool.map(claim, range(64)))
-    assert Counter(discounts(session).values()) == {100: 1, 0: 63}
-    [winner] = [order for order, discount in discounts(session).items() if discount]
-    assert (show_code(session.connection, "ONLY") or {})["order_id"] == winner
-    apply(session, refunded("r1", order=winner), placed("after", customer="zoe", coupons=["ONLY"]))
-    assert discounts(session)["after"] == 100
-    assert sound(session)
 
 
 def test_a_revoked_code_gives_nothing_more_and_what_stands_stays(session: Session) -> None:
