@@ -28,13 +28,17 @@ STORED = """
 SELECT order_id, fact FROM facts JOIN unnest(%s::text[], %s::text[]) AS asked (order_id, fact) USING (order_id, fact)
 UNION ALL SELECT '', 'grant:' || key FROM grants WHERE 'grant:' || key = ANY(%s)
 """
-LETTERS = "SELECT body, sum(times_seen) FROM dead_letters WHERE body = ANY(%s) GROUP BY body"
+LETTERS = "SELECT DISTINCT body FROM dead_letters WHERE body = ANY(%s)"
 Identity = tuple[str, str]
 
 
 @dataclass(slots=True)
 class Strands:
-    """Of each strand the events that are left, and the one that is under way with its identity."""
+    """Of each strand the events that are left, and the one that is under way with its identity.
+
+    A repeat is sent with another blank at its end: to the fleet the same event, as a dead letter one of its own. How often
+    a body was given up is not to be had otherwise, for on RabbitMQ a copy that is delivered again may be one or two.
+    """
 
     of: Callable[[bytes], str]
     left: dict[str, deque[bytes]] = field(default_factory=dict)
@@ -53,9 +57,10 @@ class Strands:
             body = self.left[strand].popleft()
             if not self.left[strand]:
                 del self.left[strand]
-            self.under_way[strand] = (body, identity_of(body))
-            started.append(body)
-        self.sent.update(started)
+            spelled = body + b" " * self.sent[body]
+            self.sent[body] += 1
+            self.under_way[strand] = (spelled, identity_of(spelled))
+            started.append(spelled)
         return started
 
     def settle(self, owner: psycopg.Connection[Any]) -> None:
@@ -63,11 +68,11 @@ class Strands:
         bodies, identities = zip(*self.under_way.values(), strict=True)
         orders, facts = zip(*identities, strict=True)
         stored = set(owner.execute(STORED, (list(orders), list(facts), list(facts))).fetchall())
-        letters = {bytes(body): int(seen) for body, seen in owner.execute(LETTERS, (list(bodies),)).fetchall()}
+        letters = {bytes(body) for (body,) in owner.execute(LETTERS, (list(bodies),)).fetchall()}
         self.under_way = {
             strand: (body, identity)
             for strand, (body, identity) in self.under_way.items()
-            if identity not in stored and letters.get(body, 0) < self.sent[body]
+            if identity not in stored and body not in letters
         }
 
 
