@@ -17,10 +17,11 @@ from typing import Any
 from incentive_fleet.errors import Malformed
 from incentive_fleet.events.codec import decode
 from incentive_fleet.events.models import EventData
+from incentive_fleet.incentives.basket import share
 from incentive_fleet.incentives.booking import Posting
 from incentive_fleet.incentives.campaign_file import CampaignFileError, parse_campaigns
 from incentive_fleet.incentives.campaigns import CampaignSet, PooledCode
-from incentive_fleet.incentives.money import half_up, share
+from incentive_fleet.incentives.money import half_up
 from incentive_fleet.ledger.batch import Verdict
 from incentive_fleet.settings import Settings
 from tests.domain import (

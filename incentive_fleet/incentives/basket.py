@@ -1,4 +1,6 @@
-"""A basket while incentives are applied to it: its lines as parallel lists, and what is still to pay for each. It books nothing."""
+"""A basket while incentives are applied to it: what is still to pay for each line, what a campaign is worth on it (rules 5, 9),
+and how an amount is shared over the lines (rules 4.2). It knows no limit but a reward's own, and books nothing.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +9,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from incentive_fleet.events.models import GOODS, Line
-from incentive_fleet.incentives.campaigns import Campaign, CreditTerms
-from incentive_fleet.incentives.money import share
-from incentive_fleet.incentives.rewards import Units, buy_get_value, set_price_value, tier_reached, value_of
+from incentive_fleet.incentives.campaigns import BuyGet, Campaign, CreditTerms, SetPrice, Tier
+from incentive_fleet.incentives.money import FULL_RATE_BPS, half_up, value_of
 
 
 class Reward(NamedTuple):
@@ -18,7 +19,7 @@ class Reward(NamedTuple):
     amount: int
     lines: list[int]
     tier: int | None = None
-    missed: bool = False  # a minimum that is asked for again
+    missed: bool = False  # no line is covered, or a minimum is missed
 
 
 @dataclass(slots=True)
@@ -29,31 +30,31 @@ class Basket:
     gross: list[int]
     payable: list[int]
     every: list[int]  # line's position
-    all_goods: bool
+    not_goods: list[int]  # positions of the lines of other kinds than `goods`
 
     @classmethod
     def of(cls, lines: Sequence[Line]) -> Basket:
         """A basket to which nothing was applied yet."""
         gross = [line.quantity * line.unit_price for line in lines]
-        return cls(lines, gross, gross, list(range(len(gross))), {line.kind for line in lines} <= {None})
+        not_goods = [position for position, line in enumerate(lines) if line.kind is not None]
+        return cls(lines, gross, gross, list(range(len(gross))), not_goods)
 
-    @property
-    def goods_gross(self) -> int:
-        """The gross of the lines of kind `goods`."""
-        if self.all_goods:
-            return sum(self.gross)
-        return sum([gross for line, gross in zip(self.lines, self.gross, strict=True) if line.kind is None])
+    def worth(self, campaign: Campaign, reached: int | None = None, *, minimum: bool = True) -> Reward:
+        """What a coupon takes off, or what is earned, on the lines that the campaign covers, if they meet its `minimum`.
 
-    def eligible(self, campaign: Campaign) -> list[int]:
-        """The positions of the lines that the campaign covers."""
-        kinds, only, never = campaign.line_kinds, campaign.categories, campaign.excluded_categories
-        if self.all_goods and not only and not never:
-            return self.every if GOODS in kinds else []
-        return [
-            position
-            for position, line in enumerate(self.lines)
-            if (line.kind or GOODS) in kinds and line.category not in never and (not only or line.category in only)
-        ]
+        A tier that was `reached` before stays reached. A coupon takes at most what is still to pay for its lines; an
+        earning is not capped by it, but nothing is earned where nothing is to pay.
+        """
+        lines = self._covered(campaign)
+        if not lines or (minimum and self._below_minimum(campaign, lines)):
+            return Reward(0, lines, reached, missed=True)
+        payable = self.payable_of(lines)
+        if payable == 0:
+            return Reward(0, lines, reached)
+        value, tier = self._reward(campaign, lines, payable, reached)
+        if campaign.max_amount is not None and value > campaign.max_amount:
+            value = campaign.max_amount
+        return Reward(min(value, payable) if campaign.kind == "coupon" else value, lines, tier)
 
     def payable_by_credit(self, terms: CreditTerms) -> list[int]:
         """The positions of the lines that credit may pay."""
@@ -65,49 +66,6 @@ class Basket:
             for position, line in enumerate(self.lines)
             if (kinds is None or (line.kind or GOODS) in kinds) and line.category not in never
         ]
-
-    def misses_minimum(self, campaign: Campaign, lines: list[int]) -> bool:
-        """Whether no line is eligible, or a minimum of the campaign is missed (rules 5.1)."""
-        if not lines:
-            return True
-        least = campaign.tiers[0].min_subtotal if campaign.tiers else campaign.min_subtotal
-        if least and self._gross_of(lines) < least:
-            return True
-        return bool(campaign.min_basket) and self.goods_gross < campaign.min_basket
-
-    def reward(self, campaign: Campaign, lines: list[int], reached: int | None = None) -> Reward:
-        """The campaign's reward on these lines, at most its max_amount; a tier that was `reached` before stays reached."""
-        tier = None
-        if campaign.tiers:
-            now = tier_reached(campaign.tiers, self._gross_of(lines))
-            tier = max((one for one in (now, reached) if one is not None), default=None)
-            if tier is None:
-                return Reward(0, lines)
-            one = campaign.tiers[tier]
-            value = value_of(one.rate_bps, one.amount, self.payable_of(lines))
-        elif campaign.buy_get is not None:
-            value = buy_get_value(campaign.buy_get, self._units(lines))
-        elif campaign.set_price is not None:
-            value = set_price_value(campaign.set_price, self._units(lines))
-        else:
-            value = value_of(campaign.rate_bps, campaign.amount, self.payable_of(lines))
-        if campaign.max_amount is not None and value > campaign.max_amount:
-            value = campaign.max_amount
-        return Reward(value, lines, tier)
-
-    def discount(self, campaign: Campaign, lines: list[int], reached: int | None = None) -> Reward:
-        """What a coupon gives: its reward, at most what is still to pay for its lines."""
-        reward = self.reward(campaign, lines, reached)
-        payable = self.payable_of(lines)
-        return reward if reward.amount <= payable else Reward(payable, lines, reward.tier)
-
-    def earning(self, campaign: Campaign, lines: list[int], reached: int | None = None) -> Reward:
-        """What is earned: the reward, which what is to pay does not cap; nothing where nothing is to pay."""
-        return self.reward(campaign, lines, reached) if self.payable_of(lines) else Reward(0, lines)
-
-    def not_goods(self) -> list[int]:
-        """The positions of the lines of other kinds than `goods`."""
-        return [] if self.all_goods else [number for number, line in enumerate(self.lines) if line.kind is not None]
 
     def payable_of(self, lines: list[int]) -> int:
         """What is still to pay for these lines."""
@@ -130,9 +88,114 @@ class Basket:
         self.payable = [payable - part for payable, part in zip(self.payable, shares, strict=True)]
         return shares
 
+    def _covered(self, campaign: Campaign) -> list[int]:
+        """The positions of the lines that the campaign covers."""
+        kinds, only, never = campaign.line_kinds, campaign.categories, campaign.excluded_categories
+        if not (self.not_goods or only or never):
+            return self.every if GOODS in kinds else []
+        return [
+            position
+            for position, line in enumerate(self.lines)
+            if (line.kind or GOODS) in kinds and line.category not in never and (not only or line.category in only)
+        ]
+
+    def _below_minimum(self, campaign: Campaign, lines: list[int]) -> bool:
+        """Whether the covered lines, or all goods, are worth less than the campaign asks (rules 5.1)."""
+        least = campaign.tiers[0].min_subtotal if campaign.tiers else campaign.min_subtotal
+        if least and self._gross_of(lines) < least:
+            return True
+        if not campaign.min_basket:
+            return False
+        return sum(self.gross) - sum([self.gross[line] for line in self.not_goods]) < campaign.min_basket
+
+    def _reward(
+        self, campaign: Campaign, lines: list[int], payable: int, reached: int | None
+    ) -> tuple[int, int | None]:
+        """The value before any cap, and the tier that it is of."""
+        if campaign.tiers:
+            now = tier_reached(campaign.tiers, self._gross_of(lines))
+            tier = max((one for one in (now, reached) if one is not None), default=None)
+            if tier is None:
+                return 0, None
+            return value_of(campaign.tiers[tier].rate_bps, campaign.tiers[tier].amount, payable), tier
+        if campaign.buy_get is not None:
+            return buy_get_value(campaign.buy_get, self._units(lines)), None
+        if campaign.set_price is not None:
+            return set_price_value(campaign.set_price, self._units(lines)), None
+        return value_of(campaign.rate_bps, campaign.amount, payable), None
+
     def _gross_of(self, lines: list[int]) -> int:
         return sum(self.gross if lines is self.every else [self.gross[line] for line in lines])
 
     def _units(self, lines: list[int]) -> list[Units]:
         chosen = [self.lines[line] for line in lines]
         return [Units(line.unit_price, line.quantity) for line in chosen if line.unit_price]
+
+
+def share(total: int, weights: Sequence[int]) -> list[int]:
+    """Split `total` minor units over the weights by largest remainder, ties to the earlier line (rules 4.2).
+
+    The parts sum to `total`, unless all weights are zero: then every part is zero.
+    """
+    whole = sum(weights)
+    if whole == 0 or total == 0:
+        return [0] * len(weights)
+    parts = [total * weight // whole for weight in weights]
+    left = total - sum(parts)
+    if left:
+        remainders = [total * weight % whole for weight in weights]
+        by_remainder = sorted(range(len(weights)), key=remainders.__getitem__, reverse=True)
+        for line in by_remainder[:left]:
+            parts[line] += 1
+    return parts
+
+
+@dataclass(frozen=True, slots=True)
+class Units:
+    """So many units at one price above 0."""
+
+    price: int
+    count: int
+
+
+def tier_reached(tiers: Sequence[Tier], gross: int) -> int | None:
+    """The position of the highest tier whose min_subtotal the gross reaches; None below the lowest."""
+    reached = None
+    for position, tier in enumerate(tiers):
+        if gross >= tier.min_subtotal:
+            reached = position
+    return reached
+
+
+def buy_get_value(terms: BuyGet, units: Sequence[Units]) -> int:
+    """The reduction of the cheapest units of all sets, rounded once."""
+    sets = sum(one.count for one in units) // (terms.buy + terms.get)
+    left = (sets if terms.max_sets is None else min(sets, terms.max_sets)) * terms.get
+    prices = 0
+    for one in sorted(units, key=lambda one: one.price):
+        taken = min(left, one.count)
+        prices += taken * one.price
+        left -= taken
+    return half_up(prices * terms.rate_bps, FULL_RATE_BPS)
+
+
+def set_price_value(terms: SetPrice, units: Sequence[Units]) -> int:
+    """What each set, by itself, costs more than its price. As many steps as there are lines, however many units."""
+    sets_left = sum(one.count for one in units) // terms.units
+    if terms.max_sets is not None:
+        sets_left = min(sets_left, terms.max_sets)
+    value = started = started_price = 0
+    for one in sorted(units, key=lambda one: -one.price):
+        count = one.count
+        if started and sets_left:  # a set that dearer units began
+            taken = min(count, terms.units - started)
+            started, started_price, count = started + taken, started_price + taken * one.price, count - taken
+            if started == terms.units:
+                value += max(0, started_price - terms.price)
+                sets_left, started, started_price = sets_left - 1, 0, 0
+        whole = min(sets_left, count // terms.units)
+        value += whole * max(0, terms.units * one.price - terms.price)
+        sets_left, count = sets_left - whole, count - whole * terms.units
+        if sets_left and not started:
+            started, started_price = count, count * one.price
+    return value

@@ -100,6 +100,11 @@ class Book:
         elif credit.owner == OF_CAMPAIGN:
             self.usage.spend(campaign_id, -amount)
 
+    def difference(self, more: int, up: Kind, down: Kind, campaign_id: str) -> None:
+        """Post what is `more` of something of a campaign by one kind, what is less by the other, and nothing for nothing."""
+        if more:
+            self.book(up if more > 0 else down, abs(more), campaign_id=campaign_id)
+
     def because(self, cause: Cause) -> Book:
         """The same book for another cause."""
         return replace(self, cause=cause)

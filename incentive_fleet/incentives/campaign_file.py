@@ -14,8 +14,7 @@ from incentive_fleet.errors import FleetError
 from incentive_fleet.events.document import shown
 from incentive_fleet.events.refusals import needed_for
 from incentive_fleet.incentives.campaign_tables import CouponTable, CreditTable, EarnTable, GrantTable, MakeGoodTable
-from incentive_fleet.incentives.campaigns import GOODS_ONLY, Campaign, CreditTerms
-from incentive_fleet.incentives.rewards import BuyGet, SetPrice, Tier
+from incentive_fleet.incentives.campaigns import GOODS_ONLY, BuyGet, Campaign, CreditTerms, SetPrice, Tier
 
 CAMPAIGNS_MAX = 100_000  # of one file
 ERRORS_MAX = 50  # shown of one file

@@ -8,11 +8,39 @@ from datetime import datetime
 from typing import Literal
 
 from incentive_fleet.events.models import GOODS
-from incentive_fleet.incentives.rewards import BuyGet, SetPrice, Tier, value_of
+from incentive_fleet.incentives.money import FULL_RATE_BPS, value_of
 
 Kind = Literal["coupon", "earn", "make_good", "grant"]
 DEFAULT_REISSUE_DAYS = 30  # rules 6.4
 GOODS_ONLY = frozenset({GOODS})
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """From this gross of the eligible lines on: an amount, or a rate of their payable."""
+
+    min_subtotal: int
+    rate_bps: int | None = None
+    amount: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BuyGet:
+    """Of every `buy` + `get` units the `get` cheapest of all are reduced by the rate."""
+
+    buy: int
+    get: int
+    rate_bps: int = FULL_RATE_BPS
+    max_sets: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SetPrice:
+    """Every `units` units, dearest first, together for `price`."""
+
+    units: int
+    price: int
+    max_sets: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,6 @@
-"""Arithmetic of whole minor units (rules 4). No float ever touches an amount."""
+"""Rounding of whole minor units (rules 4.1); sharing them over lines is basket.py's. No float ever touches an amount."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 FULL_RATE_BPS = 10_000  # basis points in a whole
 
@@ -12,19 +10,6 @@ def half_up(numerator: int, denominator: int) -> int:
     return (2 * numerator + denominator) // (2 * denominator)
 
 
-def share(total: int, weights: Sequence[int]) -> list[int]:
-    """Split `total` minor units over the weights by largest remainder, ties to the earlier line (rules 4.2).
-
-    The parts sum to `total`, unless all weights are zero: then every part is zero.
-    """
-    whole = sum(weights)
-    if whole == 0 or total == 0:
-        return [0] * len(weights)
-    parts = [total * weight // whole for weight in weights]
-    left = total - sum(parts)
-    if left:
-        remainders = [total * weight % whole for weight in weights]
-        by_remainder = sorted(range(len(weights)), key=remainders.__getitem__, reverse=True)
-        for line in by_remainder[:left]:
-            parts[line] += 1
-    return parts
+def value_of(rate_bps: int | None, amount: int | None, base: int) -> int:
+    """The amount, or the rate of `base` rounded half up."""
+    return amount if amount is not None else half_up(base * (rate_bps or 0), FULL_RATE_BPS)

@@ -41,7 +41,7 @@ def place(order: OrderPlaced, campaigns: CampaignSet, book: Book) -> Decision:
         credit=credit,
         earned=earned,
         refusals=refused + unaffordable,
-        not_goods=basket.not_goods(),
+        not_goods=basket.not_goods,
         estimated=bool(order.estimated),
     )
 
@@ -119,10 +119,9 @@ def _discount(
     order: OrderPlaced, campaign: Campaign, pooled: PooledCode | None, basket: Basket, usage: Usage
 ) -> Reward | RefusalCode:
     """What the coupon takes off, or why it takes nothing off or is used up."""
-    lines = basket.eligible(campaign)
-    if basket.misses_minimum(campaign, lines):
+    discount = basket.worth(campaign)
+    if discount.missed:
         return RefusalCode.BELOW_MINIMUM
-    discount = basket.discount(campaign, lines)
     if discount.amount == 0:
         return RefusalCode.NO_DISCOUNT
     if pooled is not None and pooled.order_id is not None:
@@ -156,15 +155,12 @@ def _earnings(
     for campaign in campaigns.earning.get(order.currency, ()):
         if not campaign.holds(order.placed_at):
             continue
-        lines = basket.eligible(campaign)
-        if basket.misses_minimum(campaign, lines):
-            continue
-        reward = basket.earning(campaign, lines)
+        reward = basket.worth(campaign)
         if reward.amount == 0:
             continue
         if not usage.affords(campaign, reward.amount):
             refused.append(Refusal("", campaign.id, campaign.version, RefusalCode.BUDGET_EXHAUSTED))
             continue
-        shares, terms = basket.share(reward.amount, lines), (campaign.valid_days, campaign.reissue_days)
+        shares, terms = basket.share(reward.amount, reward.lines), (campaign.valid_days, campaign.reissue_days)
         earned.append(EarnShare(campaign.id, campaign.version, reward.amount, shares, *terms, reward.tier))
     return earned, refused

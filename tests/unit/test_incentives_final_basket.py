@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from incentive_fleet.events.models import EventData
+from incentive_fleet.incentives.basket import Units, buy_get_value, set_price_value
+from incentive_fleet.incentives.campaigns import BuyGet, SetPrice
 from incentive_fleet.incentives.money import half_up
-from incentive_fleet.incentives.rewards import BuyGet, SetPrice, Units, buy_get_value, set_price_value
 from tests.domain import World, back, cancelled, day, delivered, estimated, finalized, line, placed, refunded, terms
 
 TERMS = (

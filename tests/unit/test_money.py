@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from incentive_fleet.incentives.money import half_up, share
+from incentive_fleet.incentives.basket import share
+from incentive_fleet.incentives.money import half_up
 
 AMOUNTS = st.integers(0, 10**15)
 WEIGHTS = st.lists(st.integers(0, 10**15), min_size=1, max_size=30)
