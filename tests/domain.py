@@ -25,10 +25,9 @@ from incentive_fleet.events.models import (
     subject_of,
 )
 from incentive_fleet.incentives.accounts import Kind
-from incentive_fleet.incentives.booking import Book, Cause, Posting
+from incentive_fleet.incentives.booking import Book, Cause, LotTerms, Posting, expire, open_lot, take_back_grant
 from incentive_fleet.incentives.campaign_file import CampaignFile, credit_from_terms, parse_campaigns
 from incentive_fleet.incentives.campaigns import CampaignSet, CreditTerms
-from incentive_fleet.incentives.credit import LotTerms, expire, open_lot, take_back_grant
 from incentive_fleet.incentives.decision import Decision
 from incentive_fleet.incentives.effects import Progress
 from incentive_fleet.incentives.running_totals import RunningTotals

@@ -92,6 +92,25 @@ WAYS: Final[dict[Kind, Way]] = {
 }
 
 
+class Side(NamedTuple):
+    """One account of a kind's two: its name begins so, and goes on with the id of its owner."""
+
+    prefix: str
+    owner: int  # which of OWNERS
+
+
+OWNERS: Final[tuple[Owner, ...]] = (CUSTOMER, ORDER, CAMPAIGN, NOBODY)
+OF_CAMPAIGN: Final = OWNERS.index(CAMPAIGN)
+
+
+def _side(of: AccountClass) -> Side:
+    owner = ACCOUNTS[of].owner
+    return Side(of.value if owner is NOBODY else f"{of}:", OWNERS.index(owner))
+
+
+SIDES: Final = {kind: (kind.value, _side(way.debit), _side(way.credit)) for kind, way in WAYS.items()}
+
+
 def order_account(order_id: str) -> str:
     """The name of an order's account."""
     return f"{AccountClass.ORDER}:{order_id}"

@@ -13,7 +13,7 @@ from typing import Any, Final
 from pydantic_core import to_json
 
 from incentive_fleet.errors import UnknownFormat
-from incentive_fleet.incentives.credit import Burn
+from incentive_fleet.incentives.booking import Burn
 from incentive_fleet.incentives.refusals import RefusalCode
 
 FORMAT: Final = 1

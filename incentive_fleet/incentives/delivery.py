@@ -7,9 +7,8 @@ from typing import NamedTuple
 
 from incentive_fleet.events.models import DeliveryCompleted
 from incentive_fleet.incentives.accounts import Kind
-from incentive_fleet.incentives.booking import Book
+from incentive_fleet.incentives.booking import Book, LotTerms, open_lot
 from incentive_fleet.incentives.campaigns import CampaignSet
-from incentive_fleet.incentives.credit import LotTerms, open_lot
 from incentive_fleet.incentives.decision import Decision
 from incentive_fleet.incentives.refusals import RefusalCode
 from incentive_fleet.incentives.running_totals import Fall, VestedEarning, reversed_of

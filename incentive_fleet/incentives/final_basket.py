@@ -11,9 +11,8 @@ from dataclasses import dataclass, field, replace
 from incentive_fleet.events.models import OrderFinalized
 from incentive_fleet.incentives.accounts import Kind
 from incentive_fleet.incentives.basket import Basket, Reward
-from incentive_fleet.incentives.booking import Book
+from incentive_fleet.incentives.booking import Book, Burn, give_back
 from incentive_fleet.incentives.campaigns import CampaignSet, CreditTerms, Usage
-from incentive_fleet.incentives.credit import Burn, give_back
 from incentive_fleet.incentives.decision import CouponShare, CreditShare, Decision, EarnShare
 from incentive_fleet.incentives.refusals import RefusalCode
 

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from incentive_fleet.events.models import OrderPlaced
 from incentive_fleet.incentives.accounts import Kind
 from incentive_fleet.incentives.basket import Basket, Reward
-from incentive_fleet.incentives.booking import Book
+from incentive_fleet.incentives.booking import Book, burn
 from incentive_fleet.incentives.campaigns import Campaign, CampaignSet, CreditTerms, PooledCode, Usage
-from incentive_fleet.incentives.credit import burn
 from incentive_fleet.incentives.decision import CouponShare, CreditShare, Decision, EarnShare, Refusal
 from incentive_fleet.incentives.refusals import RefusalCode
 

@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
 from incentive_fleet.incentives.accounts import Kind
-from incentive_fleet.incentives.booking import Book
-from incentive_fleet.incentives.credit import claw_back, give_back
+from incentive_fleet.incentives.booking import Book, claw_back, give_back
 from incentive_fleet.incentives.decision import CouponShare, Decision, EarnShare
 from incentive_fleet.incentives.running_totals import Fall, RunningTotals, VestedEarning
 from incentive_fleet.incentives.wallet import Wallet

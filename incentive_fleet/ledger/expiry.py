@@ -11,8 +11,7 @@ from typing import Any
 from psycopg import Connection
 
 from incentive_fleet.events.times import format_time
-from incentive_fleet.incentives.booking import Book, Cause, Posting
-from incentive_fleet.incentives.credit import expire
+from incentive_fleet.incentives.booking import Book, Cause, Posting, expire
 from incentive_fleet.incentives.wallet import Wallet
 from incentive_fleet.ledger.columns import packed_rows
 from incentive_fleet.ledger.conditions import Conditions

@@ -7,9 +7,8 @@ from datetime import datetime
 from incentive_fleet.events.codec import Event
 from incentive_fleet.events.models import CreditGrantRequested
 from incentive_fleet.incentives.accounts import Kind
-from incentive_fleet.incentives.booking import Book, Cause
+from incentive_fleet.incentives.booking import Book, Cause, LotTerms, open_lot
 from incentive_fleet.incentives.campaigns import Campaign, CampaignSet
-from incentive_fleet.incentives.credit import LotTerms, open_lot
 from incentive_fleet.incentives.notices import granted
 from incentive_fleet.ledger.rows import GrantRow, OutcomeRow
 from incentive_fleet.ledger.telling import outbox_row

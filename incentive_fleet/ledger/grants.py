@@ -12,9 +12,8 @@ from typing import Any
 from psycopg import Connection
 
 from incentive_fleet.errors import Refused
-from incentive_fleet.incentives.booking import Book, Cause, Posting
+from incentive_fleet.incentives.booking import Book, Cause, Posting, take_back_grant
 from incentive_fleet.incentives.campaigns import CampaignSet, Usage
-from incentive_fleet.incentives.credit import take_back_grant
 from incentive_fleet.incentives.notices import withdrawn
 from incentive_fleet.incentives.wallet import Wallet
 from incentive_fleet.ledger.conditions import Conditions

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from incentive_fleet.incentives.credit import Burn
+from incentive_fleet.incentives.booking import Burn
 from tests.domain import World, day, line, placed, refunded, terms
 
 # From the last reason of rules 5.1 to the first, each with terms that bring it about. A campaign is judged with the terms of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from incentive_fleet.incentives.credit import Burn
+from incentive_fleet.incentives.booking import Burn
 from incentive_fleet.ledger.batch import Verdict
 from tests.domain import World, back, day, delivered, line, placed, refunded, terms
 

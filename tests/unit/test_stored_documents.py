@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from incentive_fleet.errors import UnknownFormat
-from incentive_fleet.incentives.credit import Burn
+from incentive_fleet.incentives.booking import Burn
 from incentive_fleet.incentives.decision import CouponShare, CreditShare, Decision, EarnShare, Refusal
 from incentive_fleet.incentives.refusals import RefusalCode
 from incentive_fleet.incentives.running_totals import RunningTotals, VestedEarning
