@@ -71,13 +71,18 @@ def versions_needed(new: list[Event], orders: dict[str, Order]) -> Versions:
     campaigns: set[tuple[str, int]] = set()
     credit: set[int] = set()
     for progress in _finalized(new, orders):
-        campaigns.update((one.campaign_id, one.version) for one in _given(progress))
+        campaigns.update((one.campaign_id, one.version) for one in _shares(progress))
         credit.add(progress.placed.credit.version)
     return campaigns, credit
 
 
-def _given(progress: Progress) -> list[CouponShare | EarnShare]:
+def _shares(progress: Progress) -> list[CouponShare | EarnShare]:
     return [*progress.placed.coupons, *progress.placed.earned]
+
+
+def _given(progress: Progress) -> list[str]:
+    """The campaigns that gave the order something, and may get some of it back."""
+    return [one.campaign_id for one in _shares(progress)]
 
 
 def _finalized(new: list[Event], orders: dict[str, Order]) -> Iterator[Progress]:
@@ -109,14 +114,16 @@ def conditions(
             case DeliveryCompleted():
                 if progress is not None:
                     delivered_in.add(progress.placed.currency)
+                    named.update(_given(progress) if data.undelivered else ())
             case OrderFinalized():
                 if progress is not None:
                     delivered_in.add(progress.placed.currency)
-                    named.update(one.campaign_id for one in _given(progress) if progress.awaits_final)
+                    named.update(_given(progress) if progress.awaits_final else ())
             case CreditGrantRequested():
                 named |= {data.campaign_id} & campaigns.by_id.keys()
             case OrderRefunded() | OrderCancelled():
-                pass  # it only gives back
+                # Nothing is decided by what it gives back to a budget, but who meets it must know which of the two was first.
+                named.update(_given(progress) if progress is not None else ())
             case _:
                 assert_never(data)
         if progress is not None:
