@@ -7,6 +7,7 @@ It never keeps a role from one request to the next: each transaction takes role 
 from __future__ import annotations
 
 import logging
+import select
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -19,7 +20,7 @@ from incentive_fleet.console.visitors import SERVICE, Visitor, Work
 from incentive_fleet.errors import DatabaseUnavailable
 from incentive_fleet.ledger.address import parameters_of
 from incentive_fleet.ledger.connection import NEEDED, USUAL, mapped_errors, open_connection
-from incentive_fleet.ledger.pooler import LedgerConnection, is_pooled, take_for_each_transaction
+from incentive_fleet.ledger.pooler import LedgerConnection, is_pooled, take_for_each_transaction, take_for_session
 from incentive_fleet.ledger.revision import require_fit
 from incentive_fleet.ledger.session import Session
 
@@ -28,6 +29,7 @@ WAITING_MAX: Final = 100  # requests that wait for a connection; one more is tol
 SESSIONS_MAX: Final = 4  # of the core, for quotes, rehearsals and what writes in the ledger
 WAIT_S: Final = 2.0
 DEADLINE_S: Final = 10.0  # for one statement of a request that names no deadline
+EACH: Final = ("statement_timeout", "role")  # what differs from one request to the next
 PREPARED_AFTER: Final = 5  # times; a page's statements are the same for everybody
 NAME: Final = "incentives serve"
 TAKEN: Final = "no connection to the database came free in time, or none can be made"
@@ -42,8 +44,12 @@ class _Opened(LedgerConnection):
     def connect(cls, conninfo: str = "", **_: Any) -> Any:
         connection = open_connection(parameters_of(conninfo), NAME)
         try:
-            take_for_each_transaction(connection, {**USUAL, **NEEDED})
-            if not is_pooled(connection):
+            usual, pooled = {**USUAL, **NEEDED}, is_pooled(connection)
+            if not pooled:  # what is the same for everybody, a session of our own keeps
+                take_for_session(connection, {name: value for name, value in usual.items() if name not in EACH})
+                usual = {name: usual[name] for name in EACH}
+            take_for_each_transaction(connection, usual)
+            if not pooled:
                 connection.prepare_threshold = PREPARED_AFTER
             require_fit(connection)
         except BaseException:
@@ -119,7 +125,7 @@ def _taken(pool: ConnectionPool[LedgerConnection], bounds: Mapping[str, str]) ->
             connection = stack.enter_context(pool.connection())
         except (PoolTimeout, TooManyRequests):
             raise DatabaseUnavailable(TAKEN) from None
-        connection.each_transaction = {**USUAL, **NEEDED, **bounds}
+        connection.each_transaction = {**connection.usual, **bounds}
         yield connection
 
 
@@ -132,7 +138,16 @@ def _pool(url: str) -> ConnectionPool[LedgerConnection]:
         max_waiting=WAITING_MAX,
         timeout=WAIT_S,
         max_idle=60.0,
-        check=ConnectionPool.check_connection,
+        check=_ask_if_told,
         open=True,
         name="console",
     )
+
+
+def _ask_if_told(connection: LedgerConnection) -> None:
+    """A server that ended, or ended this session, has said so, and nothing else is said between two requests: only then the
+    connection is tried, for that is a round trip. Raises psycopg.Error where it is lost."""
+    news = select.poll()
+    news.register(connection, select.POLLIN)
+    if news.poll(0):
+        ConnectionPool.check_connection(connection)

@@ -72,7 +72,7 @@ def serve(settings: Settings, stop: Stop, tally: Tally, until_idle_s: float | No
     require_whole(settings)
     with (
         seldom(*STRANGERS_CAUSE),
-        _listening(settings.serve_host, settings.serve_port) as listener,
+        listening(settings.serve_host, settings.serve_port) as listener,
         closing(Connections(settings.need_database_url(), settings.read_database_url)) as connections,
     ):
         address = "http://{}:{}/".format(*listener.getsockname()[:2])
@@ -107,7 +107,9 @@ def server_of(premises: Premises) -> uvicorn.Server:
 
 
 @contextmanager
-def _listening(host: str, port: int) -> Iterator[socket.socket]:
+def listening(host: str, port: int) -> Iterator[socket.socket]:
+    """A socket there, until the block ends. It names its protocol, for asyncio sends at once on connections of TCP alone: else the
+    body of an answer waits 40 ms for the client's system to acknowledge the head. Raises SettingsError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,5 +1,6 @@
 """How often Python looks for cyclic garbage. Batches make none and hold tens of thousands of objects, so looking costs a
-fifth of a worker's time at Python's own thresholds and finds nothing; what errors leave behind is still found, later."""
+fifth of a worker's time at Python's own thresholds and finds nothing; what errors leave behind is still found, later. In the
+console, whoever asks just then would wait until all that it has imported was looked at."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ LARGE_BYTES: Final = 128 * 1024
 
 
 def look_seldom() -> None:
-    """For a process that does nothing but consume: to be called when all is imported. What exists by then is never looked at."""
+    """For a process that does nothing but consume or serve: to be called when all is imported. What exists by then is never
+    looked at."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG_MAX, 20, 20)

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, Self
 
 import psycopg
 from psycopg import errors as pg
 from psycopg.abc import RV, PQGen
 from psycopg.pq import PipelineStatus, TransactionStatus
+from psycopg.sql import Literal
 
 from incentive_fleet.errors import DatabaseUnfit
 from incentive_fleet.ledger.leadership import LOOK_S, Superseded, is_alone
@@ -26,10 +29,11 @@ TAKE = "SELECT set_config(name, value, %s) FROM unnest(%s::text[], %s::text[]) A
 
 class LedgerConnection(psycopg.Connection[Any]):
     """psycopg's connection, and three things more: what each of its transactions takes for itself (nothing, unless it is
-    pooled), that a COMMIT which no standby has confirmed is none (replication.py), and that it does not wait for a server
-    in whose place another one leads (leadership.py)."""
+    pooled, or goes from one request to the next), that a COMMIT which no standby has confirmed is none (replication.py), and
+    that it does not wait for a server in whose place another one leads (leadership.py)."""
 
     each_transaction: Mapping[str, str] | None = None
+    usual: Mapping[str, str] = MappingProxyType({})  # of that, what no single request has asked for
     alone: bool = False  # what was committed last is on this server only
     superseded: Callable[[], str] | None = None  # who leads instead, in a sentence; None where there is one host alone
     _look_at: float = 0.0
@@ -85,15 +89,42 @@ class LedgerConnection(psycopg.Connection[Any]):
             raise Superseded(told)
 
     @contextmanager
-    def transaction(
+    def transaction(  # type: ignore[override]  # nobody asks psycopg's own object for anything
         self, savepoint_name: str | None = None, force_rollback: bool = False
-    ) -> Iterator[psycopg.Transaction]:
-        """As psycopg's, and behind a pooler the outermost one takes the settings first."""
-        takes = self.each_transaction is not None and self.info.transaction_status == TransactionStatus.IDLE
-        with super().transaction(savepoint_name, force_rollback) as transaction:
-            if takes:
-                take_settings(self)
-            yield transaction
+    ) -> Iterator[None]:
+        """As psycopg's; the outermost one takes what each transaction takes with its beginning, in one round trip."""
+        takes = self.each_transaction if self.info.transaction_status == TransactionStatus.IDLE else None
+        if takes is None or savepoint_name is not None or self.info.pipeline_status != PipelineStatus.OFF:
+            with super().transaction(savepoint_name, force_rollback):
+                if takes is not None:
+                    take_settings(self)
+                yield
+            return
+        try:
+            psycopg.Cursor(self).execute(self._beginning(takes), prepare=False)
+            yield
+        except BaseException:
+            with suppress(psycopg.Error):  # a server that lost its client ends the transaction by itself
+                self.rollback()
+            raise
+        if force_rollback:
+            self.rollback()
+        else:
+            self.commit()
+
+    def _beginning(self, takes: Mapping[str, str]) -> bytes:
+        level = (
+            "" if self.isolation_level is None else f" ISOLATION LEVEL {self.isolation_level.name.replace('_', ' ')}"
+        )
+        access = "" if self.read_only is None else " READ ONLY" if self.read_only else " READ WRITE"
+        return f"BEGIN{level}{access}; {_taking(tuple(takes.items()))}".encode()
+
+
+@lru_cache(maxsize=256)
+def _taking(settings: tuple[tuple[str, str], ...]) -> str:
+    """The statement that takes them, written out, for several statements in one message have no parameters."""
+    pairs = [(Literal(name).as_string(), Literal(value).as_string()) for name, value in settings]
+    return "SELECT " + ", ".join(f"set_config({name}, {value}, true)" for name, value in pairs)
 
 
 class _SingleStatements(psycopg.Cursor[Any]):
@@ -123,9 +154,9 @@ def take_for_session(connection: LedgerConnection, settings: Mapping[str, str]) 
 
 
 def take_for_each_transaction(connection: LedgerConnection, settings: Mapping[str, str]) -> None:
-    """Give each transaction of a pooled connection these settings, and try one. Raises DatabaseUnfit without transactions."""
+    """Give each transaction of a connection these settings, and try one. Raises DatabaseUnfit without transactions."""
     refuse_statement_pooling(connection)
-    connection.each_transaction = settings
+    connection.usual = connection.each_transaction = settings
     connection.cursor_factory = _SingleStatements
     connection.prepare_threshold = None
     with connection.transaction():

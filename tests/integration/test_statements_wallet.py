@@ -138,7 +138,7 @@ def test_a_statement_is_looked_up_by_index_however_large_the_ledger(database_url
         owner.execute("ANALYZE transfers")
         session = Session(database_url)
         connection = session.connection if planner != "defaults" else owner
-        asked = (["c42"], ["EUR"], 2**63 - 1, 50)
+        asked = (["c42"], ["EUR"], 1, 2**63 - 1, 50)
         plan = "\n".join(row[0] for row in connection.execute(f"EXPLAIN {READ_TRANSFERS}".encode(), asked))
         assert "transfers_customer_order" in plan
         assert "Seq Scan" not in plan
@@ -146,3 +146,15 @@ def test_a_statement_is_looked_up_by_index_however_large_the_ledger(database_url
         lots = "\n".join(row[0] for row in connection.execute(f"EXPLAIN {READ_LOTS}".encode(), (["c42"], False)))
         assert "Index" in lots or planner == "defaults", "an empty table may be read as a whole"
         session.close()
+
+
+def test_a_statement_is_planned_a_few_times_and_then_no_more(database_url: str) -> None:
+    with psycopg.connect(database_url, autocommit=True) as owner:
+        owner.execute("SET session_replication_role = replica")
+        owner.execute(MANY)
+        owner.execute("ANALYZE transfers")
+        owner.prepare_threshold = 0
+        for number in range(20):
+            statement_pages(owner, [(f"c{number}", "EUR")], limit=10)
+        plans = "SELECT custom_plans, generic_plans FROM pg_prepared_statements WHERE strpos(statement, %s) > 0"
+        assert owner.execute(plans, ("balance_after",)).fetchall() == [(5, 15)]

@@ -23,6 +23,7 @@ def serve(until_idle: float | None, output: str) -> None:
     except ImportError as error:
         fail(f"serve needs the packages of incentive-fleet[console]: {error.name} is missing", code=2)
     from incentive_fleet.brokers.registry import configured
+    from incentive_fleet.consumers.garbage import look_seldom
     from incentive_fleet.ledger.logins import say_if_owner
     from incentive_fleet.logs import start_logging
     from incentive_fleet.measuring import Tally
@@ -34,6 +35,7 @@ def serve(until_idle: float | None, output: str) -> None:
     say_if_owner(values.need_database_url())
     tally = Tally()
     seen = Watched("serve", lambda: False, lambda: tally, OF_CONSOLE, depths=False)
+    look_seldom()
     with watching(values, configured(values), stop, seen):
         serve_console(values, stop, tally, until_idle)
     counts = answered(tally)
