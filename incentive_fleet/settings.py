@@ -72,7 +72,7 @@ class Settings(BaseModel):
     prefix: str = Field("incentives", pattern=r"^[A-Za-z0-9_-]{1,40}$")  # of every topic, queue and exchange
     batch_size: int = Field(500, ge=1, le=5_000)  # deliveries in one transaction at the most
     wait_s: float = Field(1.0, gt=0, le=20)  # long poll; SQS allows at most 20 s
-    gather_s: float = Field(0.01, ge=0, le=1)  # between the beginnings of batches that are not full
+    gather_s: float = Field(0.02, ge=0, le=1)  # from the beginning of a batch of a few to that of the next one
     prefetch: int = Field(
         2_000, ge=1, le=65_535
     )  # unacknowledged deliveries a RabbitMQ channel holds; 16 bits on the wire

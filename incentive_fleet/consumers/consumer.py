@@ -42,7 +42,7 @@ class Consumer:
     stop: Stop
     care: Care | None = None  # of a careful worker
     spans: Spans | None = None  # where batches are traced
-    gather_s: float = 0.0  # from the beginning of a batch that was not full to that of the next one, at the least
+    gather_s: float = 0.0  # at the least, from the beginning of a batch of a few to that of the next one
     pause: Pause = field(init=False)
     _not_before: float = 0.0  # monotonic
 
@@ -80,10 +80,11 @@ class Consumer:
             self.core.close()
 
     def _begin(self, deliveries: int) -> None:
-        """Say when the next batch may begin. Whatever its size a batch costs its statements and its COMMIT: fed evenly, a worker
-        that takes each event as it comes burns many times the CPU of one that lets the next few join it."""
-        full = deliveries + len(self.core.deferred) >= self.batch_size
-        self._not_before = 0.0 if full else time.monotonic() + self.gather_s
+        """Say when the next batch may begin. Whatever its size a batch costs its statements and its COMMIT: a worker that takes
+        what has come as soon as it can burns many times the CPU of one that lets a few more join. One alone waits for nobody,
+        and a backlog fills its batches by itself."""
+        held = deliveries + len(self.core.deferred)
+        self._not_before = time.monotonic() + self.gather_s if 1 < held < self.batch_size else 0.0
 
     def _receive(self) -> list[Delivery] | None:
         """A batch, empty when nothing came, None when the broker is away."""

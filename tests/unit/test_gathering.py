@@ -1,4 +1,4 @@
-"""Gathering: a batch that was not full is followed by a short wait, so that a few events together cost what one would.
+"""Gathering: a batch of a few is followed by a short wait, so that the next few together cost what one would.
 
 The bodies are no events, so that no database is asked: they end as dead letters.
 """
@@ -41,8 +41,12 @@ def waits_after(bodies: int, *, batch_size: int, gather_s: float) -> list[float]
     return stop.waits
 
 
-def test_a_batch_that_was_not_full_lets_the_next_one_gather() -> None:
-    assert waits_after(1, batch_size=2, gather_s=60) == [pytest.approx(60, abs=20)]
+def test_a_batch_of_a_few_lets_the_next_one_gather() -> None:
+    assert waits_after(2, batch_size=3, gather_s=60) == [pytest.approx(60, abs=20)]
+
+
+def test_one_alone_keeps_nobody_waiting() -> None:
+    assert waits_after(1, batch_size=3, gather_s=60) == []
 
 
 @pytest.mark.parametrize("bodies", [2, 4])
@@ -51,4 +55,4 @@ def test_full_batches_follow_each_other_at_once(bodies: int) -> None:
 
 
 def test_where_nothing_is_to_be_gathered_nobody_waits() -> None:
-    assert waits_after(3, batch_size=2, gather_s=0) == []
+    assert waits_after(2, batch_size=3, gather_s=0) == []
