@@ -29,8 +29,7 @@ from incentive_fleet.incentives.booking import Book, Cause, LotTerms, Posting, e
 from incentive_fleet.incentives.campaign_file import CampaignFile, credit_from_terms, parse_campaigns
 from incentive_fleet.incentives.campaigns import CampaignSet, CreditTerms
 from incentive_fleet.incentives.decision import Decision
-from incentive_fleet.incentives.effects import Progress
-from incentive_fleet.incentives.running_totals import RunningTotals
+from incentive_fleet.incentives.running_totals import Progress, RunningTotals
 from incentive_fleet.incentives.wallet import Lot, Wallet
 from incentive_fleet.ledger.batch import Known, Verdict, decide
 from incentive_fleet.ledger.working_set import Order, WorkingSet

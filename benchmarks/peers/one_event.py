@@ -24,9 +24,8 @@ from incentive_fleet.events.codec import Event, decode, stored_event
 from incentive_fleet.events.models import OrderPlaced
 from incentive_fleet.incentives.campaigns import CampaignSet, Usage
 from incentive_fleet.incentives.decision import Decision
-from incentive_fleet.incentives.effects import Progress
 from incentive_fleet.incentives.placing import normal_codes
-from incentive_fleet.incentives.running_totals import RunningTotals
+from incentive_fleet.incentives.running_totals import Progress, RunningTotals
 from incentive_fleet.incentives.wallet import Lot, Wallet
 from incentive_fleet.ledger.batch import Identity, Known
 from incentive_fleet.ledger.connection import mapped_errors, retry_contention

@@ -218,11 +218,11 @@ def take_back_grant(book: Book, granted_lot_no: int) -> int:
 
 def _arrive(book: Book, kind: Kind, lot: Lot, amount: int) -> None:
     wallet = book.wallet
-    wallet.fill(lot, amount)
     paid = min(wallet.debt, amount)
-    if paid:
-        wallet.debt -= paid
-        wallet.take(lot, paid)
     book.book(kind, amount, campaign_id=lot.campaign_id, lot=lot)
     if paid:
         book.book(Kind.DEBT_SETTLEMENT, paid, lot=lot)
+        wallet.debt -= paid
+    wallet.fill(lot, amount)
+    if paid:
+        wallet.take(lot, paid)

@@ -175,14 +175,24 @@ class Usage:
         """Count `amount` minor units (negative when they come back) as spent."""
         self.spent[campaign_id] = self.spent.get(campaign_id, 0) + amount
 
-    def redeem(self, campaign_id: str, customer_id: str, count: int = 1) -> None:
-        """Count a redemption as live."""
-        self.live[campaign_id] = self.live.get(campaign_id, 0) + count
-        key = (campaign_id, customer_id)
-        self.live_by_customer[key] = self.live_by_customer.get(key, 0) + count
+    def redeem(self, campaign_id: str, customer_id: str, code: str | None = None, order_id: str | None = None) -> None:
+        """Count a redemption as live; a `code` of a pool stands on the order from now on."""
+        self._redeemed(campaign_id, customer_id, 1)
+        if code is not None:
+            self.codes[code].order_id = order_id
 
-    def release(self, campaign_id: str, customer_id: str, code: str | None) -> None:
-        """Count a redemption as released, and let its code be used again where it is one of a pool."""
-        self.redeem(campaign_id, customer_id, -1)
+    def release(self, campaign_id: str, customer_id: str, code: str | None = None) -> None:
+        """Count a redemption as released; a `code` of a pool can be used again."""
+        self._redeemed(campaign_id, customer_id, -1)
         if code is not None and code in self.codes:
             self.codes[code].order_id = None
+
+    def count(self, customer_id: str, currency: str, more: int) -> None:
+        """Count `more` orders of the customer, or fewer, for first_orders."""
+        key = (customer_id, currency)
+        self.counting[key] = self.counting.get(key, 0) + more
+
+    def _redeemed(self, campaign_id: str, customer_id: str, more: int) -> None:
+        self.live[campaign_id] = self.live.get(campaign_id, 0) + more
+        key = (campaign_id, customer_id)
+        self.live_by_customer[key] = self.live_by_customer.get(key, 0) + more

@@ -6,7 +6,7 @@ It adds no incentive and refuses none anew. What stands on the order moves by th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from incentive_fleet.events.models import OrderFinalized
 from incentive_fleet.incentives.accounts import Kind
@@ -14,34 +14,29 @@ from incentive_fleet.incentives.basket import Basket, Reward
 from incentive_fleet.incentives.booking import Book, Burn, give_back
 from incentive_fleet.incentives.campaigns import CampaignSet, CreditTerms, Usage
 from incentive_fleet.incentives.decision import CouponShare, CreditShare, Decision, EarnShare
+from incentive_fleet.incentives.outcomes import Effect
 from incentive_fleet.incentives.refusals import RefusalCode
+from incentive_fleet.incentives.running_totals import Progress, note_final_basket
 
 
-@dataclass(slots=True)
-class Adjustment:
-    """What a final basket changed: the campaigns whose redemption it ended, and credit that went back to the wallet."""
+def finalize(final: OrderFinalized, progress: Progress, campaigns: CampaignSet, book: Book) -> Effect:
+    """Settle an estimated order by what was picked; the basket that counts is the final one from now on.
 
-    released: list[str] = field(default_factory=list)
-    credit_returned: int = 0
-
-
-def finalize(
-    final: OrderFinalized, placed: Decision, campaigns: CampaignSet, book: Book, *, stands: bool
-) -> tuple[Decision, Adjustment]:
-    """The final basket's decision, and what it changed. Unless anything `stands`, nothing is booked: all was reversed before."""
-    decision = _decide(final, placed, campaigns, book.usage, stands)
-    adjustment = Adjustment()
-    if stands:
-        for was, coupon in zip(placed.coupons, decision.coupons, strict=True):
-            book.difference(coupon.discount - was.discount, Kind.COUPON, Kind.COUPON_REVERSAL, was.campaign_id)
-            if coupon.discount == 0:
-                book.usage.release(was.campaign_id, book.wallet.customer_id, was.code)
-                adjustment.released.append(was.campaign_id)
-        adjustment.credit_returned = placed.credit.applied - decision.credit.applied
-        give_back(book, placed.credit.burned, 0, adjustment.credit_returned)
-        for earned, earn in zip(placed.earned, decision.earned, strict=True):
-            book.difference(earn.amount - earned.amount, Kind.EARN, Kind.EARN_CANCEL, earned.campaign_id)
-    return decision, adjustment
+    Nothing is booked where everything was reversed before. Where no final basket is awaited it has no effect at all.
+    """
+    placed, stands = progress.placed, not (progress.totals.fully_refunded or progress.totals.cancelled)
+    decision = _decide(final, placed, campaigns, book.usage, stands) if progress.awaits_final else None
+    effect = Effect(note_final_basket(progress, decision, book.cause.name))
+    if decision is None or not stands:
+        return effect
+    for was, coupon in zip(placed.coupons, decision.coupons, strict=True):
+        book.difference(coupon.discount - was.discount, Kind.COUPON, Kind.COUPON_REVERSAL, was.campaign_id)
+    effect.released = [coupon.campaign_id for coupon in decision.coupons if coupon.discount == 0]
+    effect.credit_returned = placed.credit.applied - decision.credit.applied
+    give_back(book, placed.credit.burned, 0, effect.credit_returned)
+    for earned, earn in zip(placed.earned, decision.earned, strict=True):
+        book.difference(earn.amount - earned.amount, Kind.EARN, Kind.EARN_CANCEL, earned.campaign_id)
+    return effect
 
 
 def _decide(final: OrderFinalized, placed: Decision, campaigns: CampaignSet, usage: Usage, stands: bool) -> Decision:

@@ -62,9 +62,6 @@ def _coupons(
             shares, tier = basket.pay(found.amount, found.lines), found.tier
             terms = campaign.id, campaign.version, code, found.amount, shares, tier
             accepted.append(CouponShare(*terms, pooled=pooled is not None))
-            usage.redeem(campaign.id, order.customer_id)
-            if pooled is not None:
-                pooled.order_id = order.order_id
         elif code is not None:  # an automatic coupon that is refused leaves no trace
             refused.append(Refusal(code, campaign.id, campaign.version, found))
     return accepted, refused

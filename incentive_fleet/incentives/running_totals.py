@@ -1,4 +1,4 @@
-"""How much of an order was taken back: running totals per line, and the pure function from them to what must be reversed.
+"""How far an order has come: its running totals per line, and what each fact that takes something back makes of them.
 
 This is the desired state: the totals follow from the facts alone, whatever order they came in. The stored document has
 named members and says which format it has, as a decision's does.
@@ -6,7 +6,7 @@ named members and says which format it has, as a decision's does.
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, NamedTuple
@@ -15,7 +15,7 @@ from pydantic_core import to_json
 
 from incentive_fleet.errors import UnknownFormat
 from incentive_fleet.events.facts import CANCELLING
-from incentive_fleet.events.models import DeliveryCompleted, OrderRefunded
+from incentive_fleet.events.models import DeliveryCompleted, OrderCancelled, OrderRefunded, RefundLine, UndeliveredLine
 from incentive_fleet.events.times import format_time
 from incentive_fleet.incentives.anomalies import Anomaly, AnomalyReason
 from incentive_fleet.incentives.decision import Decision
@@ -119,109 +119,142 @@ class RunningTotals:
         return undelivered + self.returned.get(line, 0)
 
 
-class Fall(NamedTuple):
-    """What is reversed of each line: R before a fact and R after it, in minor units of gross value."""
-
-    gross: list[int]
-    before: list[int]
-    after: list[int]
-
-    def of(self, shares: list[int]) -> tuple[int, int]:
-        """How much of an incentive shared so had been reversed before, and is to be reversed in all."""
-        return reversed_of(shares, self.gross, self.before), reversed_of(shares, self.gross, self.after)
-
-
 def _vested(row: Mapping[str, Any]) -> VestedEarning:
     return VestedEarning(row["campaign_id"], row["lot_no"], row["reversed_before"], row["clawed_back"])
 
 
-def reversed_of(shares: list[int], gross: list[int], reversed_value: list[int]) -> int:
-    """How much of an incentive, shared so over the lines, must be reversed in all when R of each line is given."""
-    if not any(reversed_value):
-        return 0
+@dataclass(slots=True)
+class Progress:
+    """How far an order has come: what its placing decided, what its final basket did, and what its facts add up to."""
+
+    placed: Decision
+    totals: RunningTotals
+    final: Decision | None = None
+
+    @property
+    def counts(self) -> Decision:
+        """The basket that counts, as it was decided."""
+        return self.final or self.placed
+
+    @property
+    def awaits_final(self) -> bool:
+        """Whether the order is estimated and its final basket has not taken effect."""
+        return self.placed.estimated and self.final is None
+
+    def gone(self) -> list[int]:
+        """R of each line of the basket that counts."""
+        return self.totals.reversed_value(self.counts.gross)
+
+
+class Reversed(NamedTuple):
+    """How much of each incentive is to be reversed in all, in minor units, in the order of the decision."""
+
+    coupons: list[int]
+    credit: int
+    earned: list[int]
+
+
+def reversed_of(decision: Decision, gone: list[int]) -> Reversed:
+    """What must be reversed of an order in all when R of each line is `gone` (rules 6.2)."""
+    if not any(gone):
+        return Reversed([0] * len(decision.coupons), 0, [0] * len(decision.earned))
+    gross = decision.gross
+    return Reversed(
+        [_part(coupon.shares, gross, gone) for coupon in decision.coupons],
+        _part(decision.credit.shares, gross, gone) if decision.credit.applied else 0,
+        [_part(earn.shares, gross, gone) for earn in decision.earned],
+    )
+
+
+def _part(shares: list[int], gross: list[int], gone: list[int]) -> int:
     total = 0
-    for part, whole, gone in zip(shares, gross, reversed_value, strict=True):
-        if part and gone:
-            total += part if gone == whole else half_up(part * gone, whole)
+    for part, whole, away in zip(shares, gross, gone, strict=True):
+        if part and away:
+            total += part if away == whole else half_up(part * away, whole)
     return total
 
 
-def note_cancelling(totals: RunningTotals, decision: Decision) -> tuple[Fall, list[Anomaly]]:
-    """Add a cancelling to the totals; returns what falls, and the anomaly that it brings to light."""
-    before, totals.cancelled = totals.reversed_value(decision.gross), True
-    return Fall(decision.gross, before, decision.gross), [_BOTH] if totals.delivered_at else []
+class Fall(NamedTuple):
+    """What one fact takes of an order: R of each line before and after it, and so of each incentive; and what is odd about it."""
+
+    before: list[int]
+    after: list[int]
+    done: Reversed  # in all before the fact
+    due: Reversed  # and with it
+    counted: bool  # whether the order counted for first_orders before the fact
+    counts: bool  # and after it
+    anomalies: list[Anomaly]
 
 
-def note_refund(
-    totals: RunningTotals, decision: Decision, former: Container[str], refund: OrderRefunded, fact: str
-) -> tuple[Fall, list[Anomaly]]:
-    """Add a refund to the totals; returns what falls, and the anomalies that it brings to light.
+def _fall(progress: Progress, before: list[int], after: list[int], anomalies: list[Anomaly]) -> Fall:
+    decision = progress.counts
+    done = reversed_of(decision, before)
+    if after == before:  # it counts as before, whatever that was
+        return Fall(before, after, done, done, False, False, anomalies)
+    due = reversed_of(decision, after)
+    return Fall(before, after, done, due, decision.is_order(before), decision.is_order(after), anomalies)
 
-    `former` are the lines that the placing had: one that the final basket left out is no anomaly.
+
+def note_final_basket(progress: Progress, decision: Decision | None, fact: str) -> Fall:
+    """Let the final basket count from now on; with no decision it is kept and told, and has no effect.
+
+    All of its money is due where everything was reversed before: as if this fact alone had brought that about.
     """
-    before = totals.reversed_value(decision.gross)
-    anomalies = _add_refund(totals, decision, former, refund, fact)
-    return Fall(decision.gross, before, totals.reversed_value(decision.gross)), anomalies
+    if decision is None:
+        gone = progress.gone()
+        return _fall(progress, gone, gone, [Anomaly(AnomalyReason.FINAL_NOT_EXPECTED, fact)])
+    counted = progress.placed.is_order(progress.gone())
+    progress.final, progress.totals.lines = decision, len(decision.line_ids)
+    fall = _fall(progress, [0] * len(decision.gross), progress.gone(), [])
+    return fall._replace(counted=counted, counts=decision.is_order(fall.after))
 
 
-def _add_refund(
-    totals: RunningTotals, decision: Decision, former: Container[str], refund: OrderRefunded, fact: str
-) -> list[Anomaly]:
-    if refund.currency != decision.currency:
-        return [Anomaly(AnomalyReason.WRONG_CURRENCY, fact)]
+def note_refund(progress: Progress, refund: OrderRefunded | OrderCancelled, fact: str) -> Fall:
+    """Add a refund, or a cancelling, to the totals."""
+    before, totals = progress.gone(), progress.totals
+    if isinstance(refund, OrderCancelled):
+        totals.cancelled = True
+        return _fall(progress, before, progress.gone(), [_BOTH] if totals.delivered_at else [])
+    if refund.currency != progress.counts.currency:
+        return _fall(progress, before, before, [Anomaly(AnomalyReason.WRONG_CURRENCY, fact)])
     if refund.lines is None:
         totals.fully_refunded = True
-        return []
-    anomalies: list[Anomaly | None] = []
-    position = {line_id: line for line, line_id in enumerate(decision.line_ids)}
-    for entry in refund.lines:
-        line = position.get(entry.line_id)
-        if line is None:
-            anomalies.append(_unknown(entry.line_id, former))
-        elif entry.reason != "goodwill":
-            value = entry.amount if entry.amount is not None else (entry.quantity or 0) * decision.unit_prices[line]
-            claims = totals.returned if entry.reason == "returned" else totals.refunded_undelivered
-            claims[line] = claims.get(line, 0) + value
-            anomalies.append(_excess(totals, decision, line))
-    return _each_once(anomalies)
+        return _fall(progress, before, progress.gone(), [])
+    claims = {"returned": totals.returned, "undelivered": totals.refunded_undelivered}  # goodwill claims nothing
+    anomalies = _claim(progress, [(entry, claims.get(entry.reason)) for entry in refund.lines])
+    return _fall(progress, before, progress.gone(), anomalies)
 
 
-def note_delivery(
-    totals: RunningTotals, decision: Decision, former: Container[str], delivery: DeliveryCompleted
-) -> tuple[Fall, list[Anomaly]]:
-    """Add a delivery's undelivered units to the totals; returns what falls, and the anomalies, as for a refund."""
-    before = totals.reversed_value(decision.gross)
-    anomalies = _add_undelivered(totals, decision, former, delivery) if delivery.undelivered else []
+def note_delivery(progress: Progress, delivery: DeliveryCompleted) -> Fall:
+    """Add a delivery's undelivered units to the totals."""
+    before, totals = progress.gone(), progress.totals
+    anomalies = _claim(progress, [(entry, totals.undelivered) for entry in delivery.undelivered])
     if totals.cancelled:
         anomalies.append(_BOTH)
-    after = totals.reversed_value(decision.gross) if delivery.undelivered else before
-    return Fall(decision.gross, before, after), anomalies
+    return _fall(progress, before, progress.gone() if delivery.undelivered else before, anomalies)
 
 
-def _add_undelivered(
-    totals: RunningTotals, decision: Decision, former: Container[str], delivery: DeliveryCompleted
+def _claim(
+    progress: Progress, entries: list[tuple[RefundLine | UndeliveredLine, dict[int, int] | None]]
 ) -> list[Anomaly]:
-    anomalies: list[Anomaly | None] = []
+    """Add what each entry claims of its line to the totals beside it; returns the anomalies that this brings to light.
+
+    A line that the placing had, and the final basket left out, is no anomaly.
+    """
+    if not entries:
+        return []
+    decision, former = progress.counts, progress.placed.line_ids if progress.final else ()
     position = {line_id: line for line, line_id in enumerate(decision.line_ids)}
-    for entry in delivery.undelivered:
+    anomalies: dict[Anomaly, None] = {}
+    for entry, claims in entries:
         line = position.get(entry.line_id)
         if line is None:
-            anomalies.append(_unknown(entry.line_id, former))
-        else:
-            value = entry.quantity * decision.unit_prices[line]
-            totals.undelivered[line] = totals.undelivered.get(line, 0) + value
-            anomalies.append(_excess(totals, decision, line))
-    return _each_once(anomalies)
-
-
-def _unknown(line_id: str, former: Container[str]) -> Anomaly | None:
-    return None if line_id in former else Anomaly(AnomalyReason.UNKNOWN_LINE, line_id)
-
-
-def _excess(totals: RunningTotals, decision: Decision, line: int) -> Anomaly | None:
-    exceeded = totals.claimed(line) > decision.gross[line]
-    return Anomaly(AnomalyReason.EXCEEDS_GROSS, decision.line_ids[line]) if exceeded else None
-
-
-def _each_once(anomalies: list[Anomaly | None]) -> list[Anomaly]:
-    return [anomaly for anomaly in dict.fromkeys(anomalies) if anomaly is not None]
+            if entry.line_id not in former:
+                anomalies[Anomaly(AnomalyReason.UNKNOWN_LINE, entry.line_id)] = None
+        elif claims is not None:
+            amount = entry.amount if isinstance(entry, RefundLine) else None
+            value = (entry.quantity or 0) * decision.unit_prices[line] if amount is None else amount
+            claims[line] = claims.get(line, 0) + value
+            if progress.totals.claimed(line) > decision.gross[line]:
+                anomalies[Anomaly(AnomalyReason.EXCEEDS_GROSS, entry.line_id)] = None
+    return list(anomalies)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import assert_never
 
-from pydantic_core import to_json
-
 from incentive_fleet.events.codec import Event
 from incentive_fleet.events.facts import CANCELLING, REFUND
 from incentive_fleet.events.models import (
@@ -18,16 +16,19 @@ from incentive_fleet.events.models import (
     OrderPlaced,
     OrderRefunded,
 )
-from incentive_fleet.events.outcomes import OUTCOME_BYTES_MAX, outcome_id, outgoing
-from incentive_fleet.events.times import format_time
-from incentive_fleet.incentives import effects
 from incentive_fleet.incentives.booking import Book, Cause
 from incentive_fleet.incentives.campaigns import CampaignSet
-from incentive_fleet.incentives.effects import Effect, Progress
-from incentive_fleet.incentives.running_totals import RunningTotals
+from incentive_fleet.incentives.decision import Decision
+from incentive_fleet.incentives.delivery import deliver
+from incentive_fleet.incentives.final_basket import finalize
+from incentive_fleet.incentives.outcomes import Effect, applied, followed
+from incentive_fleet.incentives.placing import place
+from incentive_fleet.incentives.reversal import reverse
+from incentive_fleet.incentives.running_totals import Progress, RunningTotals, note_refund
 from incentive_fleet.ledger.conditions import CountingRow
 from incentive_fleet.ledger.granting import hand_out
-from incentive_fleet.ledger.rows import FactRow, OutcomeRow, RedemptionRow, ReleaseRow
+from incentive_fleet.ledger.rows import FactRow, RedemptionRow, ReleaseRow, WaitingRow
+from incentive_fleet.ledger.telling import outcome_row
 from incentive_fleet.ledger.working_set import Order, WorkingSet
 
 
@@ -56,7 +57,7 @@ def take_effect(working: WorkingSet, campaigns: CampaignSet, event: Event) -> Be
         order.progress = _place(working, campaigns, event, data)
     elif order.progress is None or must_wait(order.progress, data):
         order.waiting.append(event)
-        working.writes.waits(event)
+        working.writes.waiting.add(WaitingRow(event.order_id, event.fact))
         return Became.WAITS
     else:
         _follow(working, campaigns, order, event, data)
@@ -79,16 +80,20 @@ def must_wait(progress: Progress, data: OrderFact) -> bool:
 
 
 def _place(working: WorkingSet, campaigns: CampaignSet, event: Event, placing: OrderPlaced) -> Progress:
-    book = _book(working, event, (placing.customer_id, placing.currency))
-    decision, effect = effects.of_placing(placing, campaigns, book)
-    working.writes.decisions[event.order_id] = decision
+    usage, writes, customer_id = working.usage, working.writes, placing.customer_id
+    book = _book(working, event, (customer_id, placing.currency))
+    decision = place(placing, campaigns, book)
     progress = Progress(decision, RunningTotals(len(decision.line_ids)))
-    if effect.counts:
-        _count(working, progress, 1)
-    for coupon in decision.coupons:
-        if coupon.pool_code is not None:
-            working.writes.codes[coupon.pool_code] = event.order_id
-    _record(working, event, progress, effect)
+    writes.decisions[event.order_id] = decision
+    for one in decision.coupons:
+        usage.redeem(one.campaign_id, customer_id, one.pool_code, event.order_id)
+        row = RedemptionRow(one.campaign_id, customer_id, event.order_id, one.discount, event.happened_at)
+        writes.redemptions.append(row)
+        if one.pool_code is not None:
+            writes.codes[one.pool_code] = event.order_id
+    if decision.is_order():
+        usage.count(customer_id, placing.currency, 1)
+    writes.outcomes.append(outcome_row(event, progress, applied(decision, book.wallet)))
     return progress
 
 
@@ -120,38 +125,26 @@ def _waiting_order(event: Event) -> tuple[object, int, str]:
 
 def _follow(working: WorkingSet, campaigns: CampaignSet, order: Order, event: Event, data: OrderFact) -> None:
     """A fact of a placed order."""
-    progress = order.progress
+    progress, writes = order.progress, working.writes
     assert progress is not None, "what comes before its placing waits"
     book = _book(working, event, (progress.placed.customer_id, progress.placed.currency))
     match data:
         case DeliveryCompleted():
-            effect = effects.of_delivery(data, progress, campaigns, book)
+            effect = deliver(data, progress, campaigns, book)
         case OrderRefunded() | OrderCancelled():
-            effect = effects.of_refund(data, progress, book)
+            effect = reverse(progress, note_refund(progress, data, event.fact), book)
         case OrderFinalized():
-            if progress.awaits_final:
-                effect = effects.of_final_basket(data, progress, campaigns, book)
-                assert progress.final is not None
-                working.writes.final_baskets[event.order_id] = progress.final
-            else:
-                effect = effects.of_unexpected_final(progress, book)
+            effect = finalize(data, progress, campaigns, book)
+            if progress.final is not None:
+                writes.final_baskets[event.order_id] = progress.final
         case OrderPlaced():
             raise AssertionError("an order is placed once")
         case _:
             assert_never(data)
     order.changed = True
     progress.totals.outcomes += 1
-    if effect.counts != effect.counted:
-        _count(working, progress, 1 if effect.counts else -1)
-        placed = progress.placed
-        row = CountingRow(event.order_id, placed.customer_id, placed.currency, effect.counts)
-        working.writes.counting[event.order_id] = row
-    _record(working, event, progress, effect)
-
-
-def _count(working: WorkingSet, progress: Progress, more: int) -> None:
-    counting, key = working.usage.counting, (progress.placed.customer_id, progress.placed.currency)
-    counting[key] = counting.get(key, 0) + more
+    _record(working, event, progress.placed, effect)
+    writes.outcomes.append(outcome_row(event, progress, followed(data, progress, effect, book.wallet)))
 
 
 def _book(working: WorkingSet, event: Event, wallet: tuple[str, str]) -> Book:
@@ -159,36 +152,18 @@ def _book(working: WorkingSet, event: Event, wallet: tuple[str, str]) -> Book:
     return Book(cause, working.wallets[wallet], working.usage, working.writes.postings)
 
 
-def _record(working: WorkingSet, event: Event, progress: Progress, effect: Effect) -> None:
-    writes, order_id, moment = working.writes, event.order_id, event.happened_at
-    customer_id = progress.placed.customer_id
-    for coupon in effect.redeemed:
-        writes.redemptions.append(RedemptionRow(coupon.campaign_id, customer_id, order_id, coupon.discount, moment))
-    for campaign_id in effect.released:
-        writes.released.append(ReleaseRow(campaign_id, customer_id, order_id, moment))
-        codes = [one.pool_code for one in progress.placed.coupons if one.campaign_id == campaign_id]
-        writes.codes.update(dict.fromkeys(code for code in codes if code is not None))
-    for anomaly in effect.anomalies:
+def _record(working: WorkingSet, event: Event, placed: Decision, effect: Effect) -> None:
+    """Redemptions that ended, oddities, and whether the order still counts as one."""
+    usage, writes, customer_id, order_id = working.usage, working.writes, placed.customer_id, event.order_id
+    for coupon in placed.coupons:
+        if coupon.campaign_id in effect.released:
+            usage.release(coupon.campaign_id, customer_id, coupon.pool_code)
+            writes.released.append(ReleaseRow(coupon.campaign_id, customer_id, order_id, event.happened_at))
+            if coupon.pool_code is not None:
+                writes.codes[coupon.pool_code] = None
+    for anomaly in effect.fall.anomalies:
         writes.anomalies.add((order_id, anomaly.reason, anomaly.subject))
-    sequence = progress.totals.outcomes
-    body = _cloud_event(event, progress, effect, sequence)
-    writes.outcomes.append(OutcomeRow(order_id, event.fact, sequence, effect.outcome, body))
-
-
-def _cloud_event(event: Event, progress: Progress, effect: Effect, sequence: int) -> str:
-    """The outcome as it is published. Its id is derived from its cause, so that receivers can drop repeats (rules 10)."""
-    data: dict[str, object] = {
-        "order_id": event.order_id,
-        "customer_id": progress.placed.customer_id,
-        "currency": progress.placed.currency,
-        "sequence": sequence,
-        "cause": {"source": event.source, "id": event.id, "type": event.type, "fact": event.fact},
-        **effect.data,
-    }
-    id = outcome_id(effect.outcome, event.order_id, event.fact)
-    document = outgoing(effect.outcome, id, format_time(event.happened_at), event.order_id, data, event.traceparent)
-    body = to_json(document)
-    if len(body) > OUTCOME_BYTES_MAX:
-        document["data"] = data | {"lines": None}
-        body = to_json(document)
-    return body.decode()
+    counts = effect.fall.counts
+    if counts != effect.fall.counted:
+        usage.count(customer_id, placed.currency, 1 if counts else -1)
+        writes.counting[order_id] = CountingRow(order_id, customer_id, placed.currency, counts)

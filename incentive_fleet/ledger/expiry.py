@@ -22,7 +22,7 @@ from incentive_fleet.ledger.probe import probe
 from incentive_fleet.ledger.rows import OUTBOX
 from incentive_fleet.ledger.session import Session
 from incentive_fleet.ledger.splitting import Probe, Trial, refusal_of
-from incentive_fleet.ledger.telling import outbox_row
+from incentive_fleet.ledger.telling import notice_row
 from incentive_fleet.ledger.working_set import WalletKey
 from incentive_fleet.ledger.writing import transfer_changes, wallet_changes, write
 
@@ -108,7 +108,7 @@ def _sweep(session: Session, keys: Sequence[WalletKey], due: datetime) -> list[P
         wallets, usage = lock_wallets(connection, WalletNeeds(sorted(keys), sorted(keys), []), Conditions())
         _add_roots(connection, wallets)
         notices = [
-            outbox_row(notice)
+            notice_row(notice)
             for key in sorted(wallets)
             for notice in expire(Book(Cause("expiry", due, None), wallets[key], usage, postings), due)
         ]

@@ -11,7 +11,7 @@ from incentive_fleet.incentives.booking import Book, Cause, LotTerms, open_lot
 from incentive_fleet.incentives.campaigns import Campaign, CampaignSet
 from incentive_fleet.incentives.notices import granted
 from incentive_fleet.ledger.rows import GrantRow, OutcomeRow
-from incentive_fleet.ledger.telling import outbox_row
+from incentive_fleet.ledger.telling import notice_row
 from incentive_fleet.ledger.working_set import WorkingSet
 
 
@@ -48,4 +48,4 @@ def give(
         lot_no=lot.lot_no,
         granted_at=moment,
     )
-    return row, outbox_row(granted(wallet, lot, key, moment), traceparent)
+    return row, notice_row(granted(wallet, lot, key, moment), traceparent)

@@ -25,7 +25,7 @@ from incentive_fleet.ledger.probe import probe
 from incentive_fleet.ledger.rows import GRANTS, OUTBOX, GrantRow, OutcomeRow
 from incentive_fleet.ledger.session import Session
 from incentive_fleet.ledger.splitting import Probe, Trial, refusal_of
-from incentive_fleet.ledger.telling import outbox_row
+from incentive_fleet.ledger.telling import notice_row
 from incentive_fleet.ledger.working_set import WalletKey
 from incentive_fleet.ledger.writing import transfer_changes, wallet_changes, write
 
@@ -200,7 +200,7 @@ def _reverse_once(session: Session, key: str, reason: str, now: datetime, by: st
         wallet = wallets[wallet_key]
         book = Book(Cause(f"grant-reversal:{key}", now, None), wallet, usage, postings)
         returned = take_back_grant(book, lot_no)
-        notices = [outbox_row(withdrawn(wallet, wallet.lots[lot_no], key, returned, now))] if returned else []
+        notices = [notice_row(withdrawn(wallet, wallet.lots[lot_no], key, returned, now))] if returned else []
         write(connection, [*wallet_changes([wallet]), transfer_changes(postings), (OUTBOX, notices)])
         connection.execute(
             "UPDATE grants SET reversed_at = %s, reversal_reason = %s, reversed_minor = %s WHERE key = %s",

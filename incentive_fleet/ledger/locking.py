@@ -22,8 +22,7 @@ from incentive_fleet.events.facts import FINAL_BASKET, GRANT, NO_ORDER, PLACING
 from incentive_fleet.events.models import CreditGrantRequested
 from incentive_fleet.incentives.campaigns import CampaignSet, Usage
 from incentive_fleet.incentives.decision import Decision
-from incentive_fleet.incentives.effects import Progress
-from incentive_fleet.incentives.running_totals import RunningTotals
+from incentive_fleet.incentives.running_totals import Progress, RunningTotals
 from incentive_fleet.incentives.wallet import Lot, Wallet
 from incentive_fleet.ledger.columns import packed, packed_rows, unpacked
 from incentive_fleet.ledger.conditions import Conditions, received, send

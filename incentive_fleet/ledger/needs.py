@@ -18,8 +18,8 @@ from incentive_fleet.events.models import (
 )
 from incentive_fleet.incentives.campaigns import Campaign, CampaignSet
 from incentive_fleet.incentives.decision import CouponShare, EarnShare
-from incentive_fleet.incentives.effects import Progress
 from incentive_fleet.incentives.placing import normal_codes
+from incentive_fleet.incentives.running_totals import Progress
 from incentive_fleet.ledger.conditions import Conditions
 from incentive_fleet.ledger.locking import WalletNeeds, limited_among
 from incentive_fleet.ledger.terms import Versions

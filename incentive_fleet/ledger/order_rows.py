@@ -90,6 +90,7 @@ def progress_row(decision: Decision, document: Row) -> Row:
     """How much of the order was taken back: value per line, and how much of each incentive that reversed."""
     totals = RunningTotals.from_json(document, len(decision.line_ids))
     gone = totals.reversed_value(decision.gross)
+    taken = reversed_of(decision, gone)
     return {
         "fully_refunded": totals.fully_refunded,
         "cancelled": totals.cancelled,
@@ -106,13 +107,13 @@ def progress_row(decision: Decision, document: Row) -> Row:
         ],
         "reversed": {
             "coupons": [
-                {"campaign_id": c.campaign_id, "amount": reversed_of(c.shares, decision.gross, gone)}
-                for c in decision.coupons
+                {"campaign_id": c.campaign_id, "amount": amount}
+                for c, amount in zip(decision.coupons, taken.coupons, strict=True)
             ],
-            "credit": reversed_of(decision.credit.shares, decision.gross, gone) if decision.credit.applied else 0,
+            "credit": taken.credit,
             "earned": [
-                {"campaign_id": e.campaign_id, "amount": reversed_of(e.shares, decision.gross, gone)}
-                for e in decision.earned
+                {"campaign_id": e.campaign_id, "amount": amount}
+                for e, amount in zip(decision.earned, taken.earned, strict=True)
             ],
         },
         "vested": [

@@ -122,7 +122,8 @@ def _decided(session: Session, placing: OrderPlaced, moment: _Moment) -> dict[st
     known = moment.wallets.get((placing.customer_id, placing.currency))
     wallet = _own_wallet(known) if known else Wallet(placing.customer_id, placing.currency)
     balance, debt = wallet.balance, wallet.debt
-    book = Book(Cause("quote", placing.placed_at, None), wallet, _own_usage(moment.usage), [])
+    usage = replace(moment.usage, spent=dict(moment.usage.spent))  # all that a placing changes of it
+    book = Book(Cause("quote", placing.placed_at, None), wallet, usage, [])
     decision = place(placing, session.terms.campaigns, book)
     return {
         "quote_id": placing.order_id,
@@ -135,17 +136,6 @@ def _decided(session: Session, placing: OrderPlaced, moment: _Moment) -> dict[st
 def _own_wallet(wallet: Wallet) -> Wallet:
     lots = {number: replace(lot) for number, lot in wallet.lots.items()}
     return Wallet(wallet.customer_id, wallet.currency, wallet.balance, wallet.debt, wallet.last_lot_no, lots)
-
-
-def _own_usage(usage: Usage) -> Usage:
-    """What a placing changes is copied, and the rest shared."""
-    return replace(
-        usage,
-        spent=dict(usage.spent),
-        live=dict(usage.live),
-        live_by_customer=dict(usage.live_by_customer),
-        codes={code: replace(pooled) for code, pooled in usage.codes.items()},
-    )
 
 
 def _read(session: Session, connection: Connection[Any], placings: Sequence[OrderPlaced]) -> _Moment:

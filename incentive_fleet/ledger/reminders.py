@@ -12,7 +12,7 @@ from incentive_fleet.errors import Refused
 from incentive_fleet.incentives.notices import expiring
 from incentive_fleet.ledger.connection import mapped_errors
 from incentive_fleet.ledger.rows import OUTBOX
-from incentive_fleet.ledger.telling import outbox_row
+from incentive_fleet.ledger.telling import notice_row
 from incentive_fleet.ledger.writing import write
 
 DAYS_MAX = 365  # rules 10
@@ -68,5 +68,5 @@ def _announce(connection: Connection[Any], rows: list[tuple[Any, ...]], days: in
         for customer_id, currency, day, amount in rows
         if (customer_id, currency, day) in fresh
     ]
-    write(connection, [(OUTBOX, [outbox_row(notice) for notice in notices])])
+    write(connection, [(OUTBOX, [notice_row(notice) for notice in notices])])
     return len(notices)

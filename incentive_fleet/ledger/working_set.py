@@ -8,7 +8,7 @@ from incentive_fleet.events.codec import Event
 from incentive_fleet.incentives.booking import Posting
 from incentive_fleet.incentives.campaigns import Usage
 from incentive_fleet.incentives.decision import Decision
-from incentive_fleet.incentives.effects import Progress
+from incentive_fleet.incentives.running_totals import Progress
 from incentive_fleet.incentives.wallet import Wallet
 from incentive_fleet.ledger.conditions import CountingRow
 from incentive_fleet.ledger.rows import FactRow, GrantRow, OutcomeRow, RedemptionRow, ReleaseRow, WaitingRow
@@ -44,10 +44,6 @@ class Writes:
     released: list[ReleaseRow] = field(default_factory=list)
     anomalies: set[tuple[str, str, str]] = field(default_factory=set)  # order_id, reason, subject
     outcomes: list[OutcomeRow] = field(default_factory=list)
-
-    def waits(self, event: Event) -> None:
-        """The event is stored without effect."""
-        self.waiting.add(WaitingRow(event.order_id, event.fact))
 
     def waits_no_longer(self, event: Event) -> None:
         """The event took effect after it waited, in this batch or since an earlier one."""
