@@ -12,12 +12,11 @@ from datetime import datetime
 from typing import Any, Final
 
 from psycopg import Connection
-from psycopg.rows import class_row
 
 from incentive_fleet.consumers.admission import Admission, admitted
 from incentive_fleet.dead_letters.audit import Attribution, NewEntry, add_entries, state_of
 from incentive_fleet.dead_letters.changes import lock_letters
-from incentive_fleet.dead_letters.conflicts import differences
+from incentive_fleet.dead_letters.conflicts import differences, taken
 from incentive_fleet.dead_letters.corrections import (
     CANCEL_AND_PLACE,
     GRANT_DIFFERENCE,
@@ -29,7 +28,7 @@ from incentive_fleet.dead_letters.corrections import (
 )
 from incentive_fleet.dead_letters.letter import DISCARDED, OPEN, Letter
 from incentive_fleet.errors import Refused
-from incentive_fleet.events.codec import Event, decode
+from incentive_fleet.events.codec import decode
 from incentive_fleet.events.facts import FINAL_BASKET, PLACING
 from incentive_fleet.events.models import Line, OrderFinalized, OrderPlaced
 from incentive_fleet.incentives.booking import Posting
@@ -41,11 +40,6 @@ from incentive_fleet.ledger.session import Session
 
 GOOD: Final = (Verdict.APPLIED, Verdict.DUPLICATE, Verdict.WAITING)
 
-TAKEN = """
-    SELECT fact, order_id, source, event_id, recorded_at, data FROM facts
-    WHERE ((order_id = %(order)s AND fact = %(fact)s) OR (source = %(source)s AND event_id = %(id)s)) AND digest <> %(digest)s
-    ORDER BY (order_id, fact) <> (%(order)s, %(fact)s), recorded_at LIMIT 1
-"""
 PLACED = "SELECT data FROM facts WHERE order_id = %s AND fact = %s"
 HELD = """
     SELECT kind, sum(amount)::bigint FROM transfers
@@ -103,14 +97,14 @@ def report_conflict(
     """
     require_service(session.connection, "a correction, rehearsed or booked,")
     event = admitted(letter.current_body, letter.source_queue, admission)
-    applied = _applied(session.connection, event)
-    if applied is None:
+    known = taken(session.connection, event)
+    if not known:
         raise Refused(
             "no-conflict", f"nothing in the ledger has the identity of dead letter {letter.id} with other content"
         )
     placing = _placing(session.connection, event.order_id)
     about = Correcting(
-        *(letter.id, event, applied, placing, letter.first_seen),
+        *(letter.id, event, known[0], placing, letter.first_seen),
         new_order_id or f"{event.order_id}-corrected-{letter.id}"[-200:],
     )
     found = corrections_of(about)
@@ -119,8 +113,8 @@ def report_conflict(
     would = _would(about, holds, rehearsed)
     grants, impossible = _granting(session, about, would, holds, campaign_id)
     return ConflictReport(
-        applied=applied,
-        difference=differences(session.connection, event),
+        applied=known[0],
+        difference=differences(known, event),
         currency=_currency(about),
         holds=holds,
         would=would,
@@ -172,18 +166,6 @@ def _close(connection: Connection[Any], letter: Letter, correction: RehearsedCor
         }
         after = {**state_of(replace(now, status=DISCARDED)), **what}
         add_entries(connection, by, None, [NewEntry(letter.id, "corrected", state_of(now), after)])
-
-
-def _applied(connection: Connection[Any], event: Event) -> Applied | None:
-    values = {
-        "order": event.order_id,
-        "fact": event.fact,
-        "source": event.source,
-        "id": event.id,
-        "digest": event.digest,
-    }
-    with mapped_errors(blameless=True), connection.cursor(row_factory=class_row(Applied)) as cursor:
-        return cursor.execute(TAKEN, values).fetchone()
 
 
 def _placing(connection: Connection[Any], order_id: str) -> OrderPlaced | None:

@@ -11,7 +11,7 @@ from psycopg import Connection
 
 from incentive_fleet.consumers.admission import Admission, admitted
 from incentive_fleet.consumers.core import CONFLICT, UNEXPECTED, conflict_detail, refusal_detail
-from incentive_fleet.dead_letters.conflicts import differences
+from incentive_fleet.dead_letters.conflicts import differences, taken
 from incentive_fleet.dead_letters.letter import Letter
 from incentive_fleet.dead_letters.store import get_letters
 from incentive_fleet.errors import Malformed, Refused
@@ -98,7 +98,7 @@ def _apply(session: Session, batch: Sequence[tuple[Letter, Event]]) -> dict[int,
     for (letter, event), verdict, share in zip(batch, result.verdicts, shares, strict=True):
         effect = _effect(letter, event, verdict, share)
         if verdict is Verdict.CONFLICT:
-            effect = replace(effect, difference=differences(session.connection, event))
+            effect = replace(effect, difference=differences(taken(session.connection, event), event))
         effects[letter.id] = effect
     return effects
 
