@@ -5,15 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 import click
 
 from incentive_fleet.brokers import registry
-from incentive_fleet.cli import interrupts
+from incentive_fleet.cli import fleets
 from incentive_fleet.cli.command_line import format_option, settings, until_idle_option
-from incentive_fleet.cli.printing import emit, say
 from incentive_fleet.cli.work import showing
 from incentive_fleet.errors import TransientError
 
@@ -45,51 +44,29 @@ def consume(source: str, processes: int, until_idle: float | None, collect: bool
     from incentive_fleet.dead_letters.carrying import carrying
     from incentive_fleet.dead_letters.collector import collecting
     from incentive_fleet.ledger.logins import say_if_owner
-    from incentive_fleet.logs import start_logging
     from incentive_fleet.measuring import sum_of
     from incentive_fleet.pausing import Pauses
-    from incentive_fleet.stopping import DrainCut
     from incentive_fleet.telemetry.watching import EVERYTHING, Watched, watching
 
     values = settings()
-    brokers = list(registry.BROKERS) if source == "all" else [registry.by_source(source)]
-    for broker in brokers:  # a mistake is one sentence now, rather than in each worker
-        registry.parts_of(broker).read_settings(values)
-    values.need_database_url()
-    start_logging(values.log_level, values.log_format)
-    stop = interrupts.serve(values.drain_s)
+    brokers, stop = fleets.begin(source, values)
     # Beside the start, for an API that is away must not hold up consuming.
     threading.Thread(target=_tell_policies, args=(values, brokers), name="policies", daemon=True).start()
     say_if_owner(values.need_database_url())
     fleet, pauses = Fleet(brokers, processes, values, until_idle, told=stop), Pauses()
-    interrupts.on_cut(fleet.kill)
     started = time.perf_counter()
-    collector: AbstractContextManager[object] = nullcontext()
-    carrier: AbstractContextManager[object] = nullcontext()
+    seen = Watched("fleet", lambda: fleet.paused, lambda: sum_of([fleet.tally(), pauses.tally()]), EVERYTHING)
+    beside: list[AbstractContextManager[object]] = [watching(values, brokers, stop, seen)]
     if collect:
-        carrier = carrying(values, stop)
         drain_s = None if until_idle is None else COLLECT_S
-        collector = collecting(brokers, values, stop, drain_s=drain_s, pauses=pauses)
-    try:
-        seen = Watched("fleet", lambda: fleet.paused, lambda: sum_of([fleet.tally(), pauses.tally()]), EVERYTHING)
-        with (
-            watching(values, brokers, stop, seen),
-            collector,
-            carrier,
-            showing("consuming", lambda: _line(fleet, started)),
-        ):
-            healthy = fleet.run()
-    except DrainCut as error:
-        log.error("%s", error)
-        healthy = False
-    counts = dict(sorted(fleet.counts().items()))
-    emit(
-        {"counts": counts, "seconds": round(time.perf_counter() - started, 3), "healthy": healthy},
-        output,
-        lambda: say(", ".join(f"{n} {what}" for what, n in counts.items()) or "nothing came"),
-    )
-    if not healthy:
-        raise SystemExit(1)
+        beside.append(collecting(brokers, values, stop, drain_s=drain_s, pauses=pauses))
+        beside.append(carrying(values, stop))
+    beside.append(showing("consuming", lambda: _line(fleet, started)))
+    fleets.run(fleet, beside, output, _counted)
+
+
+def _counted(counts: dict[str, int]) -> str:
+    return ", ".join(f"{n} {what}" for what, n in counts.items()) or "nothing came"
 
 
 def _tell_policies(values: Settings, brokers: list[Broker]) -> None:
