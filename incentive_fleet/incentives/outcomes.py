@@ -92,7 +92,7 @@ def applied(decision: Decision, wallet: Wallet) -> Data:
     }
 
 
-def followed(fact: LaterFact, progress: Progress, effect: Effect, wallet: Wallet) -> Data:
+def changed(fact: LaterFact, progress: Progress, effect: Effect, wallet: Wallet) -> Data:
     """What a fact of a placed order brought, what stands after it, and what it makes due to the customer in money.
 
     Before an estimated order's final basket nothing is due, for nothing was charged.

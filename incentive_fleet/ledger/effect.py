@@ -21,7 +21,7 @@ from incentive_fleet.incentives.campaigns import CampaignSet
 from incentive_fleet.incentives.decision import Decision
 from incentive_fleet.incentives.delivery import deliver
 from incentive_fleet.incentives.final_basket import finalize
-from incentive_fleet.incentives.outcomes import Effect, applied, followed
+from incentive_fleet.incentives.outcomes import Effect, applied, changed
 from incentive_fleet.incentives.placing import place
 from incentive_fleet.incentives.reversal import reverse
 from incentive_fleet.incentives.running_totals import Progress, RunningTotals, note_refund
@@ -144,7 +144,7 @@ def _follow(working: WorkingSet, campaigns: CampaignSet, order: Order, event: Ev
     order.changed = True
     progress.totals.outcomes += 1
     _record(working, event, progress.placed, effect)
-    writes.outcomes.append(outcome_row(event, progress, followed(data, progress, effect, book.wallet)))
+    writes.outcomes.append(outcome_row(event, progress, changed(data, progress, effect, book.wallet)))
 
 
 def _book(working: WorkingSet, event: Event, wallet: tuple[str, str]) -> Book:
