@@ -80,8 +80,9 @@ def _worth(
     reward = basket.worth(campaign, None if asks_again else was.tier, minimum=asks_again)
     if reward.amount == 0:
         return reward, RefusalCode.BELOW_MINIMUM if reward.missed else RefusalCode.NO_DISCOUNT
-    current = campaigns.by_id[was.campaign_id]
-    if reward.amount <= given or usage.affords(current, reward.amount, given if stands else 0):
+    if reward.amount <= given:
+        return reward, None
+    if usage.affords(campaigns.by_id[was.campaign_id], reward.amount, given if stands else 0):
         return reward, None
     return reward._replace(amount=given), RefusalCode.BUDGET_EXHAUSTED
 
