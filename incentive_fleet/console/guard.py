@@ -40,10 +40,11 @@ class Guard:
             await self._app(scope, receive, send)
             return
         request, visitor = Request(scope, receive), scope["visitor"]
-        scope["csrf"] = _secret_of(request)
+        of_program = visitor is not None and visitor.way == "token"
+        scope["csrf"] = "" if of_program else _secret_of(request)  # a program sends no form, and keeps no cookie
         try:
             self._paces.require(visitor, address_of(request, self._proxies))
-            if scope["method"] not in SAFE and (visitor is None or visitor.way != "token"):
+            if scope["method"] not in SAFE and not of_program:
                 receive = await self._require_our_page(request, receive)
         except Refused as refused:
             await answer(request, refused)(scope, receive, send)

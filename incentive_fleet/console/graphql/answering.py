@@ -22,6 +22,7 @@ from starlette.responses import Response
 
 from incentive_fleet.console.graphql import errors
 from incentive_fleet.console.graphql.documents import Documents, InvalidQuery, is_mutation
+from incentive_fleet.console.graphql.executing import PlainExecutor
 from incentive_fleet.console.graphql.limits import cost_of
 from incentive_fleet.console.graphql.reading import Asking
 from incentive_fleet.console.graphql.requests import ApiRequest, NotOurs, asked_by
@@ -99,6 +100,7 @@ def _executed(document: DocumentNode, asked: ApiRequest, asking: Asking) -> Exec
         variable_values=asked.variables,
         operation_name=asked.operation,
         is_awaitable=_is_coroutine,
+        executor_class=PlainExecutor,
     )
     if isinstance(result, ExecutionResult):
         return result

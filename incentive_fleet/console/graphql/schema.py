@@ -17,6 +17,7 @@ from incentive_fleet.console.graphql import dead_letters as of_letters
 from incentive_fleet.console.graphql import wallets as of_wallets
 from incentive_fleet.console.graphql.acts import MutationShown
 from incentive_fleet.console.graphql.cursors import PageOf
+from incentive_fleet.console.graphql.executing import mark_plain
 from incentive_fleet.console.graphql.orders import AnomalyShown, OrderShown, orders_of
 from incentive_fleet.console.graphql.reading import asking_of
 from incentive_fleet.console.graphql.scalars import CONFIG, member
@@ -61,6 +62,7 @@ def executable() -> GraphQLSchema:
         definition = field.extensions["strawberry-definition"]
         if definition.is_basic_field:
             field.resolve = _reading(definition.python_name)
+            mark_plain(field, definition.python_name)
     return schema
 
 
