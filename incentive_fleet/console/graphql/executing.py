@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
-from graphql import GraphQLField, GraphQLNonNull, GraphQLObjectType, is_leaf_type
+from graphql import GraphQLEnumType, GraphQLField, GraphQLNonNull, GraphQLObjectType, GraphQLScalarType
 from graphql.execution import Executor
 
 from incentive_fleet.console.graphql.scalars import member
@@ -30,10 +30,10 @@ class _Plain:
 
 def mark_plain(field: GraphQLField, name: str) -> None:
     """Say that a field without arguments is nothing but that member, if it is a leaf."""
-    must_be = isinstance(field.type, GraphQLNonNull)
-    leaf = field.type.of_type if must_be else field.type
-    if is_leaf_type(leaf) and not field.args:
-        field.extensions[PLAIN] = _Plain(name, leaf.coerce_output_value, not must_be)
+    of_type = field.type
+    leaf = of_type.of_type if isinstance(of_type, GraphQLNonNull) else of_type
+    if isinstance(leaf, GraphQLScalarType | GraphQLEnumType) and not field.args:
+        field.extensions[PLAIN] = _Plain(name, leaf.coerce_output_value, may_be_null=leaf is of_type)
 
 
 class PlainExecutor(Executor[None]):
