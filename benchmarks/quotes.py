@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import multiprocessing
 import os
 import subprocess
 import sys
@@ -23,9 +22,10 @@ import amqp
 
 from benchmarks import contestants
 from benchmarks.contestants import enter
-from benchmarks.measuring import Spread, cpu_s, percentile
+from benchmarks.elsewhere import about, feeding, timing
+from benchmarks.measuring import Spread, cpu_s, last_outcome, percentile, wait_until_booked
 from benchmarks.plots import Bar, bars
-from benchmarks.publishing import Wire, open_publisher
+from benchmarks.publishing import open_publisher
 from benchmarks.quiet import in_quiet
 from benchmarks.reporting import Figure
 from benchmarks.rig import Events, Rig, environment, events_of, generated
@@ -38,6 +38,9 @@ DIRECT: Final = "amq.rabbitmq.reply-to"
 ANSWER_S: Final = 30.0  # for what is still on its way at the end
 ALONE, FED, BACKLOG = "nothing", "events", "backlog"
 TARGET_MS: Final = 30.0
+START_S: Final = 6.0  # in which whoever answers is there
+FIRST_EVENTS: Final = 50  # by which a worker is seen to be there
+NAMES: Final = ("p50", "most", "late", "cpu_us", "booked_per_s", "load")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,9 @@ class Times:
     p50: float
     p99: float
     most: float
+    late: float  # p99 of what passed before a request was sent
     cpu_us: float
+    booked_per_s: float  # events, by the fleet meanwhile
     load: float
 
 
@@ -57,6 +62,7 @@ class Checkout:
 
     settings: Settings
     answered: dict[str, int] = field(default_factory=dict)  # when, in nanoseconds since the epoch
+    late_ms: list[float] = field(default_factory=list)  # what passed before each of the last requests was sent
     _connection: Any = None
     _channel: Any = None
 
@@ -88,9 +94,11 @@ class Checkout:
         began = time.time_ns() + 50_000_000
         due = {name: began + round(number * 1e9 / per_second) for number, (name, _) in enumerate(requests)}
         exchange = names.events_exchange(self.settings.prefix)
+        self.late_ms = []
         for name, body in requests:
             while (left_s := (due[name] - time.time_ns()) / 1e9) > 0:
                 self._listen(left_s)
+            self.late_ms.append((time.time_ns() - due[name]) / 1e6)
             self._channel.basic_publish(amqp.Message(body, reply_to=DIRECT, correlation_id=name), exchange, TYPE)
         deadline = time.monotonic() + ANSWER_S
         while len(self.answered.keys() & due.keys()) < len(due) and time.monotonic() < deadline:
@@ -127,11 +135,6 @@ def _answering(settings: Settings) -> Iterator[int]:
         process.wait()
 
 
-def _feed(url: str, wires: Sequence[Wire], per_second: float) -> None:
-    with open_publisher(url) as publisher:
-        publisher.publish_on_schedule(wires, per_second)
-
-
 @contextmanager
 def _beside(what: str, rig: Rig, url: str, events: Events, sizes: Sizes) -> Iterator[Settings]:
     """The fleet of one worker and what it has to do meanwhile."""
@@ -140,22 +143,21 @@ def _beside(what: str, rig: Rig, url: str, events: Events, sizes: Sizes) -> Iter
     if what == ALONE:
         yield entry.settings
         return
-    if what == BACKLOG:
-        with open_publisher(broker) as publisher:
-            publisher.publish(entry.wires(events[: sizes.quotes_backlog]))
-        with entry.working():
-            yield entry.settings
-        return
-    count = round(sizes.quotes_events_per_s * (sizes.quotes_s + sizes.quotes_warm_up_s + 2))
-    arguments = (broker, entry.wires(events[:count]), sizes.quotes_events_per_s)
-    feeder = multiprocessing.get_context("fork").Process(target=_feed, args=arguments)
+    first = sizes.quotes_backlog if what == BACKLOG else FIRST_EVENTS
+    before = last_outcome(url)
+    with open_publisher(broker) as publisher:
+        publisher.publish(entry.wires(events[:first]))
     with entry.working():
-        feeder.start()
-        try:
+        wait_until_booked(url, 1, after=before)  # the worker is there
+        if what == BACKLOG:
             yield entry.settings
-        finally:
-            feeder.terminate()
-            feeder.join()
+            return
+        with feeding(broker, entry.wires(events[first : first + _events_fed(sizes)]), sizes.quotes_events_per_s):
+            yield entry.settings
+
+
+def _events_fed(sizes: Sizes) -> int:
+    return round(sizes.quotes_events_per_s * (sizes.quotes_s + sizes.quotes_warm_up_s + START_S))
 
 
 def run(rig: Rig, what: str, sizes: Sizes, events: Events, url: str) -> Times:
@@ -170,15 +172,20 @@ def run(rig: Rig, what: str, sizes: Sizes, events: Events, url: str) -> Times:
     ):
         checkout.ask_on_schedule(requests[:1], rate)  # whoever answers is there
         checkout.ask_on_schedule(requests[1:warm], rate)
-        before = cpu_s(pid)
-        took = sorted(checkout.ask_on_schedule(requests[warm:], rate))
+        before, booked, began = cpu_s(pid), last_outcome(url), time.monotonic()
+        with timing():
+            took = sorted(checkout.ask_on_schedule(requests[warm:], rate))
+        booked_per_s = (last_outcome(url) - booked) / (time.monotonic() - began)
         spent_us = (cpu_s(pid) - before) / len(took) * 1e6
-    return Times(percentile(took, 0.5), percentile(took, 0.99), took[-1], spent_us, os.getloadavg()[0])
+    late = percentile(checkout.late_ms, 0.99)
+    return Times(
+        percentile(took, 0.5), percentile(took, 0.99), took[-1], late, spent_us, booked_per_s, os.getloadavg()[0]
+    )
 
 
 def figure(rig: Rig, sizes: Sizes) -> Figure:
     """Measure and tell."""
-    count = max(sizes.quotes_backlog, round(sizes.quotes_events_per_s * (sizes.quotes_s + sizes.quotes_warm_up_s + 2)))
+    count = max(sizes.quotes_backlog, FIRST_EVENTS + _events_fed(sizes))
     stream = generated(count + 10, name="q")
     events = events_of(stream)
     cases = {
@@ -197,28 +204,21 @@ def figure(rig: Rig, sizes: Sizes) -> Figure:
             times = in_quiet(lambda: attempt(what))  # noqa: B023  (called at once)
             taken[what].append(times)
             print(f"quotes      {what:8} {times}", flush=True)
-    rows = [
-        [f"{sizes.quotes_per_s} quotes/s beside", "p50, ms", "p99 (least to most)", "max", "CPU a quote, µs", "load"]
-    ]
+    head = ["p50, ms", "p99 (least to most)", "max", "sent late, p99", "CPU a quote, µs", "events/s booked", "load"]
+    rows = [[f"{sizes.quotes_per_s} quotes/s beside", *head]]
     spreads = {what: Spread.of([one.p99 for one in runs]) for what, runs in taken.items()}
     for what, title in cases.items():
-        p50, most, cpu, load = (Spread.of([getattr(one, name) for one in taken[what]]) for name in NAMES)
-        cells = [
-            f"{p50.median:.1f}",
-            spreads[what].text(1),
-            f"{most.median:,.1f}",
-            f"{cpu.median:,.0f}",
-            f"{load.median:.1f}",
-        ]
-        rows.append([title, *cells])
+        p50, most, late, cpu, booked, load = (
+            Spread.of([getattr(one, name) for one in taken[what]]).median for name in NAMES
+        )
+        cells = [f"{p50:.1f}", spreads[what].text(1), f"{most:,.1f}", f"{late:.1f}", f"{cpu:,.0f}"]
+        rows.append([title, *cells, f"{booked:,.0f}", f"{load:.1f}"])
     notes = [
         f"**p99 beside a fed fleet: {spreads[FED].median:.1f} ms**; target below {TARGET_MS:.0f}.",
         "From when a request was due to its answer at the checkout, by direct reply-to; every request was answered.",
         "One process answers. CPU is that process' alone; load is the machine's over the last minute, of two cores, at the end.",
+        about(),
     ]
     drawn = [Bar(cases[what], one.median, one.least, one.most, ours=True) for what, one in spreads.items()]
     data = {what: [asdict(one) for one in runs] for what, runs in taken.items()}
     return Figure("quotes", "Quotes", rows, notes, bars("Quotes, p99", "ms", drawn), data)
-
-
-NAMES: Final = ("p50", "most", "cpu_us", "load")

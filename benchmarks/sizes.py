@@ -41,7 +41,7 @@ class Sizes:
     quotes_rounds: int = 3
     scale_rounds: int = 2
     graphql_rate: int = 200  # wallets a second
-    graphql_s: float = 20.0
+    graphql_s: float = 15.0
     graphql_warm_up_s: float = 3.0
     graphql_rounds: int = 3
     tuning_events: int = 3_000
