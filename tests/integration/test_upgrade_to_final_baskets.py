@@ -7,21 +7,16 @@ from __future__ import annotations
 
 import csv
 import subprocess
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from incentive_fleet.embedded import sample_shop
 from incentive_fleet.embedded.postgres import Postgres
-from tests.brokers_and_workers import Brokers, environment_of, settings_of
-from tests.command import incentives
-from tests.contract.brokers_under_test import eventually
-from tests.integration.test_rolling_upgrade import NO_AWS, PATIENCE_S, World
 from tests.parts import ROOT, fresh_database
 from tests.releases import THIS, Release
+from tests.rolling import World, opened
 from tests.shop import open_shop
 
 CAME_WITH = "incentive_fleet/ledger/migrations/versions/0003_final_baskets.sql"
@@ -56,62 +51,39 @@ def calm_url(postgres: Postgres, database_template: str) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture
-def world(empty_database_url: str, rabbitmq: Any, tmp_path: Path, before: Release) -> Iterator[World]:
+@pytest.fixture(params=["rabbitmq", "sqs"])
+def world(request: pytest.FixtureRequest, empty_database_url: str, tmp_path: Path, before: Release) -> Iterator[World]:
     """As the release before has set it up: its schema, its queues, its terms."""
-    few = {"batch_size": 10, "prefetch": 20, "database_url": empty_database_url, "rabbitmq_url": rabbitmq.url}
-    settings = settings_of(f"t{uuid.uuid4().hex[:8]}", aws_region=None, **few)
-    brokers = Brokers(settings)
-    made = World(empty_database_url, settings, brokers, tmp_path, (body for _, body in sample_shop.events(BEFORE)))
+    events = (body for _, body in sample_shop.events(BEFORE))
     (tmp_path / "campaigns.toml").write_text(sample_shop.CAMPAIGNS)
     with (tmp_path / "grants.csv").open("w", newline="") as file:
         csv.writer(file).writerow(("key", "customer_id", "currency", "amount", "campaign_id", "expires_at"))
         csv.writer(file).writerows((*row, "") for row in sample_shop.grants(BEFORE))
-    for words in (
-        ("db", "upgrade"),
-        ("topology", "apply"),
-        ("campaigns", "load", tmp_path / "campaigns.toml"),
-        ("grants", "load", tmp_path / "grants.csv"),
-    ):
-        apply(made, before, *words)
-    try:
+    with opened(request.param, request.getfixturevalue, empty_database_url, tmp_path, events) as made:
+        made.apply(before, "db", "upgrade")
+        made.apply(before, "topology", "apply")
+        made.apply(before, "campaigns", "load", tmp_path / "campaigns.toml")
+        made.apply(before, "grants", "load", tmp_path / "grants.csv")
         yield made
-    finally:
-        for fleet in made.fleets:
-            if fleet.process.poll() is None:
-                fleet.process.kill()
-                fleet.process.wait()
-        brokers.close()
-
-
-def apply(world: World, release: Release, *words: str | Path) -> None:
-    ran = incentives(*words, env=environment_of(world.settings, **NO_AWS) | release.environment)
-    assert ran.code == 0, ran.err
 
 
 def test_a_running_system_is_moved_without_a_lost_message_or_a_dead_letter(
     world: World, before: Release, calm_url: str
 ) -> None:
-    old = world.consume(before)
-    world.catches_up()
-    with world.load():
-        apply(world, THIS, "topology", "apply")
+    old = world.begin(before)
+    with world.under_load():
+        world.apply(THIS, "topology", "apply")
         world.goes_on()
-        apply(world, THIS, "db", "upgrade")
+        world.apply(THIS, "db", "upgrade")
         world.goes_on()
-        world.new_sessions()  # the release before meets the new schema
+        world.meet_the_schema_anew()  # the release before meets the new schema
         world.goes_on()
         beside = world.consume(THIS)
-        eventually(lambda: beside.faults() == set(), PATIENCE_S)
-        world.goes_on()
-        first = old.end()
-        world.goes_on()
-    world.catches_up()
+        first = world.hand_over(old, to=beside)
     open_shop(world.url, GROCERIES)
     world.events = (body for _, body in sample_shop.events(GROCERIES))
-    with world.load():
+    with world.under_load():
         world.goes_on()
         world.goes_on()
-    world.catches_up()
     assert world.one("SELECT count(*) FROM final_baskets") > 0
     world.judge(THIS, calm_url, first, beside.end())

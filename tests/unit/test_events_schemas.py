@@ -16,6 +16,8 @@ from incentive_fleet.events.outcomes import OUTCOME_TYPES
 from incentive_fleet.events.reasons import Reason
 from incentive_fleet.events.schemas import ALL_TYPES, check_schemas, documents, main, schema_of, write_schemas
 from incentive_fleet.settings import Settings
+from tests.bad_input import FIELDS as NEW_FIELDS
+from tests.bad_input import TIME, Field, Raw
 from tests.event_bodies import ALL, DELIVERY, ORDER, REFUND, REMOVED, changed, encoded
 from tests.unit.test_codec_refusals import BOUNDS, FIELDS, TIMES, as_base64
 
@@ -77,6 +79,21 @@ def test_what_the_codec_refuses_the_schema_refuses(
     if reason in BEYOND_SCHEMAS or whole_float or line_feed or encoded_well:
         return
     assert not accepts(document["type"], changed(document, path, value))
+
+
+@pytest.mark.parametrize("field", NEW_FIELDS, ids=lambda field: f"{field.document['type']} {field.name}")
+def test_of_a_new_field_the_schema_refuses_and_takes_what_the_codec_does(field: Field) -> None:
+    accepted = Draft202012Validator(schema_of(field.document["type"])).is_valid
+    for value, reason, _ in field.kind.refused:
+        whole_float = isinstance(value, float) and value.is_integer()
+        line_feed = "\\n" in repr(value)
+        moment = reason in (Reason.INVALID_TIME, Reason.OUT_OF_BOUNDS) and field.kind is TIME  # test_times_by_schema
+        if isinstance(value, Raw) or reason in BEYOND_SCHEMAS or whole_float or line_feed or moment:
+            continue
+        assert not accepted(changed(field.document, field.path, value)), value
+    for value in field.kind.taken:
+        assert accepted(changed(field.document, field.path, value)), value
+    assert accepted(changed(field.document, field.path, REMOVED)) != field.required
 
 
 @pytest.mark.parametrize("reason", sorted(BEYOND_SCHEMAS))
