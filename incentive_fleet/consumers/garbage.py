@@ -1,6 +1,9 @@
-"""How often Python looks for cyclic garbage. Batches make none and hold tens of thousands of objects, so looking costs a
-fifth of a worker's time at Python's own thresholds and finds nothing; what errors leave behind is still found, later. In the
-console, whoever asks just then would wait until all that it has imported was looked at."""
+"""How often Python looks for cyclic garbage, and which memory goes back to the system.
+
+Batches make no garbage and hold tens of thousands of objects, so looking costs a fifth of a worker's time at Python's own
+thresholds and finds nothing; what errors leave behind is still found, later. In the console, whoever asks just then would wait
+until all that it has imported was looked at.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,10 @@ from typing import Final
 
 YOUNG_MAX: Final = 50_000  # new objects between two looks; a batch of 500 holds 20,000, and the rest is some 5 MB
 
-M_MMAP_THRESHOLD: Final = -3  # malloc.h; setting it ends the raising
-LARGE_BYTES: Final = 128 * 1024
+M_TRIM_THRESHOLD: Final = -1  # malloc.h; setting one of the two ends the raising of both
+M_MMAP_THRESHOLD: Final = -3
+LARGE_BYTES: Final = 2**20  # more than the rows of a table that a batch of 500 writes
+SPARE_BYTES: Final = 4 * LARGE_BYTES  # what a batch needs for its texts, and the next one again
 
 
 def look_seldom() -> None:
@@ -23,7 +28,9 @@ def look_seldom() -> None:
 
 
 def return_large_blocks() -> None:
-    """Have memory of 128 KiB and more go back to the system as soon as it is free. The C library of Debian and most others
-    raises that bound by itself up to 32 MiB, once a large block was freed, and would keep what a few huge bodies needed."""
+    """Have memory of 1 MiB and more go back to the system as soon as it is free, and of the rest what is spare beyond 4 MiB. The
+    C library of Debian and most others raises these bounds by itself up to 32 and 64 MiB, once a large block was freed, and would
+    keep what a few huge bodies needed; at the bounds that it begins with, each batch gives back what the next one asks for."""
     if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):  # musl has none, and needs none
         mallopt(M_MMAP_THRESHOLD, LARGE_BYTES)
+        mallopt(M_TRIM_THRESHOLD, SPARE_BYTES)

@@ -24,7 +24,7 @@ from incentive_fleet.errors import Malformed
 from incentive_fleet.events.data_base64 import opened
 from incentive_fleet.events.document import decode_text, parse_json, shown
 from incentive_fleet.events.envelope import SPECVERSION, Envelope
-from incentive_fleet.events.facts import fact_of, model_of_fact, order_of
+from incentive_fleet.events.facts import NO_ORDER, fact_of, model_of_fact, order_of
 from incentive_fleet.events.foreign import what_it_is
 from incentive_fleet.events.models import (
     QUOTE_TYPE,
@@ -190,12 +190,15 @@ def grant_digest(
         requested_at=_ANY_TIME,  # not in the digest
         expires_at=None if expires_at is None else expires_at.astimezone(UTC),
     )
-    return digest_of(TYPE_OF[CreditGrantRequested], _digested(data, b""))
+    return digest_of(TYPE_OF[CreditGrantRequested], _digested(data))
 
 
 def _event(envelope: Envelope, data: EventData) -> Event:
-    canonical = canonical_json(data)
+    canonical = digested = canonical_json(data)
     fact, happened_at = fact_of(data)
+    order_id = order_of(data)
+    if order_id == NO_ORDER:
+        digested = _digested(data)
     return Event(
         envelope.source,
         envelope.id,
@@ -203,19 +206,17 @@ def _event(envelope: Envelope, data: EventData) -> Event:
         envelope.time,
         envelope.traceparent,
         data,
-        order_of(data),
+        order_id,
         fact,
         happened_at,
         canonical,
-        digest_of(envelope.type, _digested(data, canonical)),
+        digest_of(envelope.type, digested),
     )
 
 
-def _digested(data: EventData, canonical: bytes) -> bytes:
+def _digested(grant: EventData) -> bytes:
     """Of a grant only what a file or a command says too: by whichever way it comes, its digest is one (rules 2.3)."""
-    if isinstance(data, CreditGrantRequested):
-        return data.__pydantic_serializer__.to_json(data, exclude={"requested_at", "reason"}, exclude_none=True)
-    return canonical
+    return grant.__pydantic_serializer__.to_json(grant, exclude={"requested_at", "reason"}, exclude_none=True)
 
 
 def _cloud_event(text: str) -> tuple[dict[str, Any], str]:

@@ -40,10 +40,10 @@ def fact_of(data: EventData) -> tuple[str, datetime]:
     match data:
         case OrderPlaced():
             return PLACING, data.placed_at
-        case OrderRefunded():
-            return f"{REFUND}{data.refund_id}", data.refunded_at
         case DeliveryCompleted():
             return DELIVERY, data.delivered_at
+        case OrderRefunded():
+            return f"{REFUND}{data.refund_id}", data.refunded_at
         case OrderFinalized():
             return FINAL_BASKET, data.finalized_at
         case OrderCancelled():

@@ -30,6 +30,7 @@ _ANY_TIME = r"[Tt](?:[01][0-9]|2[0-3]):[0-5][0-9]:(?:[0-5][0-9]|60)"
 ANY_RFC3339_PATTERN = rf"^[0-9]{{4}}-{_DAY}{_ANY_TIME}(?:\.[0-9]+)?{_OFFSET}$"  # for schemas, of all others
 
 _UTC = re.compile(rf"{_DATE_TIME}Z")
+UTC_LENGTH = len("1970-01-01T00:00:00Z")
 _PLAIN = re.compile(rf"({_DATE_TIME})({_OFFSET})")
 _FRACTION = re.compile(rf"({_DATE_TIME})\.([0-9]+)({_OFFSET})")
 _ANY = re.compile(rf"([0-9]{{4}})-([0-9]{{2}})-([0-9]{{2}}){_ANY_TIME}(?:\.[0-9]+)?{_OFFSET}")
@@ -42,8 +43,8 @@ def parse_time(text: str) -> datetime:
 
 def read_time(text: str) -> datetime:
     """As `parse_time`, in the offset of the text and without its bounds on the year: an expiry may lie beyond them."""
-    if _UTC.fullmatch(text):  # as nearly all are
-        return _moment(text)
+    if len(text) == UTC_LENGTH and (moment := _in_utc(text)) is not None:  # as nearly all are
+        return moment
     match = _PLAIN.fullmatch(text)
     if match:
         return _moment(match[1] + match[2].upper())
@@ -53,10 +54,15 @@ def read_time(text: str) -> datetime:
     return _moment(f"{match[1]}.{match[2][:6]:0<6}{match[3].upper()}")
 
 
+@lru_cache(maxsize=MOMENTS_KEPT)
+def _in_utc(text: str) -> datetime | None:
+    """The instant of a text of whole seconds with a `Z`, None for any other; an event says most of its times twice."""
+    return _moment(text) if _UTC.fullmatch(text) else None
+
+
 def check_any_time(text: str) -> str:
     """The same text, if it is an RFC 3339 time of any year and precision. Raises Malformed (invalid-time)."""
-    if _UTC.fullmatch(text) and not text.startswith("0000"):  # as nearly all are
-        _moment(text)
+    if len(text) == UTC_LENGTH and not text.startswith("0000") and _in_utc(text) is not None:  # as nearly all are
         return text
     match = _ANY.fullmatch(text)
     if not match:
@@ -96,6 +102,8 @@ def check_time(moment: datetime) -> datetime:
 @lru_cache(maxsize=MOMENTS_KEPT)
 def format_time(moment: datetime) -> str:
     """The canonical text of an aware datetime: UTC, `Z`, six digits of fraction or none. ValueError if naive."""
-    if moment.utcoffset() is None:
-        raise ValueError(f"{moment!r} is naive: which instant it is cannot be known")
-    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    if moment.tzinfo is not UTC:
+        if moment.utcoffset() is None:
+            raise ValueError(f"{moment!r} is naive: which instant it is cannot be known")
+        moment = moment.astimezone(UTC)
+    return moment.isoformat().removesuffix("+00:00") + "Z"

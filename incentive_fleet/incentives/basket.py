@@ -4,7 +4,7 @@ and how an amount is shared over the lines (rules 4.2). It knows no limit but a 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -27,6 +27,7 @@ class Basket:
     """The lines as parallel lists, and what is still to pay for each after the incentives so far."""
 
     lines: Sequence[Line]
+    categories: list[str | None]
     gross: list[int]
     payable: list[int]
     every: list[int]  # line's position
@@ -37,7 +38,7 @@ class Basket:
         """A basket to which nothing was applied yet."""
         gross = [line.quantity * line.unit_price for line in lines]
         not_goods = [position for position, line in enumerate(lines) if line.kind is not None]
-        return cls(lines, gross, gross, list(range(len(gross))), not_goods)
+        return cls(lines, [line.category for line in lines], gross, gross, list(range(len(gross))), not_goods)
 
     def worth(self, campaign: Campaign, reached: int | None = None, *, minimum: bool = True) -> Reward:
         """What a coupon takes off, or what is earned, on the lines that the campaign covers, if they meet its `minimum`.
@@ -58,14 +59,7 @@ class Basket:
 
     def payable_by_credit(self, terms: CreditTerms) -> list[int]:
         """The positions of the lines that credit may pay."""
-        kinds, never = terms.line_kinds, terms.excluded_categories
-        if kinds is None and not never:
-            return self.every
-        return [
-            position
-            for position, line in enumerate(self.lines)
-            if (kinds is None or (line.kind or GOODS) in kinds) and line.category not in never
-        ]
+        return self._without(terms.excluded_categories, terms.line_kinds)
 
     def payable_of(self, lines: list[int]) -> int:
         """What is still to pay for these lines."""
@@ -90,14 +84,17 @@ class Basket:
 
     def _covered(self, campaign: Campaign) -> list[int]:
         """The positions of the lines that the campaign covers."""
-        kinds, only, never = campaign.line_kinds, campaign.categories, campaign.excluded_categories
-        if not (self.not_goods or only or never):
-            return self.every if GOODS in kinds else []
-        return [
-            position
-            for position, line in enumerate(self.lines)
-            if (line.kind or GOODS) in kinds and line.category not in never and (not only or line.category in only)
-        ]
+        lines, only = self._without(campaign.excluded_categories, campaign.line_kinds), campaign.categories
+        return [line for line in lines if self.categories[line] in only] if only else lines
+
+    def _without(self, never: Set[str], kinds: Set[str] | None) -> list[int]:
+        """The positions of the lines in none of the categories `never`, of these kinds; None: of all."""
+        lines = self.every
+        if kinds is not None and self.not_goods:
+            lines = [line for line in lines if (self.lines[line].kind or GOODS) in kinds]
+        elif kinds is not None and GOODS not in kinds:
+            lines = []
+        return [line for line in lines if self.categories[line] not in never] if never else lines
 
     def _below_minimum(self, campaign: Campaign, lines: list[int]) -> bool:
         """Whether the covered lines, or all goods, are worth less than the campaign asks (rules 5.1)."""

@@ -159,24 +159,23 @@ def _new_credit(one: NewCredit) -> Data:
 
 def _lines(decision: Decision, gone: list[int]) -> list[dict[str, Any]]:
     """Each line of a basket, less what `gone` (R of each line) takes of it and of its shares."""
+    standing = [whole - away for whole, away in zip(decision.gross, gone, strict=True)] if any(gone) else decision.gross
     if not decision.coupons and not decision.credit.applied:
         return [
-            {"line_id": line_id, "gross": gross - away, "discount": 0, "credit": 0, "payable": gross - away}
-            for line_id, gross, away in zip(decision.line_ids, decision.gross, gone, strict=True)
+            {"line_id": line_id, "gross": gross, "discount": 0, "credit": 0, "payable": gross}
+            for line_id, gross in zip(decision.line_ids, standing, strict=True)
         ]
     discounts = _standing([coupon.shares for coupon in decision.coupons], decision.gross, gone)
     credits = _standing([decision.credit.shares], decision.gross, gone)
     return [
         {
             "line_id": line_id,
-            "gross": gross - away,
+            "gross": gross,
             "discount": discount,
             "credit": credit,
-            "payable": gross - away - discount - credit,
+            "payable": gross - discount - credit,
         }
-        for line_id, gross, away, discount, credit in zip(
-            decision.line_ids, decision.gross, gone, discounts, credits, strict=True
-        )
+        for line_id, gross, discount, credit in zip(decision.line_ids, standing, discounts, credits, strict=True)
     ]
 
 

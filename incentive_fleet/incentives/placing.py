@@ -21,7 +21,8 @@ def normal_codes(codes: tuple[str, ...]) -> list[str]:
 def place(order: OrderPlaced, campaigns: CampaignSet, book: Book) -> Decision:
     """Decide a placing and book it."""
     basket = Basket.of(order.lines)
-    coupons, refused = _coupons(order, campaigns, basket, book.usage)
+    wanted = order.coupons or order.currency in campaigns.automatic
+    coupons, refused = _coupons(order, campaigns, basket, book.usage) if wanted else ([], [])
     credit = _credit(order, campaigns.credit, basket, book)
     earned, unaffordable = _earnings(order, campaigns, basket, book.usage)
     for coupon in coupons:

@@ -128,8 +128,15 @@ class Progress:
     """How far an order has come: what its placing decided, what its final basket did, and what its facts add up to."""
 
     placed: Decision
-    totals: RunningTotals
+    _totals: RunningTotals | None = None  # none before the first fact after the placing
     final: Decision | None = None
+
+    @property
+    def totals(self) -> RunningTotals:
+        """What the order's facts add up to so far."""
+        if self._totals is None:
+            self._totals = RunningTotals(len(self.counts.line_ids))
+        return self._totals
 
     @property
     def counts(self) -> Decision:

@@ -166,12 +166,14 @@ def _lock_and_decide(
 
 def _may_be_new(events: Sequence[Event], known: Known) -> list[Event]:
     """The events that are not known yet; of grants those too that repeat one, for what is refused is not remembered."""
-    so_far, new = Known(dict(known.by_event), dict(known.by_fact)), list[Event]()
+    by_event, by_fact, new = set(known.by_event), set(known.by_fact), list[Event]()
     for event in events:
-        if so_far.identity(event) is Identity.NEW:
+        of_event, of_fact = (event.source, event.id), (event.order_id, event.fact)
+        if of_event not in by_event and of_fact not in by_fact:
             new.append(event)
             if event.order_id != NO_ORDER:
-                so_far.remember(event)
+                by_event.add(of_event)
+                by_fact.add(of_fact)
     return new
 
 

@@ -102,10 +102,11 @@ class Table:
             ]
             for row in rows
         ]
-        held = "".join(map("".join, texts))  # to look for a character costs a tenth of counting it
+        held = "".join(map("".join, texts))
         if "\t" in held or "\n" in held or "\r" in held:
             shifting = next(v for row in texts for v in row if not {"\t", "\n", "\r"}.isdisjoint(v))
             raise ValueError(f"a value holds a tab or the end of a line: {shifting[:200]!r}")
         if set(map(len, rows)) != {self.width}:
             raise ValueError(f"a row has not {self.width} values")
-        return "\n".join(["\t".join(row) for row in texts]).replace("\\", "\\\\") + "\n"
+        text = "\n".join(["\t".join(row) for row in texts] + [""])
+        return text.replace("\\", "\\\\") if "\\" in text else text  # to look for one costs a tenth of counting them

@@ -24,7 +24,7 @@ from incentive_fleet.incentives.final_basket import finalize
 from incentive_fleet.incentives.outcomes import Effect, applied, changed
 from incentive_fleet.incentives.placing import place
 from incentive_fleet.incentives.reversal import reverse
-from incentive_fleet.incentives.running_totals import Progress, RunningTotals, note_refund
+from incentive_fleet.incentives.running_totals import Progress, note_refund
 from incentive_fleet.ledger.conditions import CountingRow
 from incentive_fleet.ledger.granting import hand_out
 from incentive_fleet.ledger.rows import FactRow, RedemptionRow, ReleaseRow, WaitingRow
@@ -83,7 +83,6 @@ def _place(working: WorkingSet, campaigns: CampaignSet, event: Event, placing: O
     usage, writes, customer_id = working.usage, working.writes, placing.customer_id
     book = _book(working, event, (customer_id, placing.currency))
     decision = place(placing, campaigns, book)
-    progress = Progress(decision, RunningTotals(len(decision.line_ids)))
     writes.decisions[event.order_id] = decision
     for one in decision.coupons:
         usage.redeem(one.campaign_id, customer_id, one.pool_code, event.order_id)
@@ -93,8 +92,8 @@ def _place(working: WorkingSet, campaigns: CampaignSet, event: Event, placing: O
             writes.codes[one.pool_code] = event.order_id
     if decision.is_order():
         usage.count(customer_id, placing.currency, 1)
-    writes.outcomes.append(outcome_row(event, progress, applied(decision, book.wallet)))
-    return progress
+    writes.outcomes.append(outcome_row(event, decision, 1, applied(decision, book.wallet)))
+    return Progress(decision)
 
 
 def _take_in(working: WorkingSet, campaigns: CampaignSet, order: Order, progress: Progress) -> None:
@@ -144,7 +143,8 @@ def _follow(working: WorkingSet, campaigns: CampaignSet, order: Order, event: Ev
     order.changed = True
     progress.totals.outcomes += 1
     _record(working, event, progress.placed, effect)
-    writes.outcomes.append(outcome_row(event, progress, changed(data, progress, effect, book.wallet)))
+    told = changed(data, progress, effect, book.wallet)
+    writes.outcomes.append(outcome_row(event, progress.placed, progress.totals.outcomes, told))
 
 
 def _book(working: WorkingSet, event: Event, wallet: tuple[str, str]) -> Book:

@@ -139,7 +139,8 @@ def lock_orders(
     order_ids = sorted({event.order_id for event in of_orders})
     waited_for = sorted({event.order_id for event in of_orders if event.fact in (PLACING, FINAL_BASKET)})
     following = sorted({event.order_id for event in of_orders if event.fact != PLACING})
-    grant_keys = sorted({event.data.grant_key for event in events if isinstance(event.data, CreditGrantRequested)})
+    of_none = [event.data for event in events if event.order_id == NO_ORDER]
+    grant_keys = sorted({data.grant_key for data in of_none if isinstance(data, CreditGrantRequested)})
     named = packed(order_ids)
     with connection.pipeline():
         for statement in begin:
@@ -246,7 +247,7 @@ def _orders(order_ids: list[str], stored: list[Row], waiting: list[Row]) -> dict
         placed = Decision.from_json(customer_id, currency, decision)
         basket = Decision.from_json(customer_id, currency, final) if final else None
         lines = len((basket or placed).line_ids)
-        known = RunningTotals.from_json(totals, lines) if totals else RunningTotals(lines)
+        known = RunningTotals.from_json(totals, lines) if totals else None
         orders[order_id].progress = Progress(placed, known, basket)
     for order_id, fact, source, event_id, digest, traceparent, data in waiting:
         event = stored_event(fact, source, event_id, digest, traceparent, data.encode())

@@ -28,9 +28,10 @@ from incentive_fleet.ledger.working_set import Order, Unit, WalletKey
 
 def unit_of(event: Event) -> Unit:
     """What takes effect together with the event: its whole order; of grants those of a key to one wallet."""
-    if isinstance(event.data, CreditGrantRequested):
-        return (NO_ORDER, f"{event.fact}\n{event.data.customer_id}\n{event.data.currency}")
-    return (event.order_id, "")
+    if event.order_id != NO_ORDER:
+        return (event.order_id, "")
+    assert isinstance(event.data, CreditGrantRequested), "nothing else is of no order"
+    return (NO_ORDER, f"{event.fact}\n{event.data.customer_id}\n{event.data.currency}")
 
 
 def wallet_needs(new: list[Event], orders: dict[str, Order]) -> WalletNeeds:
@@ -58,10 +59,16 @@ def wallet_needs(new: list[Event], orders: dict[str, Order]) -> WalletNeeds:
 
 def _may_take(data: EventData, order: Order | None) -> bool:
     """Whether the event, or what it ends the waiting of, may take from any of the customer's lots."""
-    if isinstance(data, OrderPlaced) and data.credit_requested:
-        return True
-    if isinstance(data, (OrderRefunded, OrderCancelled)):
-        return True
+    match data:
+        case OrderPlaced():
+            if data.credit_requested:
+                return True
+        case DeliveryCompleted() | OrderFinalized() | CreditGrantRequested():
+            pass
+        case OrderRefunded() | OrderCancelled():
+            return True
+        case _:
+            assert_never(data)
     waiting = order.waiting if order is not None else []
     return bool(waiting) and any(isinstance(early.data, (OrderRefunded, OrderCancelled)) for early in waiting)
 
@@ -104,6 +111,7 @@ def conditions(
     """Campaigns to lock for their total or budget, codes to lock, and what else the events' incentives ask."""
     asked, named = Conditions(), set[str]()
     delivered_in: set[str] = set()
+    may_be_late = False
     for event in new:
         data, order = event.data, orders.get(event.order_id)
         progress = order.progress if order is not None else None
@@ -112,6 +120,7 @@ def conditions(
                 _ask(asked, data, campaigns, pools)
                 delivered_in.add(data.currency)  # a delivery may wait for this placing, in the ledger or in this batch
             case DeliveryCompleted():
+                may_be_late = may_be_late or data.promised_by is not None
                 if progress is not None:
                     delivered_in.add(progress.placed.currency)
                     named.update(_given(progress) if data.undelivered else ())
@@ -128,8 +137,7 @@ def conditions(
                 assert_never(data)
         if progress is not None:
             asked.codes.update([one.pool_code for one in progress.placed.coupons if one.pool_code is not None])
-    waiting = [one for order in orders.values() for one in order.waiting]
-    if any(_may_be_late(event) for event in (*new, *waiting)):
+    if may_be_late or any(_may_be_late(one) for order in orders.values() for one in order.waiting):
         named.update(c.id for currency in delivered_in for c in campaigns.making_good.get(currency, ()))
     asked.limited |= limited_among(campaigns, named)
     asked.orders_max += len(new)  # so many may count no more before the one that asks

@@ -9,19 +9,19 @@ from incentive_fleet.events.facts import NO_ORDER
 from incentive_fleet.events.notices import notice_id
 from incentive_fleet.events.outcomes import OUTCOME_BYTES_MAX, OUTCOME_OF, outcome_id, outgoing
 from incentive_fleet.events.times import format_time
+from incentive_fleet.incentives.decision import Decision
 from incentive_fleet.incentives.notices import Notice
 from incentive_fleet.incentives.outcomes import Data
-from incentive_fleet.incentives.running_totals import Progress
 from incentive_fleet.ledger.rows import OutcomeRow
 
 
-def outcome_row(event: Event, progress: Progress, data: Data) -> OutcomeRow:
+def outcome_row(event: Event, placed: Decision, sequence: int, data: Data) -> OutcomeRow:
     """What the event brought its order. Its id is derived from its cause, so that receivers can drop repeats (rules 10)."""
-    sequence, type = progress.totals.outcomes, OUTCOME_OF[event.type]
+    type = OUTCOME_OF[event.type]
     about: Data = {
         "order_id": event.order_id,
-        "customer_id": progress.placed.customer_id,
-        "currency": progress.placed.currency,
+        "customer_id": placed.customer_id,
+        "currency": placed.currency,
         "sequence": sequence,
         "cause": {"source": event.source, "id": event.id, "type": event.type, "fact": event.fact},
         **data,
