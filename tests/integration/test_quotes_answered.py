@@ -62,6 +62,7 @@ def run_example(name: str, brokers: Brokers, *arguments: str) -> dict[str, Any]:
     env = environment_of(brokers.settings, PATIENCE_S="30")
     ran = subprocess.run(
         [sys.executable, EXAMPLES / name, *arguments],
+        input=(EXAMPLES / "quote_request.json").read_text(encoding="utf-8"),
         check=False,
         env=env,
         capture_output=True,
