@@ -19,8 +19,14 @@ from psycopg_pool import ConnectionPool, PoolTimeout, TooManyRequests
 from incentive_fleet.console.visitors import SERVICE, Visitor, Work
 from incentive_fleet.errors import DatabaseUnavailable
 from incentive_fleet.ledger.address import parameters_of
-from incentive_fleet.ledger.connection import NEEDED, USUAL, mapped_errors, open_connection
-from incentive_fleet.ledger.pooler import LedgerConnection, is_pooled, take_for_each_transaction, take_for_session
+from incentive_fleet.ledger.connection import NEEDED, STATEMENT_TIMEOUT_MS, USUAL, mapped_errors, open_connection
+from incentive_fleet.ledger.pooler import (
+    LedgerConnection,
+    is_pooled,
+    take_for_each_transaction,
+    take_for_session,
+    take_from_now_on,
+)
 from incentive_fleet.ledger.revision import require_fit
 from incentive_fleet.ledger.session import Session
 
@@ -30,6 +36,7 @@ SESSIONS_MAX: Final = 4  # of the core, for quotes, rehearsals and what writes i
 WAIT_S: Final = 2.0
 DEADLINE_S: Final = 10.0  # for one statement of a request that names no deadline
 EACH: Final = ("statement_timeout", "role")  # what differs from one request to the next
+LONGEST_S: Final = STATEMENT_TIMEOUT_MS / 1_000  # for one of the core's, likewise
 PREPARED_AFTER: Final = 5  # times; a page's statements are the same for everybody
 NAME: Final = "incentives serve"
 TAKEN: Final = "no connection to the database came free in time, or none can be made"
@@ -83,7 +90,7 @@ class Connections:
         helps with the latter two. A statement that outlasts the deadline is StatementTimedOut.
         """
         visitor.require(work)
-        bounds = {"statement_timeout": str(max(1, round(deadline_s * 1_000))), "role": work.role}
+        bounds = {"statement_timeout": _milliseconds(deadline_s), "role": work.role}
         if work in (Work.LOOK, Work.READ):
             with _taken(self._replica, {**bounds, "transaction_read_only": "on"}) as connection:
                 yield connection
@@ -98,7 +105,7 @@ class Connections:
             yield connection
 
     @contextmanager
-    def session(self, work: Work, visitor: Visitor) -> Iterator[Session]:
+    def session(self, work: Work, visitor: Visitor, deadline_s: float = LONGEST_S) -> Iterator[Session]:
         """A session of the core, for work that the service does in the visitor's name. Raises as `to`, and what Session raises."""
         visitor.require(work)
         assert work.role == SERVICE
@@ -108,6 +115,7 @@ class Connections:
             with mapped_errors(blameless=True):
                 session = self._idle.pop() if self._idle else Session(self._url, application_name=NAME)
                 try:
+                    take_from_now_on(session.connection, {"statement_timeout": _milliseconds(deadline_s)})
                     yield session
                 except BaseException:
                     session.close()
@@ -115,6 +123,10 @@ class Connections:
                 self._idle.append(session)
         finally:
             self._free.release()
+
+
+def _milliseconds(seconds: float) -> str:
+    return str(max(1, round(seconds * 1_000)))  # 0 would be none at all
 
 
 @contextmanager

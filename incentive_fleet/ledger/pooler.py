@@ -163,6 +163,15 @@ def take_for_each_transaction(connection: LedgerConnection, settings: Mapping[st
         pass
 
 
+def take_from_now_on(connection: psycopg.Connection[Any], settings: Mapping[str, str]) -> None:
+    """Change settings of a connection, until they are changed again: of a direct one's session, of a pooled one's transactions."""
+    assert isinstance(connection, LedgerConnection)
+    if connection.each_transaction is None:
+        take_for_session(connection, settings)
+    else:
+        connection.each_transaction = {**connection.each_transaction, **settings}
+
+
 def refuse_statement_pooling(connection: LedgerConnection) -> None:
     """Raises DatabaseUnfit where a pooler takes no transaction. The connection, in autocommit, is outside of one."""
     try:

@@ -532,6 +532,22 @@ def test_a_deadline_ends_a_read_that_waits(client: httpx2.Client, world: str) ->
         assert answer.status_code == 400, wrong
 
 
+def test_a_deadline_ends_what_the_core_does_as_well(database_url: str) -> None:
+    play(database_url)
+    one = {"key": "late", "customerId": "zed", "currency": "EUR", "amount": 250, "campaignId": "gift"}
+    basket = """{quoteId: "q", customerId: "zed", currency: "EUR", at: "2026-01-10T12:00:00Z",
+        lines: [{lineId: "a", sku: "s", quantity: 1, unitPrice: 900}]}"""
+    quote = f"{{ quote(request: {basket}) {{ walletBalance }} }}"
+    with program_at(Settings(database_url=database_url), OPERATOR) as client:
+        with psycopg.connect(database_url) as owner:
+            owner.execute("LOCK TABLE wallets")
+            assert code(client, quote, headers={"X-Deadline-Ms": "300"}) == "deadline-passed"
+            # Of what writes, the core finds out by an order of its own that not this grant is at fault.
+            assert code(client, GRANT, headers={"X-Deadline-Ms": "300"}, grant=one) == "not-available"
+        assert ask(client, quote)["quote"]["walletBalance"] == 0
+        assert ask(client, GRANT, grant=one)["grant"]["result"] == "granted"
+
+
 def test_slow_reads_leave_the_others_alone(client: httpx2.Client, world: str) -> None:
     with psycopg.connect(world) as owner:
         owner.execute("LOCK TABLE anomalies")

@@ -61,8 +61,7 @@ class MutationShown:
             input.campaign_id,
             format_time(until) if until else "",
         )
-        asking.left_s()
-        with asking.premises.connections.session(Work.BOOK, asking.visitor) as session:
+        with asking.premises.connections.session(Work.BOOK, asking.visitor, asking.left_s()) as session:
             result = hand_out(session, [one], asking.now, asking.visitor.name)[0]
         if isinstance(result, Refused):
             raise result
@@ -74,8 +73,7 @@ class MutationShown:
         asking = asking_of(info)
         asking.visitor.require(Work.BOOK)
         require_text("key", key)
-        asking.left_s()
-        with asking.premises.connections.session(Work.BOOK, asking.visitor) as session:
+        with asking.premises.connections.session(Work.BOOK, asking.visitor, asking.left_s()) as session:
             return take_back(session, key, reason, asking.now, asking.visitor.name)
 
     @shows(AnomalyShown)

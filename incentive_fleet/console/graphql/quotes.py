@@ -92,8 +92,7 @@ def quote(info: Info[Any, Any], request: QuoteAsked) -> Any:
     asking = asking_of(info)
     asking.visitor.require(Work.QUOTE)
     wanted, _ = decode_quote(_as_event(request))
-    asking.left_s()
-    with asking.premises.connections.session(Work.QUOTE, asking.visitor) as session:
+    with asking.premises.connections.session(Work.QUOTE, asking.visitor, asking.left_s()) as session:
         return quoted(session, wanted)
 
 
