@@ -35,13 +35,13 @@ class Sizes:
     relay_events: int = 30_000
     quotes_per_s: int = 200
     quotes_events_per_s: int = 500  # beside them
-    quotes_backlog: int = 100_000
+    quotes_backlog: int = 80_000
     quotes_s: float = 10.0
     quotes_warm_up_s: float = 3.0
     quotes_rounds: int = 3
     scale_rounds: int = 2
     graphql_rate: int = 200  # wallets a second
-    graphql_s: float = 15.0
+    graphql_s: float = 12.0
     graphql_warm_up_s: float = 3.0
     graphql_rounds: int = 3
     tuning_events: int = 3_000
