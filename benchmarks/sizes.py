@@ -35,7 +35,7 @@ class Sizes:
     relay_events: int = 30_000
     quotes_per_s: int = 200
     quotes_events_per_s: int = 500  # beside them
-    quotes_backlog: int = 80_000
+    quotes_backlog: int = 90_000
     quotes_s: float = 10.0
     quotes_warm_up_s: float = 3.0
     quotes_rounds: int = 3
