@@ -16,7 +16,6 @@ import psycopg
 
 from incentive_fleet.errors import Malformed
 from incentive_fleet.events.codec import decode
-from incentive_fleet.events.facts import fact_of, order_of
 from tests.contract.brokers_under_test import eventually
 from tests.killing import Killed
 
@@ -30,6 +29,7 @@ UNION ALL SELECT '', 'grant:' || key FROM grants WHERE 'grant:' || key = ANY(%s)
 """
 LETTERS = "SELECT DISTINCT body FROM dead_letters WHERE body = ANY(%s)"
 Identity = tuple[str, str]
+NO_IDENTITY: Identity = ("", "")
 
 
 @dataclass(slots=True)
@@ -44,6 +44,7 @@ class Strands:
     left: dict[str, deque[bytes]] = field(default_factory=dict)
     under_way: dict[str, tuple[bytes, Identity]] = field(default_factory=dict)
     sent: Counter[bytes] = field(default_factory=Counter)
+    numbers: dict[bytes, int] = field(default_factory=dict)  # as it was spelled, in the order of sending
 
     def add(self, bodies: Iterable[bytes]) -> None:
         for body in bodies:
@@ -59,6 +60,7 @@ class Strands:
                 del self.left[strand]
             spelled = body + b" " * self.sent[body]
             self.sent[body] += 1
+            self.numbers[spelled] = len(self.numbers)
             self.under_way[strand] = (spelled, identity_of(spelled))
             started.append(spelled)
         return started
@@ -78,10 +80,35 @@ class Strands:
 
 def identity_of(body: bytes) -> Identity:
     try:
-        data = decode(body).data
+        event = decode(body)
     except Malformed:
-        return "", ""
-    return order_of(data), fact_of(data)[0]
+        return NO_IDENTITY
+    return event.order_id, event.fact
+
+
+def overtaken(strands: Strands, owner: psycopg.Connection[Any]) -> set[bytes]:
+    """Repeats that came, or came again, after a later event of their strand, and are conflicts for its sake alone.
+
+    Of a fact that stands a repeat leaves no trace, so nothing tells when it was handled; its own event id is not recorded,
+    and where another fact has that id by then, the conflict wins (rules 2.3). A worker that dies before it acknowledges
+    does the same to a repeat that was handled in time.
+    """
+    facts = owner.execute("SELECT order_id, fact, source, event_id, digest FROM facts").fetchall()
+    digests = {(order, fact): bytes(digest) for order, fact, _, _, digest in facts}
+    holders = {(source, event_id): (order, fact) for order, fact, source, event_id, _ in facts}
+    came: dict[tuple[str, str, Identity], int] = {}
+    for body, number in strands.numbers.items():
+        if identity_of(body) != NO_IDENTITY:
+            event = decode(body)
+            came.setdefault((event.source, event.id, identity_of(body)), number)
+    found = set()
+    for (letter,) in owner.execute("SELECT DISTINCT body FROM dead_letters WHERE reason = 'conflict'").fetchall():
+        event, identity = decode(bytes(letter)), identity_of(bytes(letter))
+        holder = holders.get((event.source, event.id), identity)
+        later = strands.numbers[bytes(letter)] < came[event.source, event.id, holder]
+        if digests.get(identity) == event.digest and holder != identity and later:
+            found.add(bytes(letter))
+    return found
 
 
 def play_strands(killed: Killed, strands: Strands, kill_every: int) -> None:
