@@ -193,10 +193,13 @@ def decide(
     campaigns: CampaignSet,
     deferred: Collection[Unit] = (),
 ) -> list[Verdict]:
-    """Let each new event take effect on the working set, in the order given; whole orders are deferred. No I/O."""
+    """Let each new event take effect on the working set, in the order given; whole orders are deferred, and with them what has
+    the identity of one of their events. No I/O."""
     verdicts: list[Verdict] = []
+    put_off: set[tuple[str, str]] = set()
     for event in events:
-        if deferred and unit_of(event) in deferred:
+        if deferred and (unit_of(event) in deferred or (event.source, event.id) in put_off):
+            put_off.add((event.source, event.id))
             verdicts.append(Verdict.DEFERRED)
             continue
         identity = known.identity(event)

@@ -66,6 +66,17 @@ def test_orders_of_a_held_wallet_are_deferred_whole_and_the_rest_is_applied(
     assert faults(session.url) == {}
 
 
+def test_who_bears_the_name_of_a_deferred_event_waits_for_it_and_is_the_conflict(session: Session) -> None:
+    placings = [event for event in EVENTS if event.type == "order-placed.v1"]
+    first = next(event for event in placings if is_of(event, BUSY))
+    second, *others = [event for event in placings if not is_of(event, BUSY)]
+    namesake = second._replace(source=first.source, id=first.id)
+    with held(session.url, BUSY):
+        verdicts = apply_events(session, [first, *others[:5], namesake], skip_locked=True).verdicts
+    assert verdicts == [Verdict.DEFERRED, *[Verdict.APPLIED] * 5, Verdict.DEFERRED]
+    assert apply_events(session, [first, namesake]).verdicts == [Verdict.APPLIED, Verdict.CONFLICT]
+
+
 def test_when_most_wallets_are_held_the_batch_waits(session: Session) -> None:
     """Or it would go round and round with nothing done."""
     results: list[list[Verdict]] = []
