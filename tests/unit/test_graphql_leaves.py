@@ -27,7 +27,7 @@ VALUES = (0, 7, 2**40, True, 1.5, float("nan"), "", "text", None, [1], object(),
 
 
 @pytest.mark.parametrize("of_type", [*LEAVES, *map(GraphQLNonNull, LEAVES), GraphQLList(GraphQLInt)], ids=str)
-@pytest.mark.parametrize("value", VALUES, ids=repr)
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: "object" if type(value) is object else repr(value))
 def test_a_leaf_is_what_graphql_core_makes_of_it(of_type: Any, value: object) -> None:
     field = GraphQLField(of_type, resolve=lambda source, _info: source["read"])
     mark_plain(field, "read")
