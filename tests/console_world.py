@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -12,7 +11,7 @@ import httpx2
 
 from incentive_fleet.console.connections import Connections
 from incentive_fleet.console.premises import Premises
-from incentive_fleet.console.serving import server_of
+from incentive_fleet.console.serving import listening, server_of
 from incentive_fleet.console.visitors import Role
 from incentive_fleet.ledger.api_tokens import create_token
 from incentive_fleet.ledger.connection import connect
@@ -28,18 +27,17 @@ def console_at(settings: Settings, port: int = 0) -> Iterator[str]:
     connections = Connections(settings.need_database_url(), settings.read_database_url)
     stop = Stop(2.0)
     server = server_of(Premises(settings, connections, stop, Tally()))
-    listener = socket.create_server(("127.0.0.1", port))
-    thread = threading.Thread(target=server.run, args=([listener],), name="console under test", daemon=True)
-    thread.start()
-    try:
-        eventually(lambda: server.started)
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        stop.set()
-        server.should_exit = True
-        thread.join(10)
-        listener.close()
-        connections.close()
+    with listening("127.0.0.1", port) as listener:
+        thread = threading.Thread(target=server.run, args=([listener],), name="console under test", daemon=True)
+        thread.start()
+        try:
+            eventually(lambda: server.started)
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            stop.set()
+            server.should_exit = True
+            thread.join(10)
+            connections.close()
 
 
 @contextmanager

@@ -68,6 +68,18 @@ def settings() -> Settings:
     return values
 
 
+def database_url(values: Settings) -> str:
+    """The application's database, for a command that goes on while it is away: a mistake in its addresses is no such thing,
+    and is one sentence before anything begins. Raises SettingsError."""
+    from incentive_fleet.ledger.address import parameters_of
+    from incentive_fleet.settings import variable
+
+    for name in ("database_url", "admin_database_url", "read_database_url"):
+        if url := getattr(values, name):
+            parameters_of(url, variable(name))
+    return values.need_database_url()
+
+
 def login_name() -> str:
     """Who runs this command, for audit trails: the login's name, or its number where it has none, as in a container."""
     try:
@@ -156,3 +168,9 @@ class Moment(click.ParamType[datetime]):
 
 MOMENT = Moment()
 TEXT = Utf8Text()
+actor_option = click.option(
+    "--actor",
+    type=TEXT,
+    envvar="INCENTIVES_ACTOR",
+    help="Who does it, as a service's login alone may say; else the operating system's user, or the person whose login it is.",
+)

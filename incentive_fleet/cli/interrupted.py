@@ -54,6 +54,8 @@ SENTENCES: Final = {
     "ledger balances": READ_ONLY,
     "ledger export": "The journal printed so far is not complete: throw it away. Nothing was changed; run it again.",
     "ledger verify": "No balance or transfer was changed, and nothing is said of the ledger; run it again.",
+    "logins end": "The logins are ended or not; ending them again is safe.",
+    "logins list": READ_ONLY,
     "order": READ_ONLY,
     "orders finalize": "The order is finalized or it is not, never half; running it again says which.",
     "outcomes export": "What was printed is not complete. Nothing was changed; run it again.",

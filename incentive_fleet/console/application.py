@@ -31,7 +31,7 @@ def application(premises: Premises) -> Starlette:
     paces = Paces(premises.settings.requests_per_s)
     app = Starlette(
         routes=[
-            *login.routes(premises.settings),
+            *login.routes(premises),
             Route("/graphql", graphql.endpoint, methods=["GET", "POST"]),
             Mount("/static", StaticFiles(directory=STATIC), name="static"),
             *pages.routes(),

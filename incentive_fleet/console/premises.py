@@ -37,3 +37,9 @@ def visitor_of(request: HTTPConnection) -> Visitor:
     if not isinstance(visitor, Visitor):
         raise Refused("login-needed", "nobody is logged in, and no token came with the request")
     return visitor
+
+
+async def still_known(request: HTTPConnection) -> bool:
+    """Whether who asked is still let in; an answer that goes on for longer than its request looks it up."""
+    found: bool = await request.scope["still_known"](request)
+    return found

@@ -7,6 +7,7 @@ import json
 import re
 import socket
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
@@ -16,7 +17,7 @@ import psycopg
 import pytest
 from joserfc.jwk import RSAKey
 
-from incentive_fleet.console import patience
+from incentive_fleet.console import knowing, login, patience
 from incentive_fleet.console.connections import Connections
 from incentive_fleet.console.login import require_whole
 from incentive_fleet.console.pacing import Paces
@@ -25,10 +26,11 @@ from incentive_fleet.console.visitors import EVERYTHING, OPERATOR, SUPPORT, VIEW
 from incentive_fleet.errors import DatabaseUnavailable, Refused, SettingsError, StatementTimedOut
 from incentive_fleet.ledger.api_tokens import create_token, revoke_token
 from incentive_fleet.ledger.connection import connect
+from incentive_fleet.ledger.console_logins import OF_A_PERSON_MAX, begin_login, login_of
 from incentive_fleet.settings import Settings
 from tests.command import incentives
 from tests.console_world import client_of, console_at
-from tests.oidc import CLIENT_ID, CLIENT_SECRET, Issuer, issuing
+from tests.oidc import Issuer, console_behind, issuing
 from tests.running import refused_port
 
 PAGE = {"Accept": "text/html"}
@@ -168,11 +170,12 @@ def test_tokens_are_made_listed_and_revoked_by_command_and_kept_as_hashes(databa
         assert (ran.code, what in ran.err) == (1, True)
 
 
-def test_whoever_reads_wallets_reads_no_hash_of_a_token(database_url: str) -> None:
+def test_whoever_reads_wallets_reads_no_hash_of_a_token_and_no_login(database_url: str) -> None:
     with psycopg.connect(database_url) as connection:
         for role in ("incentives_viewer", "incentives_support", "incentives_operator", "incentives_approver"):
-            row = connection.execute("SELECT has_table_privilege(%s, 'api_tokens', 'SELECT')", (role,)).fetchone()
-            assert row == (False,)
+            for table in ("api_tokens", "console_logins", "login_acts"):
+                row = connection.execute("SELECT has_table_privilege(%s, %s, 'SELECT')", (role, table)).fetchone()
+                assert row == (False,)
 
 
 # ── Logging in ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -187,14 +190,7 @@ def issuer() -> Iterator[Issuer]:
 @contextmanager
 def behind_login(database_url: str, issuer: Issuer) -> Iterator[httpx2.Client]:
     port = refused_port()
-    settings = Settings(
-        database_url=database_url,
-        public_url=f"http://127.0.0.1:{port}",
-        oidc_issuer=issuer.url,
-        oidc_client_id=CLIENT_ID,
-        oidc_client_secret=CLIENT_SECRET,
-        session_key="k" * 32,
-    )
+    settings = console_behind(issuer, database_url, f"http://127.0.0.1:{port}")
     require_whole(settings)
     with client_of(settings, port) as client:
         client.follow_redirects = True
@@ -208,11 +204,107 @@ def test_a_browser_is_sent_to_the_login_and_comes_back_to_its_page(database_url:
         assert client.get("/static/htmx.min.js").status_code == 200
         answer = client.get("/", headers=PAGE)
         assert (answer.status_code, answer.url.path) == (200, "/")
-        assert (
-            client.post("/logout", headers={"X-CSRF-Token": csrf_of(client)}, follow_redirects=False).status_code == 303
-        )
+
+
+def logged_out(client: httpx2.Client) -> httpx2.Response:
+    return client.post("/logout", headers={"X-CSRF-Token": csrf_of(client), **PAGE})
+
+
+def test_who_logs_out_is_out_wherever_the_cookie_was_copied_to(
+    database_url: str, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And is not let in again at once by an issuer that still knows them."""
+    monkeypatch.setattr(knowing, "KNOWN_S", 0.0)
+    issuer.claims = {"sub": "42", "groups": [OPERATOR]}
+    issuer.ends_sessions_at = "https://login.example/end"
+    with behind_login(database_url, issuer) as client:
+        assert client.get("/", headers=PAGE).status_code == 200
+        (cookie,) = client.cookies.jar
+        copied = {"Cookie": f"{cookie.name}={cookie.value}"}
+        assert httpx2.get(f"{client.base_url}/", headers={**copied, **PAGE}).status_code == 200
+        answer = logged_out(client)
+        assert (answer.status_code, answer.url.path) == (200, "/logged-out")
+        assert '<a href="https://login.example/end?client_id=console">' in answer.text
+        assert httpx2.get(f"{client.base_url}/", headers=copied).status_code == 401
         client.follow_redirects = False
         assert client.get("/", headers=PAGE).headers["Location"] == "/login"
+
+
+@pytest.mark.parametrize("page", [None, "javascript:alert(1)"])
+def test_an_issuer_without_a_page_for_logging_out_is_not_linked(
+    database_url: str, issuer: Issuer, page: str | None
+) -> None:
+    issuer.claims, issuer.ends_sessions_at = {"sub": "42", "groups": [OPERATOR]}, page
+    with behind_login(database_url, issuer) as client:
+        assert client.get("/", headers=PAGE).status_code == 200
+        answer = logged_out(client)
+    assert (answer.status_code, "log out there" in answer.text) == (200, False)
+
+
+def test_whoever_must_be_out_at_once_is_put_out_by_name(
+    database_url: str, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(knowing, "KNOWN_S", 0.0)
+    env = {"INCENTIVES_DATABASE_URL": database_url}
+    issuer.claims = {"sub": "42", "groups": [VIEWER]}
+    with behind_login(database_url, issuer) as client:
+        assert client.get("/", headers=PAGE).status_code == 200
+        (one,) = json.loads(incentives("logins", "list", "--format", "json", env=env).out)["logins"]
+        assert (one["name"], one["roles"]) == ("42", [VIEWER])
+        assert json.loads(incentives("logins", "end", "4", "--format", "json", env=env).out)["ended"] == 0
+        assert client.get("/").status_code == 200
+        for ended in (1, 0):
+            told = json.loads(incentives("logins", "end", "42", "--actor", "lee", "--format", "json", env=env).out)
+            assert told == {"name": "42", "ended": ended}
+        assert client.get("/").status_code == 401
+    (act,) = json.loads(incentives("logins", "list", "--ended", "--format", "json", env=env).out)["ended"]
+    assert (act["name"], act["ended"], act["actor"]) == ("42", 1, "lee")
+
+
+def test_a_page_that_is_open_is_told_nothing_more_once_its_login_is_over(
+    database_url: str, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(knowing, "KNOWN_S", 0.2)
+    issuer.claims = {"sub": "42", "groups": [VIEWER]}
+    with behind_login(database_url, issuer) as client:
+        assert client.get("/", headers=PAGE).status_code == 200
+        with client.stream("GET", "/status/events", timeout=30) as events:
+            lines = events.iter_lines()
+            assert next(line for line in lines if line.startswith("event:")) == "event: status"
+            assert incentives("logins", "end", "42", env={"INCENTIVES_DATABASE_URL": database_url}).code == 0
+            began = time.monotonic()
+            deque(lines, maxlen=0)
+            assert time.monotonic() - began < 30, "its minutes are ten"
+        assert client.get("/status/events").status_code == 401
+
+
+def test_logins_that_are_over_are_swept_out_and_a_person_has_so_many_at_the_most(database_url: str) -> None:
+    at = datetime.now(UTC)
+    with closing(connect(database_url)) as connection:
+        over = begin_login(connection, "kim", [VIEWER], at - timedelta(hours=9), at - timedelta(hours=1))
+        assert login_of(connection, over, at) is None
+        ids = [
+            begin_login(connection, "dana", [VIEWER], at + timedelta(seconds=number), at + timedelta(hours=8))
+            for number in range(OF_A_PERSON_MAX + 1)
+        ]
+        kept = [login_of(connection, one, at) is not None for one in ids]
+        (rows,) = connection.execute("SELECT count(*) FROM console_logins").fetchone() or (None,)
+    assert kept == [False] + [True] * OF_A_PERSON_MAX
+    assert rows == OF_A_PERSON_MAX
+
+
+def test_a_key_that_the_issuer_took_back_lets_nobody_in(
+    database_url: str, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    issuer.claims = {"sub": "42", "groups": [VIEWER]}
+    with behind_login(database_url, issuer) as client:
+        assert client.get("/login", headers=PAGE).status_code == 200
+        issuer.signs_with = issuer.key  # who stole it signs on
+        issuer.key = RSAKey.generate_key(2048, parameters={"kid": "k2"})
+        monkeypatch.setattr(login, "BELIEVED_S", 0.0)  # its time is over
+        assert code_of(client.get("/login")) == "login-failed"
+        issuer.signs_with = None
+        assert client.get("/login", headers=PAGE).status_code == 200
 
 
 @pytest.mark.parametrize(

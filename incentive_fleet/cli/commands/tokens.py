@@ -6,12 +6,8 @@ from datetime import UTC, datetime
 
 import click
 
-from incentive_fleet.cli.command_line import TEXT, Group, format_option, login_name, open_reader, settings
+from incentive_fleet.cli.command_line import TEXT, Group, actor_option, format_option, login_name, open_reader, settings
 from incentive_fleet.cli.printing import emit, say, say_table
-
-actor_option = click.option(
-    "--actor", type=TEXT, envvar="INCENTIVES_ACTOR", help="Who does it; the operating system's user, if not given."
-)
 
 
 @click.group(cls=Group)

@@ -15,11 +15,11 @@ from starlette.routing import Route
 from incentive_fleet.console.pages.charts import chart
 from incentive_fleet.console.pages.looking import Lookout, Sighting, lookout_of
 from incentive_fleet.console.pages.shell import fill, page
-from incentive_fleet.console.premises import premises_of, visitor_of
+from incentive_fleet.console.premises import premises_of, still_known, visitor_of
 from incentive_fleet.console.visitors import Work
 
 FIRST_S: Final = 2.0  # that the page waits for the first look; the rest comes live
-LIVE_S: Final = 600.0  # then the browser asks anew, and with it whether it still may
+LIVE_S: Final = 600.0  # then the browser asks anew
 TICK_S: Final = 0.5
 AGAIN_MS: Final = 3_000
 CAUSES_SHOWN: Final = 10
@@ -53,7 +53,7 @@ async def _stream(request: Request, lookout: Lookout) -> AsyncIterator[str]:
         return
     try:
         stop, until, told = premises_of(request).stop, time.monotonic() + LIVE_S, 0
-        while not stop.is_set() and time.monotonic() < until:
+        while not stop.is_set() and time.monotonic() < until and await still_known(request):
             seen = await run_in_threadpool(lookout.seen)
             if seen is not None and seen.number != told:
                 told = seen.number

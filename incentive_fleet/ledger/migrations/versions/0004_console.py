@@ -1,4 +1,4 @@
-"""The console: its service may act under each of the four roles of people, and the tokens of its API."""
+"""The console: its service may act under each of the four roles of people, the tokens of its API, and who is logged in."""
 
 from incentive_fleet.ledger.migrate import run_sql_beside
 
