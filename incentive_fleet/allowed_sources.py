@@ -14,9 +14,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from incentive_fleet.brokers.topology import SOURCES
+from incentive_fleet.brokers.topology import QUEUES
 
-WORDS: Final = tuple(word for _, word in SOURCES)
+WORDS: Final = tuple(word for _, word in QUEUES)
 SOURCE_MAX: Final = 200  # code points, as of every text in an event
 LIST_MAX: Final = 1_000  # sources of one queue
 TOLD: Final = 5  # sources that a sentence names

@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from tests.http_listener import serving_http
+
 SSL_REQUEST, GSS_REQUEST = 80877103, 80877104
 REFUSED = b'SFATAL\0VFATAL\0C28P01\0Mpassword authentication failed for user "u"\0\0'
 
@@ -118,8 +120,6 @@ class _Echo(http.server.BaseHTTPRequestHandler):
 def repeating_http(sends_to: int | None = None) -> Iterator[Server]:
     """Refuses every request in words that repeat its headers, or sends it to that port of this machine."""
     handler: Any = type("Echo", (_Echo,), {"sends_to": sends_to})
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as listener:
-        handler.server_of = server = Server(listener.server_address[1])
-        threading.Thread(target=listener.serve_forever, daemon=True).start()
+    with serving_http(handler) as port:
+        handler.server_of = server = Server(port)
         yield server
-        listener.shutdown()

@@ -180,7 +180,7 @@ class World:
         with self.load():
             yield
         self.send()
-        eventually(lambda: self.all_are_stored() and not self.brokers.left(self.source), PATIENCE_S)
+        eventually(lambda: self.all_are_stored() and not self.brokers.left_now(self.source), PATIENCE_S)
 
     def judge(self, release: Release, calm_url: str, *done: Counter[str]) -> None:
         """Each event took effect once, in one of the fleets, and the money is that of a calm run; `release` looks at it."""

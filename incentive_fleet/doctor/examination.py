@@ -79,7 +79,7 @@ def examine(settings: Settings, processes: int, within_s: float = PART_S) -> lis
     _read(settings, brokers)
     parts = [_of_broker(settings, broker, within_s) for broker in brokers]
     if settings.database_url:
-        parts.insert(0, _of_database(settings, processes, len(brokers), within_s))
+        parts.insert(0, _of_database(settings, processes, brokers, within_s))
     until = time.monotonic() + within_s
     for part in parts:
         threading.Thread(target=part.run, name=f"doctor {part.reached.code}", daemon=True).start()
@@ -98,11 +98,11 @@ def _read(settings: Settings, brokers: list[Broker]) -> None:
         parts_of(broker).read_settings(settings)
 
 
-def _of_database(settings: Settings, processes: int, brokers: int, within_s: float) -> _Part:
-    url = settings.need_database_url()
+def _of_database(settings: Settings, processes: int, brokers: list[Broker], within_s: float) -> _Part:
+    url, destinations = settings.need_database_url(), [broker.destination for broker in brokers]
 
     def ask() -> Iterator[Finding]:
-        return postgres.examine(url, settings.admin_database_url, processes=processes, brokers=brokers)
+        return postgres.examine(url, settings.admin_database_url, processes=processes, destinations=destinations)
 
     return _Part(postgres.REACHED, described(url), ask, within_s)
 

@@ -61,6 +61,7 @@ NEEDED = MappingProxyType(
         "timezone": "UTC",
         "datestyle": "ISO, MDY",
         "default_transaction_isolation": "read committed",
+        "row_security": "off",  # rows that a policy hides are an error, not rows that are not there
         "role": APPLICATION_ROLE,
     }
 )

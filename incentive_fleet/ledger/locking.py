@@ -27,6 +27,7 @@ from incentive_fleet.incentives.wallet import Lot, Wallet
 from incentive_fleet.ledger.columns import packed, packed_rows, unpacked
 from incentive_fleet.ledger.conditions import Conditions, received, send
 from incentive_fleet.ledger.pooler import take_settings
+from incentive_fleet.ledger.preconditions import KEEPS_BOOKS, refuse_to_write
 from incentive_fleet.ledger.terms import TERMS_LOCK, Terms, read_terms
 from incentive_fleet.ledger.working_set import FactKey, Order, Unit, WalletKey
 
@@ -36,7 +37,8 @@ TEXTS, INTS = unpacked(), unpacked("int")
 BEGIN_BATCH = ("BEGIN",)
 LOCK_TERMS = "SELECT pg_advisory_xact_lock_shared(%s)"
 READ_REVISION = "SELECT revision FROM campaign_revision"
-CREATE_ORDERS = f"INSERT INTO orders (order_id) SELECT unnest({TEXTS}) ON CONFLICT DO NOTHING"
+READ_REVISION_TO_WRITE = f"SELECT revision, {KEEPS_BOOKS} FROM campaign_revision"
+CREATE_ORDERS = f"INSERT INTO orders (order_id) SELECT unnest({TEXTS}) ON CONFLICT (order_id) DO NOTHING"
 LOCK_ORDERS = f"""
     SELECT order_id FROM orders WHERE order_id = ANY({TEXTS}) AND xmin <> pg_current_xact_id()::xid
     ORDER BY order_id FOR NO KEY UPDATE
@@ -68,8 +70,8 @@ READ_WAITING = f"""
     ) AS f WHERE w.order_id = ANY({TEXTS})
 """
 CREATE_WALLETS = f"""
-    INSERT INTO wallets (customer_id, currency) SELECT * FROM unnest({TEXTS}, {TEXTS}) ON CONFLICT DO NOTHING
-    RETURNING customer_id, currency, balance, debt, last_lot_no
+    INSERT INTO wallets (customer_id, currency) SELECT * FROM unnest({TEXTS}, {TEXTS})
+    ON CONFLICT (customer_id, currency) DO NOTHING RETURNING customer_id, currency, balance, debt, last_lot_no
 """
 _LOCK_WALLETS = f"""
     SELECT w.* FROM unnest({TEXTS}, {TEXTS}) AS k (customer_id, currency), LATERAL (
@@ -147,7 +149,7 @@ def lock_orders(
             connection.execute(statement.encode())
         take_settings(connection)
         connection.execute(LOCK_TERMS, (TERMS_LOCK,))
-        revision = connection.execute(READ_REVISION)
+        revision = connection.execute(READ_REVISION_TO_WRITE)
         if order_ids:
             connection.execute(CREATE_ORDERS, (named,))
             connection.execute(LOCK_ORDERS, (named,))
@@ -158,7 +160,7 @@ def lock_orders(
     identities = _identities(facts.fetchall())
     for grant in _rows(grants):
         identities.facts[(NO_ORDER, f"{GRANT}{grant[0]}")] = grant_digest(*grant)
-    terms = _current(connection, terms, int(_one(revision.fetchone())))
+    terms = _current(connection, terms, revision.fetchone())
     return terms, identities, _orders(order_ids, _rows(stored), _rows(waiting))
 
 
@@ -166,11 +168,15 @@ def lock_terms(connection: Connection[Any], terms: Terms) -> Terms:
     """Hold the terms for this transaction, and read them again when they have changed."""
     with connection.pipeline():
         connection.execute(LOCK_TERMS, (TERMS_LOCK,))
-        revision = connection.execute(READ_REVISION)
-    return _current(connection, terms, int(_one(revision.fetchone())))
+        revision = connection.execute(READ_REVISION_TO_WRITE)
+    return _current(connection, terms, revision.fetchone())
 
 
-def _current(connection: Connection[Any], terms: Terms, revision: int) -> Terms:
+def _current(connection: Connection[Any], terms: Terms, found: Row | None) -> Terms:
+    assert found is not None
+    revision, keeps_books = found
+    if not keeps_books:
+        refuse_to_write(connection)
     return terms if terms.revision == revision else read_terms(connection, revision)
 
 
@@ -258,8 +264,3 @@ def _orders(order_ids: list[str], stored: list[Row], waiting: list[Row]) -> dict
 def _rows(cursor: Cursor[Any] | None) -> list[Row]:
     """None: nothing was asked, because no event needs the answer."""
     return cursor.fetchall() if cursor else []
-
-
-def _one(row: Row | None) -> Any:
-    assert row is not None
-    return row[0]

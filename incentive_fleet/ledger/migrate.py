@@ -4,7 +4,7 @@ migration removes is gone, so an older schema is a restored one (docs/deploy/res
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -33,16 +33,27 @@ LOCK_TIMEOUT: Final = "2s"
 PATIENCE_S: Final = 120.0
 BETWEEN_S: Final = (1.0, 3.0)  # in which the fleet goes on
 
+# New outcomes are marked for these alone. What is marked already stays so, and waits for whoever publishes there.
+WANTED_ADDED: Final = "INSERT INTO destinations SELECT unnest(%s::text[]) ON CONFLICT DO NOTHING"
+WANTED_NO_MORE: Final = "DELETE FROM destinations WHERE destination <> ALL (%s)"
 
-def upgrade(admin_url: str, application_url: str | None = None, *, patience_s: float = PATIENCE_S) -> str:
+
+def upgrade(
+    admin_url: str,
+    application_url: str | None = None,
+    *,
+    destinations: Collection[str] = (),
+    patience_s: float = PATIENCE_S,
+) -> str:
     """Apply every pending migration in one transaction and return the revision reached. Idempotent.
 
     A fleet may run meanwhile: a lock that cannot be had at once is given up and tried again for `patience_s`, then
     DatabaseContention. A schema that is newer, and works with this release, is left as it is.
     `application_url` is the consumers' where it is another one than the owner's: its login is let into the application's
-    role. Raises DatabaseUnavailable when Postgres cannot be reached (a retry helps then), SettingsError when the two lead to
-    different databases or the database is not fit for a ledger, SchemaUnfit for a schema that is too new or another program's,
-    and DatabaseUnfit for whatever else Postgres refuses; nothing was changed then.
+    role. `destinations`, where there are any, are where outcomes go from now on. Raises DatabaseUnavailable when Postgres cannot
+    be reached (a retry helps then), SettingsError when the two lead to different databases or the database is not fit for a
+    ledger, SchemaUnfit for a schema that is too new or another program's, and DatabaseUnfit for whatever else Postgres refuses;
+    nothing was changed then.
     """
     owner = parameters_of(admin_url, "INCENTIVES_ADMIN_DATABASE_URL" if application_url else "INCENTIVES_DATABASE_URL")
     application = parameters_of(application_url) if application_url else None
@@ -51,7 +62,7 @@ def upgrade(admin_url: str, application_url: str | None = None, *, patience_s: f
     config.set_main_option("script_location", str(MIGRATIONS))
     lock_timeout = settings_in(owner.get("options") or "").get("lock_timeout", LOCK_TIMEOUT)
     try:
-        return _patiently(patience_s)(_upgrade_once, engine, config, application, lock_timeout)
+        return _patiently(patience_s)(_upgrade_once, engine, config, application, lock_timeout, destinations)
     except DatabaseContention as error:
         raise DatabaseContention(
             f"A table that the migration changes could not be locked within {patience_s:g} s, {lock_timeout} at a "
@@ -70,7 +81,9 @@ def _patiently(patience_s: float) -> tenacity.Retrying:
     )
 
 
-def _upgrade_once(engine: Engine, config: Config, application: Parameters | None, lock_timeout: str) -> str:
+def _upgrade_once(
+    engine: Engine, config: Config, application: Parameters | None, lock_timeout: str, destinations: Collection[str]
+) -> str:
     with _mapped_errors(), engine.begin() as connection:
         raw = connection.connection.driver_connection
         assert isinstance(raw, psycopg.Connection)
@@ -84,6 +97,9 @@ def _upgrade_once(engine: Engine, config: Config, application: Parameters | None
             command.upgrade(config, "head")
             declare(raw, _goes_on_with(config))
         let_in(raw, login)
+        if destinations:
+            raw.execute(WANTED_ADDED, (list(destinations),))
+            raw.execute(WANTED_NO_MORE, (list(destinations),))
         return newer or str(connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one())
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from psycopg import Connection
 
-from incentive_fleet.errors import SettingsError
+from incentive_fleet.errors import SchemaUnfit, SettingsError
 
 SCHEMA = "public"
 PLACE = """
@@ -20,6 +20,24 @@ HIDDEN = """
     WHERE relnamespace = to_regnamespace('public') AND relkind IN ('r', 'p', 'v') AND has_table_privilege(oid, 'SELECT')
       AND to_regclass(quote_ident(relname)) IS DISTINCT FROM oid::regclass
     ORDER BY relname LIMIT 1
+"""
+# Balances and counts follow what is booked, and outcomes wait for the relay, by these triggers alone. Without one of them
+# nothing fails: money stands where it stood. So whoever is about to write looks, in a round trip that it makes anyway.
+BOOKKEEPERS: Final = (
+    ("outbox", "mark"),
+    ("redemptions", "count_new"),
+    ("redemptions", "count_released"),
+    ("transfers", "post_to_balances"),
+    ("transfers", "post_to_wallets"),
+)
+KEEPS_BOOKS: Final = f"""
+    (SELECT count(*) = {len(BOOKKEEPERS)} AND current_setting('session_replication_role') <> 'replica' FROM pg_trigger
+     WHERE (tgrelid, tgname) IN ({", ".join(f"('{table}'::regclass, '{name}')" for table, name in BOOKKEEPERS)})
+       AND tgenabled IN ('O', 'A'))
+"""
+AT_WORK = """
+    SELECT tgrelid::regclass::text, tgname::text FROM pg_trigger
+    WHERE tgenabled IN ('O', 'A') AND current_setting('session_replication_role') <> 'replica'
 """
 
 
@@ -62,6 +80,16 @@ def check_reach(connection: Connection[Any]) -> None:
     raise SettingsError(
         f"In the database {database} the name {table} {instead} by the search_path of {login}, and the ledger lives in "
         f"{SCHEMA}: {_remedy(login, database)}"
+    )
+
+
+def refuse_to_write(connection: Connection[Any]) -> None:
+    """Raises SchemaUnfit for a session whose KEEPS_BOOKS is not true, and names the triggers."""
+    at_work = set(connection.execute(AT_WORK).fetchall())
+    still = [f"{name} on {table}" for table, name in BOOKKEEPERS if (table, name) not in at_work]
+    raise SchemaUnfit(
+        f"In the database {connection.info.dbname} triggers that balances and counts follow by do not fire: {', '.join(still)}. "
+        "Enable or restore them, with session_replication_role at origin; then run `incentives ledger verify`."
     )
 
 

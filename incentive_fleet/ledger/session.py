@@ -52,6 +52,7 @@ class Session:
             )
             set_json_loads(from_json, context=connection)
             self._connection = connection
+            self.terms = Terms()  # of which the same revision in a restored or another database says nothing
         return self._connection
 
     def close(self) -> None:

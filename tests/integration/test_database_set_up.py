@@ -238,3 +238,22 @@ def test_the_same_database_by_another_spelling_is_the_same(empty_database_url: s
         spelled = f"host={owner.info.host} user=postgres dbname={owner.info.dbname}"
     upgrade(empty_database_url, spelled)
     connect(spelled).close()
+
+
+def test_outcomes_are_kept_for_the_destinations_that_the_upgrade_is_told(database_url: str) -> None:
+    """And for those of before where it is told none."""
+    env = {"INCENTIVES_DATABASE_URL": database_url}
+
+    def kept(*words: str) -> list[str]:
+        ran = incentives("db", "upgrade", *words, "--format", "json", env=env)
+        assert (ran.code, ran.document["revision"]) == (0, NEWEST), ran.err
+        assert ran.document["destinations"] == (list(words[1::2]) or None)
+        with psycopg.connect(database_url) as connection:
+            return [row[0] for row in connection.execute("SELECT destination FROM destinations ORDER BY 1")]
+
+    assert kept() == ["rabbitmq", "sns"]
+    assert kept("--destination", "rabbitmq") == ["rabbitmq"]
+    assert kept() == ["rabbitmq"]
+    assert kept("--destination", "sns", "--destination", "rabbitmq") == ["rabbitmq", "sns"]
+    wrong = incentives("db", "upgrade", "--destination", "kafka", env=env)
+    assert (wrong.code, "kafka" in wrong.err) == (2, True)

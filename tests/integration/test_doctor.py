@@ -13,7 +13,6 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pika
 import psycopg
 import pytest
@@ -28,10 +27,12 @@ from incentive_fleet.embedded import postgres_release
 from incentive_fleet.embedded.postgres import Postgres
 from incentive_fleet.embedded.rabbitmq import RabbitMQ
 from incentive_fleet.errors import SettingsError
+from incentive_fleet.findings import NOTE, OK
 from incentive_fleet.ledger.doctor import examination as postgres_examination
 from incentive_fleet.ledger.doctor.rights import migrated_triggers
 from incentive_fleet.ledger.migrate import upgrade
 from incentive_fleet.settings import Settings
+from tests.aws_clients import aws_client
 from tests.doctors import doctor, examined, risks, worst
 from tests.integration.test_docs import documented
 from tests.operators import policy
@@ -100,7 +101,7 @@ def test_it_is_read_on_a_screen_of_eighty_columns(application_url: str) -> None:
 
 
 def test_it_writes_nothing(application_url: str, database_url: str) -> None:
-    counted = "SELECT coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0) FROM pg_stat_all_tables"
+    counted = "SELECT coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0) FROM pg_stat_user_tables"
     with psycopg.connect(database_url, autocommit=True) as owner:
         owner.execute("SELECT pg_stat_force_next_flush()")
         before = owner.execute(counted).fetchone()
@@ -257,6 +258,16 @@ def test_options_of_the_address_count(option: str, database_url: str) -> None:
     assert OPTIONS[option] in risks(examined(database_url=url))
 
 
+def test_outcomes_that_are_kept_for_a_broker_without_an_address_are_worth_knowing(
+    application_url: str, database_url: str
+) -> None:
+    [told] = examined(database_url=application_url, rabbitmq_url="amqp://127.0.0.1:1")["postgres-destinations"]
+    assert (told.severity, told.value) == (NOTE, "rabbitmq and sns, of which sns has no address here")
+    upgrade(database_url, destinations=["rabbitmq"])
+    [told] = examined(database_url=application_url, rabbitmq_url="amqp://127.0.0.1:1")["postgres-destinations"]
+    assert (told.severity, told.value) == (OK, "rabbitmq")
+
+
 def test_more_processes_need_more_connections(application_url: str) -> None:
     assert risks(examined(500, database_url=application_url)) - LONELY == {"postgres-connections"}
 
@@ -356,7 +367,7 @@ SPOILT_QUEUES = {
 
 def test_each_attribute_of_a_queue_is_told_by_its_code(on_aws: Settings) -> None:
     declare.apply(on_aws)
-    sqs: Any = boto3.client("sqs", region_name="eu-central-1", endpoint_url=on_aws.aws_endpoint_url)
+    sqs: Any = aws_client("sqs", on_aws.aws_endpoint_url)
     queue = sqs_queues(on_aws)[0].source
     url = sqs.get_queue_url(QueueName=queue)["QueueUrl"]
     sqs.set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": "3"})
@@ -372,7 +383,7 @@ def test_each_attribute_of_a_queue_is_told_by_its_code(on_aws: Settings) -> None
 
 def test_a_statement_that_lets_everybody_in_is_a_risk(on_aws: Settings) -> None:
     declare.apply(on_aws)
-    sqs: Any = boto3.client("sqs", region_name="eu-central-1", endpoint_url=on_aws.aws_endpoint_url)
+    sqs: Any = aws_client("sqs", on_aws.aws_endpoint_url)
     url = sqs.get_queue_url(QueueName=sqs_queues(on_aws)[0].source)["QueueUrl"]
     there = json.loads(sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["Policy"])["Attributes"]["Policy"])
     statement = {"Sid": "Partners", "Effect": "Allow", "Principal": {"AWS": ["*"]}, "Action": "sqs:SendMessage"}

@@ -13,7 +13,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
-import boto3
 import pytest
 from sqlalchemy import Engine, MetaData, Table, create_engine, func, select
 from sqlalchemy.exc import IntegrityError
@@ -32,6 +31,7 @@ from incentive_fleet.producers.adopted_outbox import (
     publish_again,
     relay_adopted,
 )
+from tests.aws_clients import aws_client
 
 NOW = datetime(2025, 1, 2, tzinfo=UTC)
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -240,8 +240,7 @@ def test_the_example_of_kombu_fails_when_the_exchange_is_missing(rabbitmq: Rabbi
 @pytest.fixture
 def sqs_queue(moto_server: Emulator, prefix: str) -> Iterator[Callable[[], list[str]]]:
     """Bodies that came to an SQS queue behind `<prefix>-events` with a filter on placed orders."""
-    where: dict[str, Any] = {"region_name": "eu-central-1", "endpoint_url": moto_server.endpoint_url}
-    sns, sqs = boto3.client("sns", **where), boto3.client("sqs", **where)
+    sns, sqs = (aws_client(service, moto_server.endpoint_url) for service in ("sns", "sqs"))
     topic = sns.create_topic(Name=events_topic(prefix))["TopicArn"]
     url = sqs.create_queue(QueueName=prefix)["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]

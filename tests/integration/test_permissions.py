@@ -1,7 +1,7 @@
 """Least privilege, by the tables of docs/deploy/permissions.md: with exactly that, each role does its work and no other's.
 
 On RabbitMQ a real broker judges. LocalStack judges nobody, so there each call that a work makes is held against the policies of
-deploy/aws/services.yaml, which the page repeats; and what a policy allows beyond the calls is found as well.
+deploy/aws, which the page repeats; and what a policy allows beyond the calls is found as well.
 """
 
 from __future__ import annotations
@@ -39,22 +39,27 @@ from incentive_fleet.brokers.messages import (
 )
 from incentive_fleet.brokers.rabbitmq import RABBITMQ
 from incentive_fleet.brokers.topology import QUOTES
+from incentive_fleet.dead_letters.carrying import carry_ready
+from incentive_fleet.dead_letters.replay import ReplayRequest, begin_replay
+from incentive_fleet.dead_letters.runs import DONE, READY, get_run
 from incentive_fleet.embedded.rabbitmq import RabbitMQ
 from incentive_fleet.errors import BrokerUnavailable, SettingsError
 from incentive_fleet.ledger.connection import connect
+from incentive_fleet.ledger.session import Session
 from incentive_fleet.settings import Settings
 from incentive_fleet.stopping import Stop
 from tests.brokers_and_workers import Brokers, settings_of
-from tests.dead_letter_world import order
+from tests.dead_letter_world import LetterDatabase, arrival, by, order
 from tests.deploy.test_aws import ACCOUNT, REGION
 from tests.deploy.test_permissions_page import KEY, PAGE, allowed, rows
 from tests.parts import LocalStack
 from tests.rabbitmq_logins import make_login, put
+from tests.rabbitmq_queues import purge
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 FAILURE = Failure(1, "builtins.ValueError", "", "", NOON, NOON, "h")
 WAIT_S = 5.0
-REFUSED = r"(?i)access[ _-]?refused|403"
+REFUSED = r"(?i:access[ _-]?refused|403)"
 
 
 # The works. Each returns, or raises what a refusal comes as.
@@ -113,6 +118,7 @@ def consume(place: Place, settings: Settings) -> None:
 
 
 def collect(place: Place, settings: Settings) -> None:
+    """And sends what somebody replays who does not wait for it, as it carries runs on."""
     with closing(registry.parts_of(place.broker).open_dead_letters(settings, Stop())) as queues:
         arrivals = queues.receive(1, WAIT_S)
         assert arrivals, "nothing comes"
@@ -121,12 +127,17 @@ def collect(place: Place, settings: Settings) -> None:
         assert queues.receive(1, WAIT_S)  # to be given back
         queues.empty()
     look(place, settings)
+    replay(place, settings)
 
 
 def look(place: Place, settings: Settings) -> None:
-    """As /metrics does in both: how much lies in every queue."""
+    """As /metrics does in both, and a page of the console: how much lies in every queue."""
     with closing(registry.parts_of(place.broker).open_depths(settings, Stop())) as depths:
         assert depths.read()
+
+
+def console(place: Place, settings: Settings) -> None:
+    look(place, settings)
 
 
 def quotes(place: Place, settings: Settings) -> None:
@@ -166,7 +177,7 @@ def refuse(problems: list[Any]) -> None:
 
 
 WORKS: Final[dict[str, Callable[[Place, Settings], None]]] = {
-    work.__name__: work for work in (publish, consume, quotes, collect, replay, relay, topology)
+    work.__name__: work for work in (publish, consume, quotes, collect, replay, relay, console, topology)
 }
 
 
@@ -174,7 +185,19 @@ WORKS: Final[dict[str, Callable[[Place, Settings], None]]] = {
 
 ON_RABBITMQ: Final = {row[0]: [cell.strip("`") for cell in row[2:5]] for row in rows("## RabbitMQ")}
 # As the page says: whoever writes to the default exchange reaches every queue; the topology's login may do all.
-ALSO: Final = {"consume": {"quotes", "replay"}, "quotes": {"replay"}, "topology": set(WORKS)}
+ALSO: Final = {
+    "consume": {"quotes", "replay", "console"},
+    "quotes": {"replay"},
+    "collect": {"replay", "console"},
+    "topology": set(WORKS),
+}
+# Who may look beyond these is the broker's to say: before RabbitMQ 4.3 everybody may.
+JUDGED: Final = [
+    (role, work)
+    for role in ON_RABBITMQ
+    for work in WORKS
+    if work != "console" or work == role or work in ALSO.get(role, ())
+]
 
 
 @pytest.fixture(scope="module")
@@ -199,13 +222,11 @@ def place(logins: Mapping[str, Settings], rabbitmq: RabbitMQ) -> Iterator[Place]
     brokers = Brokers(administrator.model_copy(update={"aws_endpoint_url": "http://127.0.0.1:1"}))
     yield Place(RABBITMQ, brokers)
     with brokers.channel() as channel:
-        for name in brokers.rabbitmq_names():
-            channel.queue_purge(name)
+        purge(channel, brokers.rabbitmq_names())
     brokers.close()
 
 
-@pytest.mark.parametrize("role", ON_RABBITMQ)
-@pytest.mark.parametrize("work", WORKS)
+@pytest.mark.parametrize(("role", "work"), JUDGED)
 def test_a_login_of_rabbitmq_does_the_work_of_its_role_and_no_other(
     role: str, work: str, logins: Mapping[str, Settings], place: Place
 ) -> None:
@@ -239,6 +260,27 @@ def test_a_login_publishes_the_routing_keys_that_it_is_allowed(
         publisher.publish([message_of(order(1))])
 
 
+def test_the_collectors_login_carries_on_what_somebody_began_elsewhere(
+    logins: Mapping[str, Settings], place: Place, database_url: str
+) -> None:
+    """In the console, or with `--detach`: the fleet runs with `--no-collect`, so nobody else would."""
+    letters = LetterDatabase.loaded(database_url)
+    queue = place.brokers.queue_of(RABBITMQ.source, "order-placed.v1")  # type: ignore[arg-type]
+    letters.keep(arrival(order(7), queue=queue, transport="rabbitmq", envelope={"headers": {}, "properties": {}}))
+    with letters.connect() as connection:
+        begun = begin_replay(connection, ReplayRequest([one.id for one in letters.summaries()], by()))
+    with closing(Session(database_url)) as session:
+        relays = logins["relay"].model_copy(update={"database_url": database_url})
+        with pytest.raises(
+            BrokerUnavailable, match=rf"run {begun} waits: .*{REFUSED}"
+        ):  # whoever reads the log is told why
+            carry_ready(session, relays, Stop())
+        assert get_run(session.connection, begun).status == READY
+        carry_ready(session, logins["collect"].model_copy(update={"database_url": database_url}), Stop())
+        assert get_run(session.connection, begun).status == DONE
+    assert sum(place.brokers.left("rabbitmq").values()) == 1
+
+
 @pytest.mark.parametrize(("named", "taken"), [("its own", True), ("another's", False), ("nobody", True)])
 def test_rabbitmq_refuses_a_message_in_the_name_of_another_login(
     named: str, taken: bool, logins: Mapping[str, Settings], place: Place
@@ -263,7 +305,7 @@ def test_rabbitmq_refuses_a_message_in_the_name_of_another_login(
 
 @pytest.fixture
 def on_aws(localstack: LocalStack) -> Iterator[Place]:
-    settings = settings_of(f"p{uuid.uuid4().hex[:8]}", aws_endpoint_url=localstack.endpoint_url)
+    settings = settings_of(f"p{uuid.uuid4().hex[:8]}", aws_endpoint_url=localstack.endpoint_url, sqs_visibility_s=30)
     brokers = Brokers(settings)
     yield Place(AWS, brokers)
     brokers.close()

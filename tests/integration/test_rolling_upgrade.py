@@ -74,7 +74,7 @@ def test_schema_first_and_then_the_code_and_the_code_back_again(
     new = releases["all with all"]
     old = world.begin(THIS)
     with world.under_load():
-        assert world.apply(new, "db", "upgrade", "--format", "json").document == {"revision": NEXT}
+        assert world.apply(new, "db", "upgrade", "--format", "json").document["revision"] == NEXT
         world.goes_on()
         world.meet_the_schema_anew()
         world.goes_on()

@@ -71,6 +71,11 @@ def dropped(table: str) -> str:
     return f"DROP FUNCTION fail_{table} CASCADE"
 
 
+def of_database(change: str) -> str:
+    """ALTER DATABASE, for all sessions that come."""
+    return f"DO $$ BEGIN EXECUTE format('ALTER DATABASE %I {change}', current_database()); END $$; {END_SESSIONS}"
+
+
 def revision(found: str, at: str = NEWEST) -> tuple[str, str]:
     return (
         f"UPDATE alembic_version SET version_num = '{found}'; DELETE FROM schema_goes_on_with; {END_SESSIONS}",
@@ -94,7 +99,7 @@ FAULTS: dict[str, tuple[str, str]] = (
         "a function dropped": (
             "ALTER FUNCTION post_to_wallets RENAME TO x; ALTER TRIGGER mark ON outbox RENAME TO m;"
             " ALTER TABLE wallets RENAME COLUMN pending TO awaited",
-            "ALTER TABLE wallets RENAME COLUMN awaited TO pending",
+            "ALTER TRIGGER m ON outbox RENAME TO mark; ALTER TABLE wallets RENAME COLUMN awaited TO pending",
         ),
         "a column of another type, which spoils prepared plans": (
             "ALTER TABLE wallets ALTER last_lot_no TYPE bigint",
@@ -107,11 +112,23 @@ FAULTS: dict[str, tuple[str, str]] = (
             f"ALTER TABLE alembic_version RENAME TO alembic_x; {END_SESSIONS}",
             "ALTER TABLE alembic_x RENAME TO alembic_version",
         ),
-        "read-only": (
-            "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = on', current_database());"
-            f" END $$; {END_SESSIONS}",
-            "DO $$ BEGIN EXECUTE"
-            " format('ALTER DATABASE %I RESET default_transaction_read_only', current_database()); END $$",
+        "read-only": (of_database("SET default_transaction_read_only = on"), of_database("RESET ALL")),
+        "rows hidden by a policy": (
+            f"ALTER TABLE campaign_versions ENABLE ROW LEVEL SECURITY; {END_SESSIONS}",
+            "ALTER TABLE campaign_versions DISABLE ROW LEVEL SECURITY",
+        ),
+        "a trigger disabled": (
+            "ALTER TABLE transfers DISABLE TRIGGER post_to_wallets",
+            "ALTER TABLE transfers ENABLE TRIGGER post_to_wallets",
+        ),
+        "a trigger gone": (
+            "ALTER TRIGGER count_new ON redemptions RENAME TO x; ALTER TABLE redemptions DISABLE TRIGGER x",
+            "ALTER TRIGGER x ON redemptions RENAME TO count_new; ALTER TABLE redemptions ENABLE TRIGGER count_new",
+        ),
+        "triggers off by a setting": (of_database("SET session_replication_role = replica"), of_database("RESET ALL")),
+        "a key dropped": (
+            "ALTER TABLE orders DROP CONSTRAINT orders_pkey CASCADE",
+            "ALTER TABLE orders ADD CONSTRAINT orders_pkey PRIMARY KEY (order_id)",
         ),
         "the lock on a batch's terms is broken": (
             "ALTER TABLE campaign_revision RENAME COLUMN revision TO number",

@@ -42,7 +42,7 @@ from tests.command import incentives
 from tests.contract.brokers_under_test import eventually
 from tests.dead_letter_world import arrival, cloud_event, order
 from tests.domain import NOON, day, line, placed, terms
-from tests.integration.test_system_faults import count, dropped, raising, revision, run
+from tests.integration.test_system_faults import UNCHECKED, count, dropped, raising, revision, run
 from tests.shop import balances, faults
 from tests.small_world import apply, give, load
 
@@ -352,4 +352,29 @@ def test_a_wallet_that_is_full_costs_its_own_event_alone(session: Session) -> No
     assert isinstance(failed, Retry)
     assert failed.failure.error_class == "psycopg.errors.NumericValueOutOfRange"
     run(session.url, "UPDATE wallets SET balance = 0 WHERE customer_id = 'c2'")
+    assert faults(session.url) == {}
+
+
+def test_terms_are_read_anew_from_whatever_database_answers_next(session: Session) -> None:
+    """A ledger restored from a backup, or made anew, may have other terms by a number that is known already."""
+    apply(session, placed("o-1", coupons=["K"]))
+    session.close()
+    run(session.url, f"{UNCHECKED} terms = terms || '{{\"amount\": 70}}' WHERE campaign_id = 'k'")
+    apply(session, placed("o-2", coupons=["K"]))
+    assert [balances(session.url)[f"order:o-{n}|EUR"] for n in (1, 2)] == [100, 70]
+
+
+def test_nothing_is_granted_or_expired_while_balances_would_stand_still(session: Session) -> None:
+    give(session, "g", 100, customer_id="ann", expires_at=day(1))
+    before = balances(session.url)
+    run(session.url, "ALTER TABLE transfers DISABLE TRIGGER post_to_balances")
+    for act in (
+        lambda: give(session, "h", 5, customer_id="bob"),
+        lambda: expire_lots(session, day(9), timedelta(hours=24)),
+    ):
+        with pytest.raises(SchemaUnfit, match="do not fire: post_to_balances on transfers"):
+            act()
+    run(session.url, "ALTER TABLE transfers ENABLE TRIGGER post_to_balances")
+    assert balances(session.url) == before
+    assert expire_lots(session, day(9), timedelta(hours=24)).moved == {"EUR": 100}
     assert faults(session.url) == {}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from incentive_fleet.cli import interrupts
-from incentive_fleet.cli.command_line import fail, format_option, settings, until_idle_option
+from incentive_fleet.cli.command_line import database_url, fail, format_option, settings, until_idle_option
 from incentive_fleet.cli.printing import emit, say
 from incentive_fleet.cli.work import showing
 
@@ -32,13 +32,13 @@ def relay(until_idle: float | None, output: str) -> None:
     from incentive_fleet.telemetry.watching import OF_RELAY, Watched, watching
 
     values = settings()
-    database_url = values.need_database_url()
+    url = database_url(values)
     brokers = configured(values)
     if not brokers:
         fail(none_configured("there is nowhere to publish to"), code=2)
     start_logging(values.log_level, values.log_format)
     stop = interrupts.serve(values.drain_s)
-    say_if_owner(values.need_database_url())
+    say_if_owner(url)
     counts: Counter[str] = Counter()
     pauses = Pauses()
     with ExitStack() as stack, showing("publishing", lambda: _line(counts)):
@@ -48,7 +48,7 @@ def relay(until_idle: float | None, output: str) -> None:
             broker.destination: stack.enter_context(closing(open_outcomes(values, broker, stop))) for broker in brokers
         }
         summary = run_relay(
-            database_url,
+            url,
             publishers,
             stop=stop,
             pace=RelayPace(values.batch_size, until_idle, values.pause_max_s),

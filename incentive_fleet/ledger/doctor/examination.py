@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from incentive_fleet.findings import Finding, Look, Question, look_at, reached
@@ -19,10 +19,10 @@ def checks() -> tuple[Question, ...]:
     return (REACHED, *(check for look in LOOKS for check in look.checks))
 
 
-def examine(url: str, owner_url: str | None, *, processes: int, brokers: int) -> Iterator[Finding]:
-    """What the database is set to, for a fleet of so many worker processes on so many brokers. It changes nothing.
+def examine(url: str, owner_url: str | None, *, processes: int, destinations: Sequence[str]) -> Iterator[Finding]:
+    """What the database is set to, for a fleet of so many worker processes that has these destinations. It changes nothing.
 
     Raises SettingsError for an address that cannot be read, DatabaseUnavailable or DatabaseUnfit when it lets nobody in.
     """
-    with opened(url, owner_url, processes, brokers) as database:
+    with opened(url, owner_url, processes, destinations) as database:
         yield from look_at(LOOKS, database)

@@ -44,6 +44,12 @@ DISK: Final = Question(
     "A full disk stops the server in the middle of its work.",
     "Watch the free space with the host's or the provider's monitoring: SQL does not tell it.",
 )
+DESTINATIONS: Final = Question(
+    "postgres-destinations",
+    "destinations",
+    "Outcomes are kept for each destination until it has them: for one that nobody relays to they are kept for ever.",
+    "Run `incentives db upgrade --destination` with those that you have, before the first event.",
+)
 
 OTHERS: Final = 15  # health of each task, collector, relay with a lane a destination, scheduled and operators' commands
 TOO_SHORT_MS: Final = 5_000  # a full batch on a busy server takes a second or two
@@ -67,7 +73,7 @@ SIZE: Final[LiteralString] = "SELECT pg_size_pretty(pg_database_size(current_dat
 
 def _connections(database: ExaminedDatabase) -> Iterator[Finding]:
     found = database.row(USED)
-    need = database.processes * max(1, database.brokers) + OTHERS
+    need = database.processes * max(1, len(database.destinations)) + OTHERS
     limits = {"max_connections": int(found["most"])}
     limits |= {
         f"limit of the {one}": int(found[f"of_{one}"]) for one in ("login", "database") if found[f"of_{one}"] >= 0
@@ -99,9 +105,17 @@ def _disk(database: ExaminedDatabase) -> Iterator[Finding]:
     yield DISK.found(UNKNOWN, f"{database.row(SIZE)['size']}; free space is not knowable by SQL")
 
 
+def _destinations(database: ExaminedDatabase) -> Iterator[Finding]:
+    kept = [str(row["destination"]) for row in database.rows("SELECT destination FROM destinations ORDER BY 1")]
+    others = [one for one in kept if one not in database.destinations]
+    told = f", of which {' and '.join(others)} has no address here" if others and database.destinations else ""
+    yield DESTINATIONS.found(NOTE if told else OK, (" and ".join(kept) or "none") + told)
+
+
 LOOKS: Final = (
     Look((CONNECTIONS,), _connections),
     Look((STATEMENT_TIMEOUT, IDLE_TIMEOUT, SESSION_LIMITS), _times),
     Look((AUTOVACUUM,), _vacuum),
     Look((DISK,), _disk),
+    Look((DESTINATIONS,), _destinations),
 )

@@ -33,7 +33,7 @@ class ExaminedDatabase:
     owner: LedgerConnection | None  # the owner's login, where the settings name one and it answers
     owner_away: str  # why it does not
     processes: int  # worker processes of the whole fleet
-    brokers: int
+    destinations: Sequence[str]  # of outcomes, by the brokers that are configured here
 
     @property
     def asked(self) -> Mapping[str, str]:
@@ -74,13 +74,13 @@ def _rows(connection: LedgerConnection, query: LiteralString, parameters: Sequen
 
 
 @contextmanager
-def opened(url: str, owner_url: str | None, processes: int, brokers: int) -> Iterator[ExaminedDatabase]:
+def opened(url: str, owner_url: str | None, processes: int, destinations: Sequence[str]) -> Iterator[ExaminedDatabase]:
     """The database while the block runs. Raises SettingsError, DatabaseUnavailable or DatabaseUnfit."""
     parameters = parameters_of(url)
     connection = _reader(parameters)
     owner, away = _owner(owner_url)
     try:
-        yield ExaminedDatabase(parameters, connection, owner, away, processes, brokers)
+        yield ExaminedDatabase(parameters, connection, owner, away, processes, destinations)
     finally:
         for one in (connection, owner):
             if one is not None:

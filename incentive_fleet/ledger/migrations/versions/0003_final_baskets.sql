@@ -128,3 +128,32 @@ GRANT UPDATE (reason) ON finalized_as_placed TO incentives_app;
 GRANT INSERT (customer_id, reason) ON wallet_holds TO incentives_app;
 GRANT UPDATE (released_at, release_reason, released_by) ON wallet_holds TO incentives_app;
 GRANT USAGE ON fact_numbers TO incentives_app;
+
+-- ── How everything stands ────────────────────────────────────────────────────────────────────────────────────────────
+-- The class of an error tells what is the matter; what stands beside it came with the message.
+CREATE VIEW open_dead_letters AS
+    SELECT reason, failure ->> 'error_class' AS error_class, first_seen, last_seen FROM dead_letters
+    WHERE status IN ('open', 'replaying');
+GRANT SELECT ON open_dead_letters TO incentives_app, incentives_viewer;
+-- These two came into 0001 after some ledgers had been made by it, which have had no status since.
+CREATE TABLE IF NOT EXISTS serving_processes (
+    process_id uuid PRIMARY KEY,
+    host       text NOT NULL,
+    pid        int  NOT NULL,
+    activity   text NOT NULL,
+    release    text NOT NULL,
+    began_at   timestamptz NOT NULL DEFAULT now(),
+    seen_at    timestamptz NOT NULL DEFAULT now(),
+    figures    jsonb NOT NULL
+);
+CREATE TABLE IF NOT EXISTS status_looks (
+    looker    text PRIMARY KEY,
+    looked_at timestamptz NOT NULL
+);
+GRANT SELECT, INSERT, UPDATE, DELETE ON serving_processes, status_looks TO incentives_app;
+-- Whoever is called at night looks at the status first, by a login of their own: counts, ages and processes, and when they looked.
+GRANT SELECT ON serving_processes, status_looks, job_runs, destinations, outbox_unpublished TO incentives_viewer;
+GRANT SELECT (since) ON waiting TO incentives_viewer;
+GRANT SELECT (reason, resolved_at) ON anomalies TO incentives_viewer;
+GRANT SELECT (outbox_id, created_at) ON outbox TO incentives_viewer;
+GRANT INSERT, UPDATE, DELETE ON status_looks TO incentives_viewer;
