@@ -11,7 +11,7 @@ while the main thread is inside a driver that does not come back, and no lock is
 
 from __future__ import annotations
 
-import json
+import logging
 import os
 import select
 import signal
@@ -20,6 +20,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, NoReturn
 
@@ -104,7 +105,7 @@ def interrupted(number: int) -> int:
     """Say it, for a command that was interrupted; its exit code."""
     if _signals.drains:  # before it had begun
         return 0
-    os.write(2, f"{_sentence(number)}\n".encode())
+    _write(_sentence(number))
     return 128 + number
 
 
@@ -147,14 +148,27 @@ def _hear(heard: socket.socket, _written: socket.socket) -> None:
             _cut(asked, "told to stop again")
 
 
+def _write(line: str) -> None:
+    """Past every lock; and the process ends all the same where standard error takes no more, or nobody reads it."""
+    with suppress(OSError):
+        os.write(2, f"{line}\n".encode())
+
+
+def _log_line(message: str) -> str:
+    """As the fleet's other lines, without logging's locks: whoever is cut may hold them."""
+    from incentive_fleet.logs import JsonLines
+
+    record = logging.LogRecord(__name__, logging.ERROR, __file__, 0, message, None, None)
+    return JsonLines().format(record)
+
+
 def _cut(number: int, why: str) -> NoReturn:
     """End at once, past every lock that the other threads may hold."""
     for way in _signals.ways_to_cut:
         way()
     if _signals.drains:
-        text = json.dumps({"level": "error", "logger": __name__, "message": f"cut: {why}", "process": os.getpid()})
-        code = 1
+        text, code = _log_line(f"cut: {why}"), 1
     else:
         text, code = f"{_sentence(number)} ({why})", 128 + number
-    os.write(2, f"{text}\n".encode())
+    _write(text)
     os._exit(code)

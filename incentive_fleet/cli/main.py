@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 from typing import NoReturn
 
-from incentive_fleet.cli import interrupts
+from incentive_fleet.cli import interrupts, streams
 
 
 def main() -> NoReturn:
     """Run the command line and end the process with its exit code."""
+    streams.prepare()
     interrupts.listen(sys.argv[1:])
     try:
         from incentive_fleet.cli.root import run

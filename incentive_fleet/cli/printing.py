@@ -19,6 +19,7 @@ from typing import TextIO
 
 import click
 
+from incentive_fleet.cli import streams
 from incentive_fleet.cli.layout import Column, fold, screen_width, table_lines
 from incentive_fleet.literal import literal, literal_json
 
@@ -85,13 +86,18 @@ def say_table(columns: Iterable[str | Column], rows: Iterable[Iterable[object]],
 
 
 def say_json_line(document: object) -> None:
-    """A document on one line, as JSON; for commands whose result is many of them."""
+    """A document on one line, as JSON; for commands whose result is many of them. Raises Lost once nobody reads them."""
+    streams.end_if_lost()
     is_utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
     _write(literal_json(document, default=plain, ascii_only=not is_utf8) + "\n", sys.stdout)
 
 
 def say_raw(text: str) -> None:
-    """A text of ours that is made for another program and holds nothing from outside unescaped, such as a journal."""
+    """A text of ours that is made for another program and holds nothing from outside unescaped, such as a journal.
+
+    Raises Lost once nobody reads it.
+    """
+    streams.end_if_lost()
     _write(text, sys.stdout)
 
 

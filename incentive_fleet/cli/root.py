@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import importlib
-import os
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from incentive_fleet.cli import interrupts
+from incentive_fleet.cli import interrupts, streams
 from incentive_fleet.cli.command_line import Group
 from incentive_fleet.cli.work import said
 
@@ -34,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "grant": ("grants", "grant", "Hand out credit, or take it back."),
     "grants": ("grants", "grants", "Hand out credit in bulk."),
     "ledger": ("ledger", "ledger", "Balances, verification and export."),
+    "logins": ("logins", "logins", "Logins of the console: list those that hold, end a person's."),
     "order": ("statements", "order", "Everything about one order: facts, decision, transfers."),
     "orders": ("orders", "orders", "What a person does for an order: finalize it as it was placed."),
     "outcomes": ("outcomes", "outcomes", "What was told of orders and credit, as it was published."),
@@ -123,10 +122,22 @@ def run() -> int:
     except errors.FleetError as error:
         printing.tell_error(str(error))
         code = 2 if isinstance(error, errors.SettingsError) else 1
-    except BrokenPipeError:  # the reader of our output has had enough, like `head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except streams.Lost:
         code = 0
-    return code if isinstance(code, int) else 0
+    except SystemExit as ended:  # a command whose result is its exit code
+        code = ended.code
+    return _told(code if isinstance(code, int) else 0)
+
+
+def _told(code: int) -> int:
+    """The exit code, once it is said where standard output did not take all; a reader that has had enough is no fault."""
+    from incentive_fleet.cli import printing
+
+    error = streams.lost()
+    if error is None or isinstance(error, BrokenPipeError):
+        return code
+    printing.tell_error(f"standard output cannot be written: {error.strerror}. What was printed is not complete.")
+    return code or 1
 
 
 def _whereabouts(error: TransientError) -> list[str]:

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Final
 
@@ -35,11 +35,19 @@ _latest: LongWork | None = None  # of this process: what the command did or does
 
 
 @contextmanager
-def working(label: str, total: int | None = None, *, every_s: float = EVERY_S) -> Iterator[Callable[[int, str], None]]:
-    """Tell how far the block is. Call what it gives with (done, note); the note is a few words that can stand alone."""
+def working(
+    label: str, total: int | None = None, *, prints: bool = False, every_s: float = EVERY_S
+) -> Iterator[Callable[[int, str], None]]:
+    """Tell how far the block is. Call what it gives with (done, note); the note is a few words that can stand alone.
+
+    `prints`: its results are printed meanwhile; on a terminal they are seen, and a bar would only break their lines.
+    """
     global _latest
     work = _latest = LongWork(label)
-    show = _bar(label, total) if sys.stderr.isatty() else _lines(work, every_s)
+    if prints and sys.stdout.isatty():
+        show: AbstractContextManager[Callable[[int, str], None]] = nullcontext(lambda done, note: None)
+    else:
+        show = _bar(label, total) if sys.stderr.isatty() else _lines(work, every_s)
     with show as tell:
 
         def note(done: int, text: str) -> None:
@@ -89,7 +97,10 @@ def _bar(label: str, total: int | None) -> Iterator[Callable[[int, str], None]]:
         TextColumn("{task.fields[note]}", markup=False),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    # What goes to standard error comes above the bar. So does standard output, but only where it is a terminal too: it
+    # would be gone from the file or the pipe that it was sent to.
+    console, both = Console(stderr=True), sys.stdout.isatty()
+    with Progress(*columns, console=console, transient=True, redirect_stdout=both) as progress:
         task = progress.add_task(label, total=total, note="")
         yield lambda done, note: progress.update(task, completed=done, note=literal(note))
 
