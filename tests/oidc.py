@@ -21,6 +21,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from incentive_fleet.console.serving import ConsoleServer
+from incentive_fleet.settings import Settings
 from tests.contract.brokers_under_test import eventually
 
 CLIENT_ID, CLIENT_SECRET = "console", "a secret that only these two know"
@@ -37,6 +39,7 @@ class Issuer:
     algorithms: list[str] = field(default_factory=lambda: ["RS256"])  # that it says it signs with
     forges: Callable[[dict[str, Any]], object] | None = None  # what it gives for an id token of these claims
     discovery: str | None = None  # what it says of itself, where that is not what an issuer says
+    ends_sessions_at: str | None = None  # its page for logging out, if it has one
     codes: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def routes(self) -> list[Route]:
@@ -50,8 +53,10 @@ class Issuer:
     async def _discover(self, request: Request) -> Response:
         if self.discovery is not None:
             return Response(self.discovery)
+        more = {"end_session_endpoint": self.ends_sessions_at} if self.ends_sessions_at else {}
         return JSONResponse(
-            {
+            more
+            | {
                 "issuer": self.url,
                 "authorization_endpoint": f"{self.url}/authorize",
                 "token_endpoint": f"{self.url}/token",
@@ -98,16 +103,31 @@ class Issuer:
         token = (
             self.forges(claims)
             if self.forges
-            else jwt.encode({"alg": "RS256", "kid": "k1"}, claims, self.signs_with or self.key)
+            else jwt.encode(
+                {"alg": "RS256", "kid": (self.signs_with or self.key).kid or "k1"}, claims, self.signs_with or self.key
+            )
         )
         return JSONResponse({"access_token": "unused", "token_type": "Bearer", "id_token": token})
+
+
+def console_behind(issuer: Issuer, database_url: str, public_url: str, **more: Any) -> Settings:
+    """A console's settings by which this issuer says who logs in."""
+    return Settings(
+        database_url=database_url,
+        public_url=public_url,
+        oidc_issuer=issuer.url,
+        oidc_client_id=CLIENT_ID,
+        oidc_client_secret=CLIENT_SECRET,
+        session_key="k" * 32,
+        **more,
+    )
 
 
 @contextmanager
 def issuing() -> Iterator[Issuer]:
     """An issuer while the body runs."""
     issuer = Issuer()
-    server = uvicorn.Server(
+    server = ConsoleServer(
         uvicorn.Config(Starlette(routes=issuer.routes()), host="127.0.0.1", port=0, log_config=None, lifespan="off")
     )
     thread = threading.Thread(target=server.run, name="issuer", daemon=True)

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from tests.http_listener import serving_http
+
 
 @dataclass
 class Ingest:
@@ -55,13 +57,9 @@ def ingest() -> Iterator[Ingest]:
         def handle_error(self, *_: object) -> None:
             """Whoever sent it has gone away meanwhile."""
 
-    with Server(("127.0.0.1", 0), Handler) as server:
-        found.dsn = f"http://publickey@127.0.0.1:{server.server_address[1]}/42"
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
+    with serving_http(Handler, Server) as port:
+        found.dsn = f"http://publickey@127.0.0.1:{port}/42"
         try:
             yield found
         finally:
             found.open.set()
-            server.shutdown()
-            thread.join()

@@ -5,6 +5,7 @@ Without a login configured it listens on loopback only, for whoever can reach it
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import logging
 import socket
@@ -16,6 +17,7 @@ from typing import Final
 
 import uvicorn
 
+from incentive_fleet.accepting import stop_accepting
 from incentive_fleet.console.application import application
 from incentive_fleet.console.connections import Connections
 from incentive_fleet.console.login import require_whole
@@ -39,12 +41,19 @@ STRANGERS_CAUSE: Final = ("uvicorn.error", "incentive_fleet.console.login")  # w
 log = logging.getLogger(__name__)
 
 
-class _Server(uvicorn.Server):
-    """uvicorn's, which leaves signals to whoever serves them here (cli/interrupts.py)."""
+class ConsoleServer(uvicorn.Server):
+    """uvicorn's, which leaves signals to whoever serves them here (cli/interrupts.py), and keeps no connection at its end."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await stop_accepting(self.servers)
+        await super().shutdown(sockets)
+        for connection in list(self.server_state.connections):  # whose answer was not taken in the time to drain
+            connection.transport.abort()
+        await asyncio.sleep(0)  # closing is done by the loop, one turn later
 
 
 def require_login_or_loopback(settings: Settings) -> None:
@@ -87,7 +96,7 @@ def serve(settings: Settings, stop: Stop, tally: Tally, until_idle_s: float | No
 
 def server_of(premises: Premises) -> uvicorn.Server:
     """The server, which listens to nothing yet."""
-    return _Server(
+    return ConsoleServer(
         uvicorn.Config(
             application(premises),
             http=PatientProtocol,

@@ -17,6 +17,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Final
 
+from incentive_fleet.accepting import end_serving
 from incentive_fleet.brokers.contract import Broker
 from incentive_fleet.consumers.probes import PROBE_TIMEOUT_S, REACHED, TIMED_OUT, Database, Part, probes_of
 from incentive_fleet.errors import SettingsError
@@ -136,12 +137,7 @@ class Service:
         server = await asyncio.start_server(self._connected, sock=listener, limit=REQUEST_BYTES_MAX, backlog=BACKLOG)
         async with server:
             await self.stopped.wait()
-            server.close()
-            tasks = list(self._tasks)
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            await asyncio.sleep(0.01)  # closing is done by the loop, one turn later
+            await end_serving([server], self._tasks)
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(self._reading) >= READING_MAX:

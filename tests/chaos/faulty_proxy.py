@@ -8,6 +8,8 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any
 
+from incentive_fleet.accepting import end_serving
+
 CHUNK = 65_536
 
 
@@ -24,6 +26,7 @@ class FaultyProxy:
         self._cut = False
         self._flows = asyncio.Event()
         self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="faulty proxy", daemon=True)
         self._thread.start()
@@ -64,16 +67,18 @@ class FaultyProxy:
 
     async def _listen(self) -> asyncio.Server:
         self._flows.set()
-        return await asyncio.start_server(self._serve, *self._address)
+        return await asyncio.start_server(self._accept, *self._address)
 
     async def _shut(self) -> None:
         self._set(0.0, True, True)
-        self._server.close()
-        await asyncio.sleep(0.01)  # whoever was accepted a moment ago begins, and is turned away
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        await end_serving([self._server], self._tasks)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._tasks.add(task := self._loop.create_task(self._serve(reader, writer)))
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(
+            lambda _: writer.transport.abort()
+        )  # one that is cancelled before it began runs nothing of itself
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         ends = {writer}

@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from typing import Any
 
+from incentive_fleet.accepting import end_serving
 from tests.chaos.faulty_proxy import FaultyProxy
 
 REGISTER, REGISTERED, REGISTERED_LONG = 120, 121, 118
@@ -31,6 +32,7 @@ class PortMappers:
         self._creation = 0
         self._wires: dict[tuple[str, str], tuple[int, FaultyProxy]] = {}  # (who asks, whom): where it leads
         self._hurt: dict[frozenset[str], Act] = {}  # pairs whose wires, new ones included, are cut or hang
+        self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="port mappers", daemon=True)
         self._thread.start()
@@ -66,17 +68,16 @@ class PortMappers:
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             with suppress(OSError, asyncio.IncompleteReadError):
                 await self._serve(name, reader, writer)
-            writer.transport.abort()
 
-        return await asyncio.start_server(serve, "127.0.0.1", 0)
+        def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            self._tasks.add(task := self._loop.create_task(serve(reader, writer)))
+            task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(lambda _: writer.transport.abort())  # also of one that is cancelled before it began
+
+        return await asyncio.start_server(accept, "127.0.0.1", 0)
 
     async def _shut(self) -> None:
-        for server in self._servers.values():
-            server.close()
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        await end_serving(self._servers.values(), self._tasks)
 
     async def _serve(self, name: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         (size,) = struct.unpack(">H", await reader.readexactly(2))

@@ -12,8 +12,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any, Literal
+
+from tests.http_listener import serving_http
 
 What = Literal["rings", "clears"]
 
@@ -110,12 +112,5 @@ def listening() -> Iterator[Pager]:
         def log_message(self, *_: object) -> None:
             return
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        pager.port = server.server_address[1]
-        thread = threading.Thread(target=server.serve_forever, name="pager", daemon=True)
-        thread.start()
-        try:
-            yield pager
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving_http(Handler) as pager.port:
+        yield pager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "incentive_fleet"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 EVERYBODY = {
+    "accepting",
     "addresses",
     "certificates",
     "allowed_sources",
@@ -47,9 +49,15 @@ MAY_IMPORT["console"] = {*MAY_IMPORT, "events"} - {"producers"}
 RELAY = {"relay.py", "relay_loop.py"}  # the one part of producers that reads the ledger
 
 
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
 def imports_of(path: Path) -> set[str]:
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.ImportFrom) and node.module:
             found.add(node.module)
         elif isinstance(node, ast.Import):
@@ -108,7 +116,7 @@ def test_the_rules_do_no_input_output_and_read_no_clock() -> None:
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_modules_say_what_they_are_and_stay_one_idea(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
-    assert ast.get_docstring(ast.parse(text)) or not text.strip(), "no docstring"
+    assert ast.get_docstring(tree_of(path)) or not text.strip(), "no docstring"
     assert len(text.splitlines()) <= 300
     assert path.stem not in {"utils", "helpers", "manager", "common", "base", "util", "misc"}
 
@@ -117,7 +125,7 @@ def test_functions_stay_short() -> None:
     long = [
         f"{path.relative_to(PACKAGE)}:{node.name} {node.end_lineno - node.lineno + 1}"
         for path in MODULES
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in ast.walk(tree_of(path))
         if isinstance(node, ast.FunctionDef) and node.end_lineno is not None and node.end_lineno - node.lineno >= 70
     ]
     assert long == []
@@ -138,7 +146,7 @@ def test_commands_print_through_one_module() -> None:
     for path in (PACKAGE / "cli").rglob("*.py"):
         if path.name == "printing.py":
             continue
-        calls = {ast.unparse(node.func) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)}
+        calls = {ast.unparse(node.func) for node in ast.walk(tree_of(path)) if isinstance(node, ast.Call)}
         assert not calls & writers, f"{path.name} calls {sorted(calls & writers)}"
         assert not imports_of(path) & drawers, path.name
 
@@ -148,7 +156,7 @@ def test_no_public_class_name_is_defined_twice() -> None:
     defined = Counter(
         node.name
         for path in PACKAGE.rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(tree_of(path))
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
     )
     assert [name for name, times in defined.items() if times > 1] == []
