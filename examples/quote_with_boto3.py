@@ -19,7 +19,6 @@ while datetime.now(UTC) < until:  # a queue of this process alone: whatever else
         sqs.delete_message(QueueUrl=sys.argv[1], ReceiptHandle=message["ReceiptHandle"])
         if message["MessageAttributes"]["correlation_id"]["StringValue"] == event["id"]:
             answer = json.loads(message["Body"])
-            sys.exit(
-                f"No quote: {answer['error']}" if "error" in answer else print(json.dumps(answer["data"], indent=2))
-            )
+            print(json.dumps(answer.get("data", answer), indent=2))
+            sys.exit("error" in answer)
 sys.exit("No quote: nobody answered in time")

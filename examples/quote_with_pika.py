@@ -18,6 +18,7 @@ with pika.BlockingConnection(pika.URLParameters(os.environ["INCENTIVES_RABBITMQ_
     until = time.monotonic() + PATIENCE_S
     while not answers and (left_s := until - time.monotonic()) > 0:
         connection.process_data_events(time_limit=left_s)
-if not answers or "error" in answers[0]:
-    sys.exit(f"No quote: {answers[0]['error'] if answers else 'nobody answered in time'}")
-print(json.dumps(answers[0]["data"], indent=2))
+if not answers:
+    sys.exit("No quote: nobody answered in time")
+print(json.dumps(answers[0].get("data", answers[0]), indent=2))
+sys.exit("error" in answers[0])

@@ -25,7 +25,7 @@ MINUTE_S: Final = 60.0
 SPOKEN: Final = frozenset(
     {
         *("prefix", "allowed_sources", "aws_region", "cloudwatch_ages", "health_host", "log_level", "log_format"),
-        *("sentry_environment", "sentry_release"),
+        *("sentry_environment", "sentry_release", "serve_host", "allowed_reply_addresses", "oidc_roles_claim"),
     }
 )
 # What the lines tell, by what: the metric's last label, of which there are few.
@@ -39,6 +39,8 @@ TOLD: Final = {
     "incentives_worker_restarts_total": "worker_restarts",
     "incentives_collected_total": "collected",
     "incentives_relay_published_total": "published",
+    "incentives_quotes_total": "quotes",
+    "incentives_http_requests_total": "requests",
 }
 
 log = logging.getLogger(__name__)

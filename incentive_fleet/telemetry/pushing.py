@@ -32,9 +32,7 @@ log = logging.getLogger(__name__)
 def pushing(settings: Settings, exposition: Exposition, every_s: float = EVERY_S) -> Iterator[None]:
     """Push while the body runs, and once more at its end. Raises SettingsError without the extra."""
     resource = resource_of(settings)
-    from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
-
-    exporter = Told(OTLPMetricExporter(endpoint(settings, "metrics"), timeout=EXPORT_TIMEOUT_S), "metrics")
+    exporter = open_exporter(settings)
     over, began_ns = threading.Event(), time.time_ns()
 
     def push() -> None:
@@ -54,6 +52,13 @@ def pushing(settings: Settings, exposition: Exposition, every_s: float = EVERY_S
         over.set()
         thread.join(EXPORT_TIMEOUT_S + 1.0)
         exporter.shutdown()
+
+
+def open_exporter(settings: Settings) -> Told:
+    """To the collector of the settings; the packages of the extra must be there."""
+    from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+
+    return Told(OTLPMetricExporter(endpoint(settings, "metrics"), timeout=EXPORT_TIMEOUT_S), "metrics")
 
 
 def _data(exposition: Exposition, resource: Resource, began_ns: int) -> Any:

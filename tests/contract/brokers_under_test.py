@@ -12,7 +12,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
-import boto3
 import pika
 
 from incentive_fleet import names
@@ -32,7 +31,9 @@ from incentive_fleet.brokers.rabbitmq.transport import RabbitMQTransport
 from incentive_fleet.errors import BrokerUnavailable
 from incentive_fleet.settings import Settings
 from incentive_fleet.stopping import Stop
+from tests.aws_clients import aws_client
 from tests.contract.proxy import Proxy
+from tests.rabbitmq_queues import purge
 
 PLACED, REFUNDED, DELIVERED = "order-placed.v1", "order-refunded.v1", "delivery-completed.v1"
 QUOTE = topology.QUOTES[0]
@@ -159,9 +160,8 @@ class SqsUnderTest:
         direct = Settings.model_validate({**values, "aws_endpoint_url": endpoint_url})
         self.settings = Settings.model_validate({**values, "aws_endpoint_url": f"http://127.0.0.1:{self.proxy.port}"})
         topology_aws.apply(direct)
-        session = boto3.session.Session(region_name="eu-central-1")
-        self.sqs = session.client("sqs", endpoint_url=endpoint_url)
-        self.sns = session.client("sns", endpoint_url=endpoint_url)
+        self.sqs = aws_client("sqs", endpoint_url)
+        self.sns = aws_client("sns", endpoint_url)
         self.topic = self.sns.create_topic(Name=names.events_topic(prefix))["TopicArn"]
         self._opened: list[Any] = []
         self._replies: list[Replies] = []
@@ -286,8 +286,7 @@ class RabbitMQUnderTest:
         """Leave nothing of the test before."""
         topology_rabbitmq.apply(self.direct)
         with self.channel() as channel:
-            for queue in rabbitmq_plan(self.direct).queues:
-                channel.queue_purge(queue.name)
+            purge(channel, [queue.name for queue in rabbitmq_plan(self.direct).queues])
 
     def queue(self, type_: str) -> str:
         return next(group.source for group in rabbitmq_queues(self.settings) if group.type == type_)

@@ -363,7 +363,7 @@ def test_what_pika_cannot_decode_does_not_end_the_link(
     rabbitmq_under_test: RabbitMQUnderTest, body: bytes, own_way: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if own_way:
-        monkeypatch.setattr(proof._Pika, "differs", False)
+        monkeypatch.setattr(proof._Pika, "differs", None)
         monkeypatch.setitem(pika.spec.props, pika.BasicProperties.INDEX, pika.BasicProperties)
         monkeypatch.setattr(
             pika.SelectConnection,

@@ -6,12 +6,11 @@ import socket
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any, Protocol
 from urllib.parse import parse_qs
 from xml.sax.saxutils import escape
 
-import boto3
 import pytest
 
 from incentive_fleet.brokers.aws.client import ENTRY_TRIES
@@ -19,6 +18,8 @@ from incentive_fleet.brokers.aws.publisher import SnsPublisher
 from incentive_fleet.brokers.messages import Message
 from incentive_fleet.errors import BrokerUnavailable, SettingsError
 from incentive_fleet.settings import Settings
+from tests.aws_clients import aws_client
+from tests.http_listener import serving_http
 
 REGION = "eu-central-1"
 TYPE = "order-placed.v1"
@@ -37,8 +38,7 @@ class Emulator(Protocol):
 @pytest.fixture
 def queue(moto_server: Emulator, prefix: str) -> Iterator[tuple[Any, str]]:
     """An SQS queue with raw delivery from the topic `<prefix>-events`."""
-    where: dict[str, Any] = {"region_name": REGION, "endpoint_url": moto_server.endpoint_url}
-    sns, sqs = boto3.client("sns", **where), boto3.client("sqs", **where)
+    sns, sqs = (aws_client(service, moto_server.endpoint_url) for service in ("sns", "sqs"))
     topic = sns.create_topic(Name=f"{prefix}-events")["TopicArn"]
     url = sqs.create_queue(QueueName=prefix)["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
@@ -164,10 +164,8 @@ def serving(faulty_sns: FaultySns) -> Iterator[str]:
         def log_message(self, format: str, *args: object) -> None:
             """Keep the test's output clean."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    with serving_http(Handler) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 @pytest.fixture

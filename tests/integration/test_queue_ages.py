@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import boto3
 import botocore.client
 import pytest
 
@@ -16,11 +15,11 @@ from incentive_fleet.brokers.aws import ages
 from incentive_fleet.brokers.aws.ages import EVERY_S, KEPT_S, QueueAges
 from incentive_fleet.brokers.aws.plan import sqs_queues
 from incentive_fleet.brokers.registry import parts_of
-from incentive_fleet.embedded.aws import REGION
 from incentive_fleet.embedded.process import free_port
 from incentive_fleet.settings import Settings
 from incentive_fleet.stopping import Stop
 from incentive_fleet.telemetry.figures import of_queues
+from tests.aws_clients import aws_client
 from tests.brokers_and_workers import settings_of
 
 PATIENCE_S = 30.0  # on LocalStack; the product waits for less and tells it the next time
@@ -34,9 +33,7 @@ def settings(localstack: Any) -> Settings:
 
 @pytest.fixture
 def cloudwatch(settings: Settings) -> Iterator[Any]:
-    client: Any = boto3.session.Session(region_name=REGION).client(
-        "cloudwatch", endpoint_url=settings.aws_endpoint_url, aws_access_key_id="test", aws_secret_access_key="test"
-    )
+    client: Any = aws_client("cloudwatch", settings.aws_endpoint_url)
     yield client
     client.close()
 

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pika
 import pika.exceptions
 import pytest
@@ -22,6 +21,7 @@ from incentive_fleet.brokers.rabbitmq.plan import rabbitmq_plan, rabbitmq_queues
 from incentive_fleet.brokers.topology import Drift, facts_of
 from incentive_fleet.errors import BrokerUnavailable, SettingsError
 from incentive_fleet.settings import Settings
+from tests.aws_clients import aws_client
 from tests.brokers_and_workers import said, start
 from tests.operators import policy
 
@@ -62,9 +62,8 @@ def test_applying_to_aws_again_changes_nothing(on_aws: Settings) -> None:
 def test_what_differs_on_aws_is_named_and_set_right(on_aws: Settings) -> None:
     declare.apply(on_aws)
     queue = f"{on_aws.prefix}-order-refunded"
-    session = boto3.session.Session(region_name="eu-central-1")
-    sqs = session.client("sqs", endpoint_url=on_aws.aws_endpoint_url)
-    sns = session.client("sns", endpoint_url=on_aws.aws_endpoint_url)
+    sqs = aws_client("sqs", on_aws.aws_endpoint_url)
+    sns = aws_client("sns", on_aws.aws_endpoint_url)
     url = sqs.get_queue_url(QueueName=queue)["QueueUrl"]
     redrive = json.loads(
         sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["RedrivePolicy"])["Attributes"]["RedrivePolicy"]
@@ -95,14 +94,14 @@ def test_what_differs_on_aws_is_named_and_set_right(on_aws: Settings) -> None:
 
 @pytest.fixture
 def sqs(on_aws: Settings) -> Iterator[Any]:
-    client = boto3.session.Session(region_name="eu-central-1").client("sqs", endpoint_url=on_aws.aws_endpoint_url)
+    client = aws_client("sqs", on_aws.aws_endpoint_url)
     yield client
     client.close()
 
 
 @pytest.fixture
 def sns(on_aws: Settings) -> Iterator[Any]:
-    client = boto3.session.Session(region_name="eu-central-1").client("sns", endpoint_url=on_aws.aws_endpoint_url)
+    client = aws_client("sns", on_aws.aws_endpoint_url)
     yield client
     client.close()
 
@@ -254,7 +253,7 @@ def test_events_still_reach_the_queues(on_aws: Settings, sqs: Any, sns: Any) -> 
 
 def test_a_queue_and_a_subscription_that_are_gone_come_back(on_aws: Settings) -> None:
     declare.apply(on_aws)
-    sqs = boto3.session.Session(region_name="eu-central-1").client("sqs", endpoint_url=on_aws.aws_endpoint_url)
+    sqs = aws_client("sqs", on_aws.aws_endpoint_url)
     gone = f"{on_aws.prefix}-delivery-completed-dlq"
     sqs.delete_queue(QueueUrl=sqs.get_queue_url(QueueName=gone)["QueueUrl"])
     assert Drift("aws", gone, "exists", "no", "yes") in declare.check(on_aws).drift

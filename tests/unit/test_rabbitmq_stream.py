@@ -170,7 +170,7 @@ def _without_the_step(patch: pytest.MonkeyPatch) -> None:
 def test_a_pika_that_differs_is_used_its_own_way_and_that_is_said_once(
     differ: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(proof._Pika, "differs", False)
+    monkeypatch.setattr(proof._Pika, "differs", None)
     monkeypatch.setitem(pika.spec.props, BasicProperties.INDEX, BasicProperties)
     differ(monkeypatch)
     with caplog.at_level("WARNING", logger=proof.__name__):

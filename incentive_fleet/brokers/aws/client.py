@@ -1,4 +1,4 @@
-"""boto3 clients with bounded waits, the one policy for another try, and the one place where botocore's errors become ours.
+"""botocore clients with bounded waits, the one policy for another try, and the one place where botocore's errors become ours.
 
 Two kinds of another try: botocore makes a call that failed once more, and `tries` counts those of an entry that a batch call
 named as failed by the service's own fault. Whatever is still wrong then is the caller's to pause for.
@@ -8,14 +8,20 @@ from __future__ import annotations
 
 import random
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum, auto
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
-import boto3
+import botocore.parsers
+import botocore.session
+from botocore.awsrequest import AWSResponse
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, ParamValidationError
+from botocore.loaders import Loader, create_loader
+from botocore.parsers import ResponseParserError
 
 from incentive_fleet.addresses import without_logins
 from incentive_fleet.certificates import certificate_fault
@@ -96,43 +102,50 @@ class ContentRefused(Exception):
 
 def sqs_client(settings: Settings, connections: int = 10) -> SQSClient:
     """A client for SQS; thread-safe. Raises SettingsError without a region, BrokerUnavailable without a usable endpoint."""
-    region = settings.need_aws_region()
-    with available():
-        # A session of its own, for boto3's default session is not safe to share between threads.
-        return boto3.session.Session(region_name=region).client(
-            "sqs", endpoint_url=settings.aws_endpoint_url, verify=settings.aws_ca_bundle, config=_config(connections)
-        )
+    client: SQSClient = _client("sqs", settings, connections)
+    client.meta.events.register("after-call.sqs", _refuse_another_service)
+    return client
+
+
+def _refuse_another_service(http_response: AWSResponse, **_: object) -> None:
+    """SQS answers in JSON, and botocore takes what is none for an answer that lacks everything."""
+    if http_response.content and not http_response.content.startswith(b"{"):
+        raise ResponseParserError("the answer is no JSON")
 
 
 def sns_client(settings: Settings, connections: int = 2) -> SNSClient:
     """A client for SNS; thread-safe. Raises SettingsError without a region, BrokerUnavailable without a usable endpoint."""
-    region = settings.need_aws_region()
-    with available():
-        return boto3.session.Session(region_name=region).client(
-            "sns", endpoint_url=settings.aws_endpoint_url, verify=settings.aws_ca_bundle, config=_config(connections)
-        )
+    client: SNSClient = _client("sns", settings, connections)
+    return client
 
 
 def cloudwatch_client(settings: Settings) -> Any:
     """A client for CloudWatch, which gives up soon; thread-safe. Raises SettingsError without a region, BrokerUnavailable
     without a usable endpoint."""
+    return _client("cloudwatch", settings, 1, GLANCE_S)
+
+
+def _client(service: str, settings: Settings, connections: int, read_s: float = READ_S) -> Any:
     region = settings.need_aws_region()
-    with available():
-        return boto3.session.Session(region_name=region).client(
-            "cloudwatch",
-            endpoint_url=settings.aws_endpoint_url,
-            verify=settings.aws_ca_bundle,
-            config=_config(1, read_s=GLANCE_S),
-        )
-
-
-def _config(connections: int, read_s: float = READ_S) -> Config:
-    return Config(
+    config = Config(
         connect_timeout=CONNECT_S,
         read_timeout=read_s,
         retries={"total_max_attempts": CALL_TRIES, "mode": "standard"},
         max_pool_connections=connections,
     )
+    with available():
+        session = botocore.session.get_session()  # of the client's own: it is not safe to share between threads
+        session.register_component("data_loader", _descriptions())
+        session.set_config_variable("region", region)  # for whoever gives it credentials, too
+        return session.create_client(
+            service, endpoint_url=settings.aws_endpoint_url, verify=settings.aws_ca_bundle, config=config
+        )
+
+
+@cache
+def _descriptions() -> Loader:
+    """Of the services, as botocore brings them: to read them takes ten times as long as to make a client."""
+    return create_loader()
 
 
 def tries(pause_s: float = PAUSE_S) -> Iterator[bool]:
@@ -162,6 +175,17 @@ def available(destination: str | None = None) -> Iterator[None]:
     except (BotoCoreError, ClientError) as error:
         # What repeats a secret is no cause that a traceback may show.
         raise _translated(error, destination) from (None if _repeats_request(error) else error)
+    except Exception as error:
+        if not _of_reading_an_answer(error):
+            raise
+        # Its words are the answer itself: a login page of a proxy, as long as it likes.
+        raise BrokerUnavailable("SNS/SQS: what answers there is another service: its answer cannot be read") from None
+
+
+def _of_reading_an_answer(error: Exception) -> bool:
+    """Whether botocore could not read what came back. It has an error for some of it; the rest is whatever Python raised."""
+    frames = [frame.f_globals.get("__name__") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return isinstance(error, ResponseParserError) or frames[-1] == botocore.parsers.__name__
 
 
 def _translated(error: BotoCoreError | ClientError, destination: str | None) -> Exception:

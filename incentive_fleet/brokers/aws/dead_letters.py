@@ -12,10 +12,20 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from math import ceil
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from botocore.exceptions import ClientError, ParamValidationError
+
 from incentive_fleet.brokers.aws import AWS
 from incentive_fleet.brokers.aws.attributes import fit
 from incentive_fleet.brokers.aws.batches import ENTRIES, Batches, Receipt
-from incentive_fleet.brokers.aws.client import available, sqs_client
+from incentive_fleet.brokers.aws.client import (
+    MISSING_QUEUE,
+    Blame,
+    ContentRefused,
+    available,
+    blame,
+    error_code,
+    sqs_client,
+)
 from incentive_fleet.brokers.aws.plan import SQS_MESSAGE_BYTES, sqs_queues
 from incentive_fleet.brokers.budget import Budget, Forecast
 from incentive_fleet.brokers.message_headers import OURS, REPLAY
@@ -174,23 +184,29 @@ class SqsSender:
         problems: dict[int, str] = {}
         for position, message in enumerate(messages):
             try:
-                text = message.body.decode()
+                entries.append((self._url(message.source_queue), *_entry(message)))
             except UnicodeDecodeError as error:  # it came from a broker that takes bytes
                 problems[position] = f"SQS takes text alone, and the body is no UTF-8 at byte {error.start}"
-                continue
-            entry, size, dropped = fit(text, _attributes(message), {REPLAY: message.mark})
-            if dropped:
-                log.warning("replay %s leaves out attributes %s", message.mark, dropped)
-            entries.append((self._url(message.source_queue), entry, size))
-            positions.append(position)
+            except ContentRefused:
+                problems[position] = f"SQS has no queue {message.source_queue!r}"
+            else:
+                positions.append(position)
         result = self._batches.send(entries)
         problems |= {positions[at]: problem for at, problem in {**result.refused, **result.failed}.items()}
         return [problems.get(position, "") for position in range(len(messages))]
 
     def _url(self, queue: str) -> str:
+        """Raises BrokerUnavailable, and ContentRefused for a name that no queue has or can have: that is its letter's matter."""
         if queue not in self._urls:
             with available():
-                self._urls[queue] = self._client.get_queue_url(QueueName=queue)["QueueUrl"]
+                try:
+                    self._urls[queue] = self._client.get_queue_url(QueueName=queue)["QueueUrl"]
+                except ParamValidationError as error:
+                    raise ContentRefused(str(error)) from None
+                except ClientError as error:
+                    if error_code(error) in MISSING_QUEUE or blame(error) is Blame.CONTENT:
+                        raise ContentRefused(str(error)) from None
+                    raise
         return self._urls[queue]
 
     def close(self) -> None:
@@ -209,6 +225,19 @@ def moved_by_sqs(source_queue: str, body: bytes, system: Mapping[str, str]) -> M
     return Moved(BROKER_REDRIVE, MOVED.format(source_queue))
 
 
+def _entry(message: Outgoing) -> tuple[dict[str, Any], int]:
+    """The message for a send, and its size in bytes."""
+    text, mark = message.body.decode(), {REPLAY: message.mark}
+    try:
+        entry, size, dropped = fit(text, _attributes(message), mark)
+    except (AttributeError, KeyError, TypeError, ValueError):  # an envelope from a file may hold anything
+        log.warning("replay %s goes without its sender's attributes, which are none", message.mark)
+        entry, size, dropped = fit(text, {}, mark)
+    if dropped:
+        log.warning("replay %s leaves out attributes %s", message.mark, dropped)
+    return entry, size
+
+
 def _attributes(message: Outgoing) -> dict[str, Any]:
     kept: Mapping[str, Mapping[str, str]] = message.envelope.get("attributes", {})
     if not message.envelope and message.type is not None:  # it came from another broker
@@ -220,9 +249,9 @@ def _attributes(message: Outgoing) -> dict[str, Any]:
         if name == TYPE_ATTRIBUTE and message.type is not None:
             sent[name] = {"DataType": "String", "StringValue": message.type}
         elif "base64" in value:
-            sent[name] = {"DataType": value["type"], "BinaryValue": base64.b64decode(value["base64"])}
+            sent[name] = {"DataType": str(value["type"]), "BinaryValue": base64.b64decode(value["base64"])}
         else:
-            sent[name] = {"DataType": value["type"], "StringValue": value["text"]}
+            sent[name] = {"DataType": str(value["type"]), "StringValue": str(value["text"])}
     return sent
 
 

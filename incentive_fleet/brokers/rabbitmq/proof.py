@@ -154,19 +154,21 @@ class _Pika:
     """What this process has found out about its pika."""
 
     lock = threading.Lock()
-    differs = False
+    differs: bool | None = None  # until it has been looked at
 
 
 def proven_connection() -> type[SlowPathConnection]:
-    """The connection to read with: the fast path where it works, else, from then on, pika's own; the log says so once."""
+    """The connection to read with: the fast path where it works, else pika's own. The first call finds out which, and where it is
+    pika's own the log says so."""
     with _Pika.lock:
-        found = None if _Pika.differs else difference()
-        if found is not None:
-            _Pika.differs = True
-            read_leniently()
-            log.warning(
-                "pika %s is not as this program knows it, so messages are received its own way, which is slower: %s",
-                pika.__version__,
-                found,
-            )
+        if _Pika.differs is None:
+            found = difference()
+            _Pika.differs = found is not None
+            if found is not None:
+                read_leniently()
+                log.warning(
+                    "pika %s is not as this program knows it, so messages are received its own way, which is slower: %s",
+                    pika.__version__,
+                    found,
+                )
         return SlowPathConnection if _Pika.differs else FastPathConnection

@@ -82,7 +82,8 @@ def check(settings: Settings) -> None:
         raise SettingsError(
             f"{given[0]} is set, but {address.AMQP} begins with amqp://, which is not encrypted: amqps:// is."
         )
-    Tls(*(getattr(settings, f"rabbitmq_{name}") for name in FILES)).context()
+    if given:  # the system's authorities, which every process would read, are read once a connection needs them
+        Tls(*(getattr(settings, f"rabbitmq_{name}") for name in FILES)).context()
 
 
 def _options(where: ClusterAddress) -> dict[str, str]:
