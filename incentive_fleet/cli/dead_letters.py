@@ -186,12 +186,12 @@ def print_history(entries: Sequence[AuditEntry]) -> None:
     )
     say_table(columns, rows)
     if not entries:
-        say("Nothing was done yet.")
+        say("Nothing was done.")
 
 
 def _state(state: dict[str, object]) -> str:
-    if not state:
-        return ""
+    if "life" not in state:  # nothing yet, or a run
+        return str(state.get("status", ""))
     return f"{state.get('status')}, life {state.get('life')}, body {str(state.get('body_sha256'))[:8]}"
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from incentive_fleet.brokers import registry
 from incentive_fleet.cli import interrupts
+from incentive_fleet.cli.command_line import database_url
 from incentive_fleet.cli.printing import emit, say
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def begin(source: str, values: Settings) -> tuple[list[Broker], Stop]:
     brokers = list(registry.BROKERS) if source == "all" else [registry.by_source(source)]
     for broker in brokers:
         registry.parts_of(broker).read_settings(values)
-    values.need_database_url()
+    database_url(values)
     start_logging(values.log_level, values.log_format)
     return brokers, interrupts.serve(values.drain_s)
 

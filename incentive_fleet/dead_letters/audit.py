@@ -1,4 +1,4 @@
-"""The audit trail: who did what to which dead letter, when, why, with the state before and after. It only ever adds."""
+"""The audit trail: who did what to which dead letter or run, when, why, with the state before and after. It only ever adds."""
 
 from __future__ import annotations
 
@@ -55,7 +55,15 @@ BODIES = f"""
 """
 ACTS: Final = (
     *("collected", "imported", "returned", "reopened", "edited", "undone", "claimed", "sent", "not-sent"),
-    *("discarded", "restored", "corrected", "purged"),
+    *(
+        "discarded",
+        "restored",
+        "corrected",
+        "purged",
+        "approved",
+        "stopped",
+        "resumed",
+    ),  # the last three of a run as a whole
 )
 WITH_BODIES: Final = ("edited", "undone")
 
@@ -65,7 +73,7 @@ class AuditEntry:
     """One entry of the trail."""
 
     act_id: int
-    dead_letter_id: int
+    dead_letter_id: int | None  # None where it was done to a run as a whole
     run_id: int | None  # of the act that it was a part of
     act: str  # one of ACTS
     actor: str
@@ -109,9 +117,9 @@ def state_of(letter: Letter) -> dict[str, object]:
 
 @dataclass(frozen=True, slots=True)
 class NewEntry:
-    """What happened to one letter: an entry that is yet to be written. `reason` is "" for the act's own."""
+    """What happened to one letter, or to a run as a whole: an entry that is yet to be written. `reason` is "" for the act's own."""
 
-    dead_letter_id: int
+    dead_letter_id: int | None
     act: str
     before: dict[str, object]
     after: dict[str, object]
@@ -145,6 +153,14 @@ def add_entries(connection: Connection[Any], by: Attribution, run_id: int | None
         "after": [Jsonb(storable_values(change.after)) for change in changes],
     }
     connection.execute(ADD, values)
+
+
+def add_run_entry(
+    connection: Connection[Any], run_id: int, act: str, by: Attribution, statuses: tuple[str, str]
+) -> None:
+    """Record what was done to a run as a whole, and its statuses before and after, in the caller's transaction."""
+    before, after = ({"status": status} for status in statuses)
+    add_entries(connection, by, run_id, [NewEntry(None, act, dict(before), dict(after))])
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +208,7 @@ def newest_entries(
     found: dict[int, list[AuditEntry]] = {id: [] for id in dead_letter_ids}
     with mapped_errors(blameless=True), connection.cursor(row_factory=class_row(AuditEntry)) as cursor:
         for entry in cursor.execute(READ_MANY, (list(found), below, limit)).fetchall():
+            assert entry.dead_letter_id is not None
             found[entry.dead_letter_id].append(entry)
     return found
 

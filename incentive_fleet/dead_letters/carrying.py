@@ -80,6 +80,8 @@ def carry_ready(session: Session, settings: Settings, stop: Stop) -> None:
             following = Following(stop=stop, hands_over=True)
             carry_one = carry if act == "replay" else _carry_change
             ended = carry_one(session, settings, run_id, following)
+        except BrokerUnavailable as error:
+            raise BrokerUnavailable(f"run {run_id} waits: {error}") from error
         except FleetError:
             raise
         except Exception as error:  # a bug of ours: told to whoever looks at the run, and not met again at every look
@@ -89,8 +91,6 @@ def carry_ready(session: Session, settings: Settings, stop: Stop) -> None:
             continue
         if ended is Ended.DONE:
             log.info("run carried to its end", extra={"run": run_id})
-        if ended is Ended.AWAY:
-            raise BrokerUnavailable(f"a broker that run {run_id} needs is away")
         if stop.is_set():
             return
 

@@ -60,7 +60,7 @@ class Run:
     to: Target | None
     connection: Connection[Any]
     locks: RunLocks
-    away: str = ""  # why the rest is not tried: a broker is away or its address unknown
+    away: str = ""  # why the rest is not tried: what a broker said, or that its address is unknown
 
     @property
     def number(self) -> int:

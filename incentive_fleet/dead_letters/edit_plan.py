@@ -6,6 +6,7 @@ A plan is kept with its run as JSON, so that another process can go on with it.
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,8 +21,8 @@ from incentive_fleet.dead_letters.editing import (
     parse_removal,
 )
 from incentive_fleet.errors import Refused
+from incentive_fleet.text_files import UNREADABLE, read_text
 
-FILE_BYTES_MAX: Final = 16 * 1024 * 1024  # of a file of values; it is kept with its run
 ROWS_MAX: Final = 100_000  # as many letters as one act may touch
 KEYS: Final = ("order_id", "id")  # what the first column may be: an order's id, or a letter's
 
@@ -98,17 +99,14 @@ def _row(plan: EditPlan, letter: Editable) -> Mapping[str, str]:
 def read_values(path: Path) -> tuple[str, dict[str, dict[str, str]]]:
     """A CSV file of values: its first column's name, and the cells of each row by their paths.
 
-    Raises Refused (bad-values), which names line and column; nothing is changed then.
+    Raises Refused (bad-values), which names line and column, and as read_text; nothing is changed then.
     """
-    if path.stat().st_size > FILE_BYTES_MAX:
-        raise Refused("bad-values", f"{path.name} has more than {FILE_BYTES_MAX:,} bytes: load it in parts")
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            return _read(path.name, csv.reader(file, strict=True))
-    except UnicodeDecodeError as error:
-        raise Refused("bad-values", f"{path.name} is not UTF-8 at byte {error.start}") from None
+        return _read(path.name, csv.reader(io.StringIO(read_text(path), newline=""), strict=True))
     except csv.Error as error:
         raise Refused("bad-values", f"{path.name} is no CSV: {error}") from None
+    except UNREADABLE as error:
+        raise Refused("bad-values", f"{path.name} cannot be read: {error}") from None
 
 
 def _read(name: str, reader: Any) -> tuple[str, dict[str, dict[str, str]]]:

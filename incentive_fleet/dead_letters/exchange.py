@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
+from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,9 +25,12 @@ from incentive_fleet.dead_letters.audit import Attribution, NewEntry, add_entrie
 from incentive_fleet.dead_letters.changes import save_edit
 from incentive_fleet.dead_letters.documents import body_document
 from incentive_fleet.dead_letters.keeping import keep
+from incentive_fleet.dead_letters.letter import storable
 from incentive_fleet.dead_letters.store import get_letter
 from incentive_fleet.errors import Malformed, Refused
+from incentive_fleet.events.document import shown
 from incentive_fleet.ledger.connection import mapped_errors
+from incentive_fleet.text_files import UNREADABLE, open_text
 
 FORMAT: Final = "incentives-dead-letter/1"
 LINE_BYTES_MAX: Final = 64 * 1024 * 1024
@@ -63,17 +67,24 @@ def _line(letter: dict[str, Any]) -> dict[str, Any]:
     return {"format": FORMAT, **letter, **times, **bodies}
 
 
-def import_file(connection: Connection[Any], path: Path, by: Attribution, admission: Admission | None) -> Counter[str]:
+def import_file(
+    connection: Connection[Any],
+    path: Path,
+    by: Attribution,
+    admission: Admission | None,
+    told: Callable[[int], None] = lambda done: None,
+) -> Counter[str]:
     """Keep the letters of a file that `export_lines` made, open; how many were `imported` and how many `known`.
 
-    Raises Refused (bad-line), which names the line, before anything is kept; OSError; and TransientError, when the same call
-    again goes on with the rest.
+    `told` hears how many it is done with. Raises Refused (bad-line, unreadable-file, not-utf8), which names the line, before
+    anything is kept; and TransientError, when the same call again goes on with the rest.
     """
-    for _ in _letters(path, admission):
+    for _ in read_letters(path, admission):
         pass
     counts = Counter({"imported": 0, "known": 0})
-    for one in _letters(path, admission):
+    for one in read_letters(path, admission):
         counts[_keep(connection, one, by, admission)] += 1
+        told(counts.total())
     return counts
 
 
@@ -95,16 +106,26 @@ def _keep(
     return "imported"
 
 
-def _letters(path: Path, admission: Admission | None) -> Iterator[tuple[int, Arrival, bytes | None]]:
-    with path.open("rb") as file:
-        number = 0
-        while text := file.readline(LINE_BYTES_MAX + 1):
-            number += 1
-            where = f"{path.name} line {number}"
-            if len(text) > LINE_BYTES_MAX:
-                raise Refused("bad-line", f"{where} has more than {LINE_BYTES_MAX:,} bytes")
-            if text.strip():
-                yield (number, *_parsed(text, where, admission))
+def read_letters(path: Path, admission: Admission | None) -> Iterator[tuple[int, Arrival, bytes | None]]:
+    """Each letter of a file with its line and what it was edited to. Raises Refused as import_file."""
+    for number, text in _lines(path):
+        where = f"{path.name} line {number}"
+        if len(text) > LINE_BYTES_MAX:
+            raise Refused("bad-line", f"{where} has more than {LINE_BYTES_MAX:,} bytes")
+        if text.strip():
+            yield (number, *_parsed(text, where, admission))
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Each line with its number, of a long one a byte more than a line may have."""
+    try:
+        with open_text(path) as file:
+            for number in count(1):
+                if not (text := file.readline(LINE_BYTES_MAX + 1)):
+                    return
+                yield number, text
+    except UNREADABLE as error:
+        raise Refused("unreadable-file", f"{path}: {error}") from None
 
 
 def _parsed(text: bytes, where: str, admission: Admission | None) -> tuple[Arrival, bytes | None]:
@@ -112,19 +133,24 @@ def _parsed(text: bytes, where: str, admission: Admission | None) -> tuple[Arriv
         line = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise Refused("bad-line", f"{where} is no JSON: {error}") from None
-    if not isinstance(line, dict) or line.get("format") != FORMAT:
-        raise Refused("bad-line", f"{where}: format is no {FORMAT!r}; `incentives dlq export` writes such lines")
+    if not isinstance(line, dict):
+        raise Refused(
+            "bad-line", f"{where} is {shown(line)}: an object is needed, as `incentives dlq export` writes it"
+        )
+    if line.get("format") != FORMAT:
+        raise _wrong(where, line, "format", f"{FORMAT!r} is needed, as `incentives dlq export` writes it")
     for name in TEXTS:
-        if not isinstance(line.get(name), str) or "\x00" in line[name]:
-            raise Refused("bad-line", f"{where}: {name} is needed, a text")
+        value = line.get(name)
+        if not isinstance(value, str) or storable(value) != value or not (value or name == "detail"):
+            raise _wrong(where, line, name, "a text without NUL and lone surrogates is needed")
     if line["transport"] not in sources():
-        raise Refused("bad-line", f"{where}: transport is {line['transport']!r}: known are {', '.join(sources())}")
+        raise _wrong(where, line, "transport", f"known are {', '.join(sources())}")
     for name in ("headers", "envelope"):
         if not isinstance(line.get(name), dict):
-            raise Refused("bad-line", f"{where}: {name} is needed, an object")
-    body, edited = _bytes(line.get("body"), where), None
+            raise _wrong(where, line, name, "an object is needed")
+    body, edited = _bytes(line, "body", where), None
     if line.get("edited_body") is not None:
-        edited = _bytes(line["edited_body"], where)
+        edited = _bytes(line, "edited_body", where)
         try:
             admitted(edited, line["source_queue"], admission)
         except Malformed as error:
@@ -149,14 +175,23 @@ def _arrival(line: Mapping[str, Any], body: bytes) -> Arrival:
     )
 
 
-def _bytes(value: object, where: str) -> bytes:
-    match value:
-        case {"encoding": "utf-8", "text": str(text)}:
-            return text.encode("utf-8", "surrogatepass")
-        case {"encoding": "hex", "text": str(text)}:
-            try:
-                return bytes.fromhex(text)
-            except ValueError as error:
-                raise Refused("bad-line", f"{where}: a body in hex: {error}") from None
-        case _:
-            raise Refused("bad-line", f"{where}: a body is needed, with encoding utf-8 or hex, and text")
+def _bytes(line: Mapping[str, Any], name: str, where: str) -> bytes:
+    document = line.get(name)
+    if not isinstance(document, dict):
+        raise _wrong(where, line, name, "an object with encoding and text is needed")
+    if document.get("encoding") not in ["utf-8", "hex"]:
+        raise _wrong(where, document, "encoding", "utf-8 or hex is needed", f"{name}.")
+    text = document.get("text")
+    if not isinstance(text, str):
+        raise _wrong(where, document, "text", "a text is needed", f"{name}.")
+    if document["encoding"] == "utf-8":
+        return text.encode("utf-8", "surrogatepass")
+    try:
+        return bytes.fromhex(text)
+    except ValueError as error:
+        raise Refused("bad-line", f"{where}: {name}.text is {shown(text)}: {error}") from None
+
+
+def _wrong(where: str, document: Mapping[str, Any], name: str, needed: str, within: str = "") -> Refused:
+    found = f"is {shown(document[name])}" if name in document else "is missing"
+    return Refused("bad-line", f"{where}: {within}{name} {found}: {needed}")

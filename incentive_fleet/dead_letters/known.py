@@ -60,4 +60,5 @@ def unknown_filters(connection: Connection[Any], wanted: Filters, settings: Sett
         with mapped_errors():
             met = [str(row[0]) for row in connection.execute(READ[name].encode()).fetchall()]
         if value not in met:
-            yield Unknown(name, value, tuple(sorted({*map(str, ours.get(name, ())), *met[:NAMED_MAX]})))
+            known = {*map(str, ours.get(name, ())), *met[:NAMED_MAX]}
+            yield Unknown(name, value, tuple(sorted(known, key=int if name in numbers else str)))

@@ -57,7 +57,6 @@ class Ended(Enum):
 
     DONE = "done"  # every letter was got to
     STOPPED = "stopped"  # somebody stopped the run, or this process
-    AWAY = "away"  # a broker is away or its address unknown; the run is ready to be gone on with
     ELSEWHERE = "elsewhere"  # another process carries it
 
 
@@ -103,20 +102,22 @@ def carry_to_the_end(
     """Carry a run on, or wait for the process that does. One that meets a broker away is stopped. Raises TransientError."""
     following = replace(following, stop=following.stop or Stop())
     assert following.stop is not None
-    while (ended := carry(session, settings, run_id, following)) is Ended.ELSEWHERE:
-        run = runs.get_run(session.connection, run_id)
-        following.on_progress(run.done + run.refused)
-        if run.status != runs.READY or following.stop.wait(WATCH_S):
-            return
-    if ended is Ended.AWAY:
-        runs.stop_run(session.connection, run_id, "a broker is away, or its address is not set")
+    try:
+        while carry(session, settings, run_id, following) is Ended.ELSEWHERE:
+            run = runs.get_run(session.connection, run_id)
+            following.on_progress(run.done + run.refused)
+            if run.status != runs.READY or following.stop.wait(WATCH_S):
+                return
+    except BrokerUnavailable as error:
+        runs.stop_run(session.connection, run_id, f"a broker does not take it: {error}")
 
 
 def carry(session: Session, settings: Settings, run_id: int, following: Following) -> Ended:
     """Send what the run has not got to, for as long as nobody stops it, this process lives and the brokers are there.
 
     Nobody else carries it meanwhile: this process holds its lock, which is free as soon as the process is dead. Raises
-    TransientError; whoever carries it on then takes up what was claimed.
+    BrokerUnavailable where a broker is away, refuses the login or has no address here, and TransientError: whoever carries it on
+    then takes up what was claimed.
     """
     record = runs.get_run(session.connection, run_id)
     if record.status != runs.READY:
@@ -167,7 +168,7 @@ def _send_all(
         sent, last = sent + len(ids), ids[-1]
         following.on_progress(before + sent)
         if run.away:
-            return Ended.AWAY
+            raise BrokerUnavailable(run.away)
     runs.finish(run.connection, run.number, datetime.now(UTC))
     return Ended.DONE
 

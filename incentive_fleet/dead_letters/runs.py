@@ -15,7 +15,7 @@ from psycopg import Connection
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
-from incentive_fleet.dead_letters.audit import Attribution
+from incentive_fleet.dead_letters.audit import Attribution, add_run_entry
 from incentive_fleet.dead_letters.letter import storable
 from incentive_fleet.errors import Refused
 from incentive_fleet.ledger.connection import mapped_errors
@@ -56,8 +56,9 @@ LIST = f"""
     {READ} WHERE (NOT %(unfinished)s OR r.status <> 'done') AND r.run_id < %(below)s ORDER BY r.run_id DESC LIMIT %(limit)s
 """
 SET_STATUS = """
-    UPDATE dead_letter_runs SET status = %(status)s, note = %(note)s, ended_at = %(ended)s
-    WHERE run_id = %(run)s AND status = ANY(%(from)s) RETURNING run_id
+    UPDATE dead_letter_runs r SET status = %(status)s, note = %(note)s, ended_at = %(ended)s
+    FROM (SELECT run_id, status FROM dead_letter_runs WHERE run_id = %(run)s FOR UPDATE) before
+    WHERE r.run_id = before.run_id AND before.status = ANY(%(from)s) RETURNING before.status
 """
 APPROVE = """
     UPDATE dead_letter_runs SET status = 'ready', approved_by = %(actor)s, approved_at = %(at)s
@@ -230,19 +231,27 @@ def finish(connection: Connection[Any], run_id: int, at: datetime) -> None:
     _set_status(connection, run_id, DONE, (READY,), "", at)
 
 
-def stop_run(connection: Connection[Any], run_id: int, note: str) -> None:
-    """Let nobody carry it on; what is under way is finished. Stopping a stopped run does nothing.
+def stop_run(connection: Connection[Any], run_id: int, note: str, by: Attribution | None = None) -> None:
+    """Let nobody carry it on; what is under way is finished. Stopping a stopped run does nothing. `by` is for the trail: whoever
+    wanted it so, None where nobody did.
 
     Raises Refused (unknown-run, run-is-done) and TransientError.
     """
-    if not _set_status(connection, run_id, STOPPED, (WAITING, READY), note):
+    with mapped_errors(blameless=True), connection.transaction():
+        before = _set_status(connection, run_id, STOPPED, (WAITING, READY), note)
+        if before is not None and by is not None:
+            add_run_entry(connection, run_id, "stopped", by, (before, STOPPED))
+    if before is None:
         run = get_run(connection, run_id)
         if run.status == DONE:
             raise Refused("run-is-done", f"run {run_id} is done: there is nothing to stop")
 
 
-def resume_run(connection: Connection[Any], run_id: int) -> RunRecord:
-    """Let it go on. Raises Refused (unknown-run, run-is-done, needs-approval) and TransientError."""
+def resume_run(connection: Connection[Any], run_id: int, by: Attribution) -> RunRecord:
+    """Let it go on, also where its command has died.
+
+    Raises Refused (unknown-run, run-is-done, needs-approval) and TransientError.
+    """
     run = get_run(connection, run_id)
     if run.status == DONE:
         raise Refused("run-is-done", f"run {run_id} is done: every letter was got to")
@@ -251,7 +260,9 @@ def resume_run(connection: Connection[Any], run_id: int) -> RunRecord:
         raise Refused(
             "needs-approval", f"run {run_id} of {run.actor} waits for another one's `incentives dlq approve {run_id}`"
         )
-    _set_status(connection, run_id, READY, (STOPPED,), "")
+    with mapped_errors(blameless=True), connection.transaction():
+        before = _set_status(connection, run_id, READY, (STOPPED,), "")
+        add_run_entry(connection, run_id, "resumed", by, (before or run.status, READY))
     return get_run(connection, run_id)
 
 
@@ -263,9 +274,11 @@ def approve_run(connection: Connection[Any], run_id: int, by: Attribution) -> Ru
     run = get_run(connection, run_id)
     if run.actor == by.actor:
         raise Refused("own-run", f"run {run_id} was begun by {run.actor}: another one has to approve it")
-    with mapped_errors(blameless=True):
+    with mapped_errors(blameless=True), connection.transaction():
         values = {"run": run_id, "actor": storable(by.actor.strip()), "at": by.at}
         approved = connection.execute(APPROVE, values).fetchone()
+        if approved is not None:
+            add_run_entry(connection, run_id, "approved", by, (WAITING, READY))
     if approved is None and run.approved_by is None:
         raise Refused("not-waiting", f"run {run_id} is {run.status}: it waits for no approval")
     return get_run(connection, run_id)
@@ -278,7 +291,9 @@ def _set_status(
     from_: Sequence[str],
     note: str,
     ended: datetime | None = None,
-) -> bool:
+) -> str | None:
+    """Its status before; None where that is none of those from which it may get there."""
     values = {"run": run_id, "status": status, "from": list(from_), "note": note[:NOTE_CHARACTERS], "ended": ended}
     with mapped_errors(blameless=True):
-        return connection.execute(SET_STATUS, values).fetchone() is not None
+        row = connection.execute(SET_STATUS, values).fetchone()
+    return None if row is None else str(row[0])

@@ -12,10 +12,9 @@ from incentive_fleet.ledger.connection import mapped_errors
 
 # An unexpected error says little by its reason; its class says more, and there are not many.
 OPEN: Final = """
-    SELECT CASE WHEN failure ->> 'error_class' IS NULL THEN reason
-                ELSE reason || ' ' || regexp_replace(failure ->> 'error_class', '^.*[.]', '') END,
+    SELECT CASE WHEN error_class IS NULL THEN reason ELSE reason || ' ' || regexp_replace(error_class, '^.*[.]', '') END,
            count(*), extract(epoch FROM now() - min(first_seen))::float8, count(*) FILTER (WHERE last_seen > %s)
-    FROM dead_letters WHERE status IN ('open', 'replaying') GROUP BY 1 ORDER BY 2 DESC, 1
+    FROM open_dead_letters GROUP BY 1 ORDER BY 2 DESC, 1
 """
 
 

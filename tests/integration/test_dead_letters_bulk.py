@@ -24,6 +24,7 @@ from incentive_fleet.dead_letters.edit_plan import EditPlan, read_values
 from incentive_fleet.dead_letters.runs import Done, Following, RunRecord
 from incentive_fleet.errors import Refused
 from incentive_fleet.stopping import Stop
+from tests.command import incentives
 from tests.dead_letter_world import LetterDatabase, arrival, by, order, refund
 
 EUROS = EditPlan(sets=["data.currency=EUR"])
@@ -111,6 +112,13 @@ def test_a_group_that_nobody_has_names_those_there_are(database: LetterDatabase)
     ):
         ran = dlq(database, *command, "--group", str(number + 7))
         assert (ran.exit_code, ran.stdout) == (2, "")
+
+
+def test_many_groups_are_named_in_the_order_of_their_numbers(database: LetterDatabase) -> None:
+    reasons = ({**UNKNOWN, "fleet-reason": f"broker-{n}"} for n in range(11))
+    database.keep(*(arrival(order(n), name=f"m-{n}", headers=headers) for n, headers in enumerate(reasons)))
+    ran = incentives("dlq", "list", "--group", "99", env={"INCENTIVES_DATABASE_URL": database.url})
+    assert ran.err.splitlines()[1:] == [f"  {number}" for number in range(1, 12)]
 
 
 def test_an_edit_leaves_a_letter_in_its_group_and_a_new_reason_moves_it(database: LetterDatabase) -> None:
@@ -331,7 +339,7 @@ def test_an_edit_that_is_stopped_goes_on_where_it_stood(
     assert {letter.edited for letter in database.summaries()} == {True}
     assert [act.act for act in database.acts()].count("edited") == 7
     with pytest.raises(Refused, match="run-is-done"), database.connect() as connection:
-        runs.resume_run(connection, number)
+        runs.resume_run(connection, number, by())
 
 
 def test_an_edit_is_stopped_from_another_shell(database: LetterDatabase, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -144,7 +144,7 @@ def test_a_run_is_stopped_from_another_shell_and_resumed(world: LetterWorld) -> 
     carry_as_the_fleet(world)
     assert run_of(world, numbers[0]).pending == 4, "nobody goes on with what a person stopped"
     with world.connect() as connection:
-        runs.resume_run(connection, numbers[0])
+        runs.resume_run(connection, numbers[0], by())
     carry_as_the_fleet(world)
     assert run_of(world, numbers[0]).status == "done"
     assert world.consume("rabbitmq") == {"applied": 6}
@@ -252,9 +252,21 @@ def test_a_file_with_a_bad_line_is_refused_whole(database: LetterDatabase, tmp_p
         good = next(export_lines(connection, [1])).replace("o-1", "o-2")
         for line, told in (
             ("{", "line 2 is no JSON"),
-            ("{}", "line 2: format is no"),
-            ('{"format": "incentives-dead-letter/1"}', "line 2: transport is needed"),
-            (good.replace('"sqs"', '"post"'), "line 2: transport is 'post'"),
+            ("[]", "line 2 is a list of 0: an object is needed"),
+            ("{}", "line 2: format is missing"),
+            (good.replace("letter/1", "letter/2"), "line 2: format is 'incentives-dead-letter/2'"),
+            ('{"format": "incentives-dead-letter/1"}', "line 2: transport is missing"),
+            (good.replace('"sqs"', '"post"'), "line 2: transport is 'post': known are"),
+            (
+                good.replace('"q"', '"\\ud800"'),
+                "line 2: source_queue is '\\ud800': a text without NUL and lone surrogates",
+            ),
+            (good.replace('"q"', '""'), "line 2: source_queue is ''"),
+            (good.replace('"headers":{', '"headers":7,"h":{'), "line 2: headers is 7: an object is needed"),
+            (good.replace('"body":{', '"body":[],"b":{'), "line 2: body is a list of 0: an object"),
+            (good.replace('"utf-8"', '"utf-9"'), "line 2: body.encoding is 'utf-9': utf-8 or hex is needed"),
+            (good.replace('"utf-8","text"', '"utf-8","test"'), "line 2: body.text is missing"),
+            (good.replace('"utf-8","text":"', '"hex","text":"0'), "line 2: body.text is '0{"),
             (
                 good.replace('"edited_body":null', '"edited_body":{"encoding":"hex","text":"00"}'),
                 "edited_body is no event",

@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 from psycopg import errors, sql
 
+from incentive_fleet.cli.commands import status
 from incentive_fleet.cli.root import cli
 from incentive_fleet.dead_letters import runs
 from incentive_fleet.ledger.people import ROLES
@@ -83,6 +84,27 @@ def test_each_role_may_what_it_is_for(people: People) -> None:
             assert (ran.exit_code == 0) == (role in those), (role, command, ran.output, ran.exception)
             if role not in those:
                 assert "permission denied" in str(ran.exception)
+
+
+def test_whoever_is_called_at_night_sees_how_everything_stands(people: People, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a login of their own: the first command of many runbooks told all of them that the database was away."""
+    monkeypatch.setattr(status, "RATE_OVER_S", 0.0)
+    failure = {"attempts": 5, "error_class": "shop.OddError", "message": "of ann", "traceback": "", "host": "h"}
+    times = {"first_at": "2026-03-01T00:00:00Z", "last_at": "2026-03-01T00:10:00Z"}
+    headers = {"fleet-reason": "unexpected-error", "fleet-detail": "x", "fleet-failure": json.dumps(failure | times)}
+    people.database.keep(arrival(order(9), name="odd", headers=headers))
+    no_broker = dict.fromkeys(("AWS_REGION", "AWS_DEFAULT_REGION", "INCENTIVES_RABBITMQ_URL"), "")
+    for role in ROLES:
+        environment = {"INCENTIVES_DATABASE_URL": people.url(role), "INCENTIVES_ACTOR": role} | no_broker
+        first, second = (CliRunner().invoke(cli, ["status"], env=environment).output for _ in range(2))
+        assert "unreachable" not in first, role
+        assert "dead letters  4 open\n" in first
+        assert "unexpected-error OddError" in first
+        assert "4 open, 0 new since" in second
+    refused(
+        people.url(VIEWER),
+        ["SELECT failure FROM dead_letters", "SELECT subject FROM anomalies", "SELECT body FROM outbox"],
+    )
 
 
 def refused(url: str, statements: Sequence[str]) -> None:
@@ -179,6 +201,35 @@ def test_a_run_that_was_stopped_before_its_approval_still_waits_for_it(people: P
     assert people.told(OPERATOR, "resume", number)["edited"] == 3
 
 
+def test_who_approved_stopped_and_resumed_a_run_and_why_stands_in_the_trail(people: People) -> None:
+    """It bears on all letters of the run and is told of none: an approval would be in the trail of ten thousand."""
+    (run,) = people.told(OPERATOR, *EDIT, "--needs-approval")["runs"]
+    number = str(run["run"])
+    for role, act, reason in ((OPERATOR, "stop", "wait"), (OPERATOR, "stop", "again"), (APPROVER, "approve", "fine")):
+        people.told(role, act, number, "--because", reason)
+        people.type(OPERATOR, "resume", number, "--because", "on")  # which waits for its approval, and then does not
+    told = people.told(VIEWER, "history", "--run", number)["acts"]
+    of_run = [act for act in told if act["dead_letter_id"] is None]
+    operator, approver = people.logins[OPERATOR], people.logins[APPROVER]
+    assert [(act["act"], act["actor"], act["reason"]) for act in of_run] == [
+        ("stopped", operator, "wait"),
+        ("stopped", operator, "again"),
+        ("approved", approver, "fine"),
+        ("resumed", operator, "on"),
+    ]
+    assert [act["after"]["status"] for act in of_run] == ["stopped", "stopped", "ready", "ready"]
+    assert [act["act"] for act in told if act["dead_letter_id"] is not None] == ["edited"] * 3
+    assert people.told(VIEWER, "history", "--actor", approver)["acts"] == [of_run[2]]
+    assert f"run: {number}  act: approved  actor: {approver}" in people.type(VIEWER, "history").stdout
+    refused(
+        people.url(APPROVER),
+        [
+            "INSERT INTO dead_letter_audit (run_id, act, actor, acted_at, before, after) "
+            f"VALUES ({number}, 'approved', 'somebody', now(), '{{}}', '{{}}')"
+        ],
+    )
+
+
 def test_what_waits_for_no_approval_gets_none(people: People) -> None:
     people.told(OPERATOR, *EDIT)
     ran = people.type(APPROVER, "approve", "1")
@@ -208,9 +259,13 @@ def test_the_settings_ask_for_an_approval_over_so_much_money(people: People, min
 def test_a_person_goes_on_with_their_own_runs_alone(people: People) -> None:
     with people.database.connect() as connection:
         number = runs.begin(connection, "discard", [1], by("ann", "x"))
+        runs.stop_run(connection, number, "not now")
     ran = people.type(OPERATOR, "resume", str(number))
     assert ran.exit_code == 1
     assert "is ann's" in ran.stderr
+    with people.database.connect() as connection:
+        assert runs.get_run(connection, number).status == "stopped", "else the fleet would go on with it"
+    refused(people.url(OPERATOR), [f"UPDATE dead_letter_runs SET status = 'ready' WHERE run_id = {number}"])
 
 
 def test_an_approver_purges_and_the_trail_names_them(people: People) -> None:

@@ -29,6 +29,7 @@ from incentive_fleet.brokers.rabbitmq.properties import (
     array,
     cut,
     join,
+    short_text,
     shown,
     shown_name,
     shown_property,
@@ -130,12 +131,14 @@ class RabbitMQSender:
 
     def send(self, messages: list[Outgoing]) -> list[str]:
         """By the default exchange, persistent, mandatory and confirmed."""
-        sent = send([_copy(message) for message in messages], self._connected)
+        sendable = [at for at, message in enumerate(messages) if short_text(message.source_queue) is not None]
+        sent = send([_copy(messages[at]) for at in sendable], self._connected)
         if sent.error is not None and not any(sent.taken):
             raise sent.error
-        return [
-            "" if took else _problem(message, sent.error) for took, message in zip(sent.taken, messages, strict=True)
-        ]
+        problems = [f"RabbitMQ has no queue {message.source_queue!r}" for message in messages]
+        for at, took in zip(sendable, sent.taken, strict=True):
+            problems[at] = "" if took else _problem(messages[at], sent.error)
+        return problems
 
     def _connected(self) -> Link:
         if self._link is None or not self._link.alive:

@@ -14,6 +14,7 @@ from incentive_fleet.cli.command_line import (
     MOMENT,
     TEXT,
     Group,
+    database_url,
     fail,
     format_option,
     open_reader,
@@ -40,7 +41,7 @@ from incentive_fleet.cli.work import showing
 # As in dead_letters.audit, which --help need not wait for; a test compares them.
 ACTS = (
     *("collected", "imported", "returned", "reopened", "edited", "undone", "claimed", "sent", "not-sent"),
-    *("discarded", "restored", "corrected", "purged"),
+    *("discarded", "restored", "corrected", "purged", "approved", "stopped", "resumed"),
 )
 
 
@@ -78,7 +79,7 @@ def collect(source: str, until_idle: float | None, output: str) -> None:
     brokers = registry.configured(values) if source == "all" else [registry.by_source(source)]
     if not brokers:
         fail(registry.none_configured("there is no broker to collect from"), 2)
-    values.need_database_url()
+    database_url(values)
     start_logging(values.log_level, values.log_format)
     counts: Counter[str] = Counter({"new": 0, "returned": 0, "again": 0, "same": 0})
     pauses, stop = Pauses(), interrupts.serve(values.drain_s)

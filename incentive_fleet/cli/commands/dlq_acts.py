@@ -146,7 +146,7 @@ def _send(
 def _booked_at_most(values: Settings, selected: list[int]) -> int | None:
     from incentive_fleet.dead_letters.approving import booked_at_most
 
-    with open_session(values, "dlq replay") as session:
+    with open_session(values, "dlq replay") as session, working("Rehearsing"):
         return booked_at_most(session, values, selected)
 
 
@@ -158,7 +158,7 @@ def _dry_run(selected: list[int], output: str) -> None:
     values = settings()
     with open_reader(values, "dlq replay") as connection:
         letters = rehearsal.letters_to_rehearse(connection, selected)
-    with open_session(values, "dlq replay") as session:
+    with open_session(values, "dlq replay") as session, working("Rehearsing"):
         effects = rehearsal.rehearse(session, letters, admission_of(values))
     total = sum(len(effect.transfers) for effect in effects)
     document = {"effects": [rehearsal.document(effect) for effect in effects], "transfers": total}

@@ -80,7 +80,7 @@ def _preview(selected: list[int], plan: EditPlan, output: str) -> None:
     from incentive_fleet.dead_letters import bulk_edit
 
     values = settings()
-    with open_reader(values, "dlq edit") as connection:
+    with open_reader(values, "dlq edit") as connection, working("Rehearsing"):
         preview = bulk_edit.preview_edit(connection, selected, plan, admission_of(values))
     refused = preview.refusals.total()
     refusals = [

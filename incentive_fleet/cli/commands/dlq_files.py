@@ -29,9 +29,10 @@ def export(selection: Selection) -> None:
 
     values = settings()
     selected, _ = selection.letters(values, datetime.now(UTC))
-    with open_reader(values, "dlq export") as connection:
-        for line in export_lines(connection, selected):
+    with open_reader(values, "dlq export") as connection, working("Exporting", len(selected), prints=True) as progress:
+        for number, line in enumerate(export_lines(connection, selected), 1):
             say_raw(line)
+            progress(number, f"{number:,} of {len(selected):,} letters are printed")
 
 
 @click.command("import")
@@ -44,8 +45,10 @@ def import_command(file: Path, by: Attribution, output: str) -> None:
     from incentive_fleet.dead_letters.exchange import import_file
 
     values = settings()
-    with open_reader(values, "dlq import") as connection:
-        counts = import_file(connection, file, by, admission_of(values))
+    with open_reader(values, "dlq import") as connection, working("Importing") as progress:
+        counts = import_file(
+            connection, file, by, admission_of(values), lambda done: progress(done, f"{done:,} letters are done with")
+        )
     emit(dict(counts), output, lambda: say(f"{counts['imported']:,} imported, {counts['known']:,} known"))
 
 

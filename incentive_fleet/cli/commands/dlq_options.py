@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import click
 
-from incentive_fleet.cli.command_line import MOMENT, TEXT, fail, login_name, open_reader, settings
+from incentive_fleet.cli.command_line import MOMENT, TEXT, actor_option, fail, login_name, open_reader, settings
 from incentive_fleet.cli.layout import cut_to, screen_width
 from incentive_fleet.cli.printing import ask, tell
 from incentive_fleet.settings import Settings
@@ -148,13 +148,6 @@ def attributed(
     *names: str, required: bool = False, help: str = "Why, for the audit trail.", approvable: bool = False
 ) -> Callable[[Command], Command]:
     """--actor, the reason under these names, and --needs-approval where the act may wait; the command gets all as `by`."""
-    actor_option = click.option(
-        "--actor",
-        type=TEXT,
-        envvar="INCENTIVES_ACTOR",
-        default=None,
-        help="Who acts, for the audit trail; a service's login alone may name somebody. By default the login's name.",
-    )
     needed: dict[str, Any] = {"required": True} if required else {"default": ""}
     reason_option = click.option(*names, "act_reason", type=TEXT, help=help, **needed)
 

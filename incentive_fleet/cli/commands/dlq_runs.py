@@ -141,13 +141,14 @@ def watch(number: int, output: str) -> None:
 
 @click.command()
 @run_argument
+@attributed("--because")
 @format_option
-def stop(number: int, output: str) -> None:
+def stop(number: int, by: Attribution, output: str) -> None:
     """Let nobody go on with a run. What is under way is finished; `resume` goes on with the rest."""
     from incentive_fleet.dead_letters import documents, runs
 
     with open_reader(settings(), "dlq stop") as connection:
-        runs.stop_run(connection, number, "stopped by `incentives dlq stop`")
+        runs.stop_run(connection, number, f"stopped by {by.actor}", by)
         run = runs.get_run(connection, number)
     emit(
         {"runs": [documents.run_document(run)]},
@@ -158,8 +159,9 @@ def stop(number: int, output: str) -> None:
 
 @click.command()
 @run_argument
+@attributed("--because")
 @format_option
-def resume(number: int, output: str) -> None:
+def resume(number: int, by: Attribution, output: str) -> None:
     """Go on with a run that was stopped or whose command has died, where it stood."""
     from incentive_fleet.dead_letters import resuming, runs
     from incentive_fleet.ledger.people import actor_of
@@ -169,9 +171,10 @@ def resume(number: int, output: str) -> None:
         stopped_when_interrupted(values) as begun,
         open_reader(values, "dlq resume") as connection,
     ):
-        run = runs.resume_run(connection, number)
+        run = runs.get_run(connection, number)
         if actor_of(connection, None, run.actor) != run.actor:
             fail(f"Run {number} is {run.actor}'s: a person goes on with their own runs alone.")
+        run = runs.resume_run(connection, number, by)
         begun.begin(number)
         with working("Resuming", run.letters) as progress:
             resuming.resume(

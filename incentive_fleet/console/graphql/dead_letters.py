@@ -30,7 +30,7 @@ NEWEST: Final = 2**63 - 1
 @strawberry.type(name="Act", description="An entry of the audit trail: who did what to a letter, when and why.")
 class ActShown:
     act_id: Long
-    dead_letter_id: Long
+    dead_letter_id: Long | None = strawberry.field(description="Null where it was done to a run as a whole.")
     run_id: Long | None
     act: str
     actor: str

@@ -81,7 +81,7 @@ def stop(request: Request, fields: Fields) -> Response:
     """Let nobody go on with it."""
     number, visitor = request.path_params["number"], visitor_of(request)
     with premises_of(request).connections.to(Work.OPERATE, visitor) as connection:
-        runs.stop_run(connection, number, f"stopped by {visitor.name} in the console")
+        runs.stop_run(connection, number, f"stopped by {visitor.name} in the console", _by(request, fields))
     return away(f"/runs/{number}")
 
 
@@ -94,7 +94,7 @@ def resume(request: Request, fields: Fields) -> Response:
             raise Refused("not-yours", f"run {number} is {run.actor}'s: a person goes on with their own runs alone")
         if not _by_the_fleet(run):
             raise Refused("not-the-fleets", f"run {number} was begun by a command: `incentives dlq resume {number}`")
-        runs.resume_run(connection, number)
+        runs.resume_run(connection, number, _by(request, fields))
     return away(f"/runs/{number}")
 
 
