@@ -1,5 +1,7 @@
 # Everything starts here: `make demo` and `make test` need a Debian or Ubuntu with Python 3.11 to 3.14 and make, nothing else.
 SHELL := /bin/bash
+# The tests start hundreds of processes: each would compile the package again.
+unexport PYTHONDONTWRITEBYTECODE
 BOOTSTRAP := deploy/install/bootstrap.sh
 LOCKS := deploy/install/locks
 SOURCES_OF_VERSIONS := pyproject.toml $(LOCKS)/build.lock $(BOOTSTRAP)
@@ -40,7 +42,8 @@ deploy-check: .venv/.ready-test .venv-localstack/.ready .venv-deploy/.ready .ven
 	@mkdir -p build/deploy
 	@deploy/install/foreign.sh trixie build/docker-compose docker-compose || [ $$? = 3 ]
 	@deploy/docker/base.sh build/deploy/base.tar || [ $$? = 3 ]
-	@.venv/bin/python -m pytest -m deploy --timeout=360
+	@.venv/bin/python -m pytest -m deploy --timeout=360 -n 2 --dist loadfile --ignore=tests/ha
+	@.venv/bin/python -m pytest -m deploy --timeout=360 tests/ha # alone, for it measures waiting
 
 ha: .venv/.ready-test ## twenty faults against Patroni and three RabbitMQ nodes under load, ten minutes
 	@$(BOOTSTRAP) system ha
@@ -48,24 +51,20 @@ ha: .venv/.ready-test ## twenty faults against Patroni and three RabbitMQ nodes 
 
 # A machine that cannot have Chromium is told so in one line, and nothing is tried.
 pages: system-test .venv/.ready-test ## the console in a real browser: every page, and a night of dead letters
-	@if $(BOOTSTRAP) system pages; then .venv/bin/python -m pytest -m pages; \
+	@if $(BOOTSTRAP) system pages; then .venv/bin/python -m pytest -m pages -n 2 --dist loadfile; \
 	else echo "NOT RUN, because this machine has no chromium: pytest -m pages"; fi
 
 postgres-releases: .venv/.ready-test ## the tests of the ledger on Postgres 15, 16 and 17, as far as they can be had
 	@deploy/install/on_postgres.sh
 
-# The same judges as in tests/unit/test_alerts.py, which also holds the rules against the table of metrics and the runbooks.
 observe-check: system-test .venv/.ready-test ## alerts, objectives and dashboard, by a real Prometheus
-	@cd deploy/monitoring && promtool check rules rules.yml objectives.yml && promtool test rules rules_test.yml objectives_test.yml && \
-	  amtool check-config alertmanager.yml
-	@.venv/bin/python -m pytest -q tests/unit/test_alerts.py tests/unit/test_metrics.py
-	@.venv/bin/python -m pytest -m observe
+	@.venv/bin/python -m pytest -m observe -n 2 --dist loadfile
 
 rabbitmq4: system-test .venv/.ready-test .venv-localstack/.ready ## the tests of RabbitMQ on 4.x, unpacked beside the system's
 	@deploy/install/on_rabbitmq4.sh
 
 unit: .venv/.ready-test ## the tests that need no server, in under half a minute
-	@.venv/bin/python -m pytest tests/unit -m 'not chaos' -n 2 -q
+	@.venv/bin/python -m pytest tests/unit -m '$(QUICK)' -n 2 --dist worksteal -q
 
 coverage: system-test .venv/.ready-test .venv-localstack/.ready ## which lines the suite runs, of this process and of its workers
 	@.venv/bin/python -m coverage erase

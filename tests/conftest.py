@@ -41,9 +41,9 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files of few tests first: theirs take longest, and the last file of a process must not be a long one."""
+    """The brokers' contract first, then files of few tests: the last file of a process must not be a long one."""
     tests_in = Counter(item.path for item in items)
-    items.sort(key=lambda item: tests_in[item.path])
+    items.sort(key=lambda item: (item.path.parent.name != "contract", tests_in[item.path]))
 
 
 @pytest.fixture(scope="session")

@@ -24,11 +24,11 @@ fi
 # All of them on the newest; on the others what the broker's own differences show in. SNS and SQS have no part in this;
 # recovery's tests of Postgres are short and come along.
 everywhere=(tests/contract tests/integration/test_{topology,publish_rabbitmq}.py)
-on_the_newest=(tests/integration/test_{cluster,recovery,dead_letters_collected,dead_letters_replayed}.py)
+on_the_newest=(tests/integration/test_{cluster,permissions,recovery,dead_letters_collected,dead_letters_replayed}.py)
 for home in "${homes[@]}"; do
   tests=("${everywhere[@]}")
   [ "$home" != "${homes[-1]}" ] || tests+=("${on_the_newest[@]}")
   echo "On ${home##*/}:"
-  RABBITMQ_HOME=$home .venv/bin/python -m pytest -m 'not chaos and not foreign and not deploy' -n 2 --dist loadfile \
+  RABBITMQ_HOME=$home .venv/bin/python -m pytest -m 'not chaos and not foreign and not deploy' -n 3 --dist loadfile \
     -k 'not aws and not sqs and not moto and not localstack and not memory' "${tests[@]}"
 done

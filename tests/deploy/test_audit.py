@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.server
 import json
 import subprocess
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.deploy.judges import ROOT, run
+from tests.http_listener import serving_http
 from tests.unit.test_locks import FOLDER, LOCKS, PROJECT, entries, pins
 
 PYTHON = ROOT / ".venv-audit" / "bin" / "python"
@@ -91,10 +91,8 @@ def osv(answers: dict[str, Any] | int) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             """Nothing of it belongs into a test's output."""
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_address[1]}/v1/query"
-        server.shutdown()
+    with serving_http(Handler) as port:
+        yield f"http://127.0.0.1:{port}/v1/query"
 
 
 def audit(tmp_path: Path, *arguments: str, lock: str = LOCK) -> subprocess.CompletedProcess[str]:

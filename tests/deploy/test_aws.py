@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import pytest
 import yaml
@@ -15,7 +15,7 @@ from incentive_fleet import names
 from incentive_fleet.brokers import topology
 from incentive_fleet.brokers.aws import policies
 from incentive_fleet.brokers.aws.plan import aws_plan, sqs_queues
-from incentive_fleet.settings import Settings
+from incentive_fleet.settings import Settings, variable
 from tests.deploy.judges import DEPLOY, Template, judge, refusal
 
 FOLDER = DEPLOY / "aws"
@@ -153,6 +153,13 @@ def test_scaling_looks_at_every_queue_of_facts() -> None:
         assert {queue: found.count(f'"{queue}"') for queue in queues} == dict.fromkeys(queues, times)
 
 
+# Who holds an event, a question or a letter against its queue, and who tells figures.
+USED_BY: Final = {
+    "AllowedSources": {"ConsumeTask", "QuotesTask", "CollectTask"},
+    "OtlpEndpoint": {"ConsumeTask", "QuotesTask", "RelayTask", "CollectTask"},
+}
+
+
 def test_every_task_has_a_role_of_its_own_and_drains_before_it_is_killed() -> None:
     tasks = of_type("services", "AWS::ECS::TaskDefinition")
     roles = {name: task["TaskRoleArn"]["Fn::GetAtt"][0] for name, task in tasks.items()}
@@ -169,6 +176,12 @@ def test_every_task_has_a_role_of_its_own_and_drains_before_it_is_killed() -> No
         assert task["ExecutionRoleArn"]["Fn::GetAtt"][0] == ("StartsMigrations" if owners else "StartsTasks"), name
         if "EntryPoint" not in container:
             assert not refusal(*container["Command"]), name
+        told = {one["Name"]: str(one["Value"]) for one in container["Environment"]}
+        assert {*told, *secrets} <= {variable(field) for field in Settings.model_fields}, name
+        for parameter, setting in (("AllowedSources", "ALLOWED_SOURCES"), ("OtlpEndpoint", "OTLP_ENDPOINT")):
+            given = told.get(f"INCENTIVES_{setting}")
+            assert given in {None, str({"Ref": parameter})}, name
+            assert (given is not None) == (name in USED_BY[parameter]), name
 
 
 def test_every_service_and_nothing_else_is_asked_for_its_health() -> None:
@@ -227,7 +240,8 @@ def test_alarms_watch_every_queue_and_every_service() -> None:
     }
     for group in sqs_queues(Settings(prefix="x")):
         source, dead = ("${Prefix}" + name.removeprefix("x") for name in (group.source, group.dead_letters))
-        assert {("ApproximateAgeOfOldestMessage", source), ("ApproximateNumberOfMessagesVisible", dead)} <= watched
+        lying, coming = "ApproximateNumberOfMessagesVisible", "NumberOfMessagesSent"
+        assert {("ApproximateAgeOfOldestMessage", source), (lying, dead), (coming, dead)} <= watched
     services = of_type("services", "AWS::ECS::Service").values()
     assert {("RunningTaskCount", service["ServiceName"]["Fn::Sub"]) for service in services} <= watched
     assert ("NumberOfNotificationsFailed", "${Prefix}" + names.events_topic("")) in watched
@@ -292,6 +306,32 @@ def test_widgets_fill_the_screen_and_lie_on_nothing(database: bool) -> None:
         taken |= cells
         assert widget["properties"]["region"] == REGION
     assert len(taken) == 24 * (30 if database else 24)
+
+
+def test_no_rule_of_a_network_guesses_where_somebody_s_network_is() -> None:
+    """A rule names a group, an address that is a parameter, AWS by TLS, or nothing."""
+    rules = [
+        rule
+        for stack in STACKS
+        for group in of_type(stack, "AWS::EC2::SecurityGroup").values()
+        for direction in ("SecurityGroupIngress", "SecurityGroupEgress")
+        for rule in group.get(direction, ())
+    ]
+    rules += [
+        rule
+        for stack in STACKS
+        for direction in ("Ingress", "Egress")
+        for rule in of_type(stack, f"AWS::EC2::SecurityGroup{direction}").values()
+    ]
+    assert len(rules) > 10
+    for rule in rules:
+        match rule.get("CidrIp"):
+            case None:
+                assert {"SourceSecurityGroupId", "DestinationSecurityGroupId"} & rule.keys(), rule
+            case str() as network:
+                assert (network, rule.get("ToPort")) in {("0.0.0.0/0", 443), ("127.0.0.1/32", None)}, rule
+            case parameter:
+                assert parameter == {"Ref": "PeopleCidr"}, rule
 
 
 @pytest.mark.deploy

@@ -17,6 +17,7 @@ import pytest
 
 from incentive_fleet.brokers import declare, topology
 from incentive_fleet.brokers.aws.plan import sqs_queues
+from incentive_fleet.dead_letters.carrying import EVERY_S
 from incentive_fleet.embedded import sample_shop
 from incentive_fleet.settings import Settings
 from tests.command import incentives
@@ -209,6 +210,8 @@ def test_events_go_through_the_stack_and_each_role_calls_what_its_permissions_sa
     assert relayed["published"]["sns"] > 0
     collected, collect = calls_of("dlq", "collect", "--from", "sqs", "--until-idle", "2")
     assert collected["collected"]["new"] == 1
+    calls_of("dlq", "replay", "--all", "--yes", "--detach")
+    collect |= calls_of("dlq", "collect", "--from", "sqs", "--until-idle", str(EVERY_S + 3))[1]  # which sends it
     assert sqs_queues(settings)
     for role, called in (("Consume", consume), ("Relay", relay), ("Collect", collect)):
         allowed = actions(role)

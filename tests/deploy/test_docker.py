@@ -8,18 +8,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import psycopg
 import pytest
 import yaml
 
+from incentive_fleet.brokers import declare
 from incentive_fleet.embedded import sample_shop
 from incentive_fleet.embedded.postgres import Postgres
 from incentive_fleet.embedded.process import free_port
-from incentive_fleet.settings import Settings
+from incentive_fleet.embedded.rabbitmq import RabbitMQ
+from incentive_fleet.settings import Settings, variable
 from tests.command import incentives
 from tests.contract.brokers_under_test import eventually
 from tests.deploy.containers import Container, Image, built
 from tests.deploy.judges import BUILT, DEPLOY, ROOT, judge, need, refusal, run
+from tests.doctors import examined, risks
 from tests.shop import open_shop
 
 DOCKERFILE = (DEPLOY / "docker/Dockerfile").read_text(encoding="utf-8")
@@ -44,7 +48,9 @@ def compose(file: Path, environment: str) -> Any:
     with tempfile.NamedTemporaryFile("w", suffix=".env") as written:
         written.write(environment)
         written.flush()
-        return yaml.safe_load(run([str(program), "--env-file", written.name, "-f", str(file), "config"]))
+        return yaml.safe_load(
+            run([str(program), "--env-file", written.name, "--profile", "*", "-f", str(file), "config"])
+        )
 
 
 @pytest.mark.deploy
@@ -63,23 +69,58 @@ def test_a_password_that_is_missing_is_named() -> None:
 @pytest.mark.deploy
 def test_the_whole_passes_docker_compose_and_is_hardened() -> None:
     services = compose(DEPLOY / "docker/compose.yml", EXAMPLE.replace("PASSWORD=\n", "PASSWORD=x\n"))["services"]
-    assert set(services) == {"postgres", "rabbitmq", "migrate", "topology", "consume", "quotes", "relay", "collect"}
+    roles = {"migrate", "topology", "consume", "quotes", "relay", "collect", "console", "jobs"}
+    assert set(services) == {"postgres", "rabbitmq", *roles}
     for name, service in services.items():
         assert service["security_opt"] == ["no-new-privileges:true"], name
         assert service["restart"], name
         assert service["deploy"]["resources"]["limits"].keys() == {"cpus", "memory", "pids"}, name
-    for name in services.keys() - {"postgres", "rabbitmq"}:
+    for name in roles:
         service = services[name]
         assert service["read_only"] is True, name
         assert service["cap_drop"] == ["ALL"], name
         assert service["stop_grace_period"] == "35s", name
         # Only the migration knows the owner's password, and only what needs the database knows the application's.
         assert ("INCENTIVES_ADMIN_DATABASE_URL" in service["environment"]) == (name == "migrate"), name
-        assert not refusal(*service["command"]), name
+        assert name == "jobs" or not refusal(*service["command"]), name
+        ours = {one for one in service["environment"] if one.startswith("INCENTIVES_")}
+        Settings.from_environment({one: service["environment"][one] for one in ours})
+        assert {variable(one) for one in Settings.model_fields} >= ours, name
     asked = {name for name, service in services.items() if "INCENTIVES_HEALTH_PORT" in service.get("environment", {})}
-    assert asked == {"consume", "quotes", "relay", "collect"}, (
+    assert asked == {"consume", "quotes", "relay", "collect", "console"}, (
         "the image's health check asks what serves, and nothing else"
     )
+
+
+class Configured(RabbitMQ):
+    """A node with more lines in its configuration."""
+
+    more: str
+
+    def _configure(self) -> None:
+        super()._configure()
+        with (self.folder / "rabbitmq.conf").open("a", encoding="utf-8") as file:
+            file.write(self.more)
+
+
+@pytest.mark.deploy
+def test_the_login_of_the_fleet_administers_nothing(tmp_path: Path) -> None:
+    """By the lines that the compose file gives to the broker, which are about its first login, whatever that is called."""
+    file = yaml.safe_load((DEPLOY / "docker/compose.yml").read_text(encoding="utf-8"))
+    assert {"source": "login", "target": "/etc/rabbitmq/conf.d/20-login.conf"} in file["services"]["rabbitmq"][
+        "configs"
+    ]
+    node = Configured(tmp_path)
+    node.more = file["configs"]["login"]["content"]
+    node.start()
+    try:
+        parts: dict[str, Any] = {"rabbitmq_url": node.url, "rabbitmq_management_url": node.management_url}
+        assert {change.action for change in declare.apply(Settings.model_validate(parts))} == {"created"}
+        found = examined(**parts)
+        assert risks(found) == {"rabbitmq-quorum"}  # one node is one failure
+        assert [one.value for one in found["rabbitmq-login"]] == ["guest; the API's guest: monitoring"]
+    finally:
+        node.stop()
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +210,9 @@ def test_every_role_runs_from_the_built_tree(
         "quotes": ["answer-quotes", "--from", "rabbitmq"],
         "relay": ["relay"],
         "collect": ["dlq", "collect", "--from", "rabbitmq"],
+        "console": ["serve"],
     }
+    settings["INCENTIVES_SERVE_PORT"] = str(free_port())
     served = {name: settings | {"INCENTIVES_HEALTH_PORT": str(free_port())} for name in roles}
     running = {
         name: Container(image.command(words, served[name], sockets), tmp_path / name) for name, words in roles.items()
@@ -191,6 +234,9 @@ def test_every_role_runs_from_the_built_tree(
         for name, container in running.items():
             asked = checking.command([], served[name], sockets)
             eventually(lambda asked=asked: _answers(asked), 30)  # type: ignore[misc]
+            if name == "console":  # with the templates and styles that the package brings
+                for path in ("/", "/static/htmx.min.js"):
+                    assert httpx2.get(f"http://127.0.0.1:{settings['INCENTIVES_SERVE_PORT']}{path}").status_code == 200
             assert "/opt/incentives/bin/incentives " in container.program(), name
             status = container.status()
             assert status["Uid"].split() == ["10001"] * 4, name
@@ -202,6 +248,7 @@ def test_every_role_runs_from_the_built_tree(
         for container in running.values():
             container.end()
     once("expire", "--as-of", "2026-01-01T00:00:00Z")
+    once("remind", "--as-of", "2026-01-01T00:00:00Z", "--days", "7")
     assert '"sound": true' in once("ledger", "verify", "--format", "json")
 
 

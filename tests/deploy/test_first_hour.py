@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from incentive_fleet.settings import Settings
 from tests.deploy.judges import DEPLOY, ROOT, Template, judge
 from tests.deploy.test_kubernetes import of_kind, pods
 
@@ -44,6 +47,15 @@ def test_every_stack_is_given_the_parameters_that_it_needs_and_no_others() -> No
     for name, template, given in deployed:
         needed = {key for key, one in template["Parameters"].items() if "Default" not in one}
         assert needed <= given <= template["Parameters"].keys(), name
+    page = (ROOT / "docs/deploy/ecs.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| \[(\w+)\.yaml\]", page, re.MULTILINE) == [
+        name.removeprefix("incentives-") for name, _, _ in deployed
+    ]
+    assert set(re.findall(r"`([A-Z]\w+)=", page)) <= {key for _, one, _ in deployed for key in one["Parameters"]}
+    services = yaml.load((DEPLOY / "aws/services.yaml").read_text(encoding="utf-8"), Template)["Resources"].values()
+    for one in services:
+        if one["Type"] == "AWS::ECS::Service":
+            assert f"`{one['Properties']['ServiceName']['Fn::Sub'].removeprefix('${Prefix}-')}`" in page
 
 
 def test_every_output_and_task_that_is_asked_for_is_there() -> None:
@@ -66,6 +78,33 @@ def test_every_output_and_task_that_is_asked_for_is_there() -> None:
     assert set(re.findall(r"--alarm-name (\S+)", typed)) <= alarms
 
 
+def test_the_overlay_of_one_s_own_is_built_and_says_what_every_pod_gets(tmp_path: Path) -> None:
+    [written] = re.findall(
+        r"```yaml\n(.*?)```", (ROOT / "docs/deploy/kubernetes.md").read_text(encoding="utf-8"), re.DOTALL
+    )
+    theirs = tmp_path / "overlay"
+    theirs.mkdir()
+    here = os.path.relpath(ROOT, theirs)
+    (theirs / "kustomization.yaml").write_text(written.replace("../incentive-fleet", here).replace("...", "a" * 64))
+    objects = list(yaml.safe_load_all(judge("kubectl", "kustomize", theirs)))
+    images = {one["image"] for _, pod in pods(objects) for one in [*pod.get("initContainers", []), *pod["containers"]]}
+    assert images == {"registry.internal/incentive-fleet@sha256:" + "a" * 64}
+    [told] = of_kind(objects, "ConfigMap").values()
+    assert Settings.from_environment(told["data"]).allowed_sources == "/shop/checkout, /stores/*"
+    for name, pod in pods(objects):
+        [container] = pod["containers"]
+        assert {"configMapRef": {"name": told["metadata"]["name"]}} in container["envFrom"], name
+    ports = [
+        port["port"]
+        for rule in of_kind(objects, "NetworkPolicy")["names-and-ledger"]["spec"]["egress"]
+        for port in rule["ports"]
+    ]
+    assert ports == [53, 53, 5432, 4318]
+    built = tmp_path / "built.yaml"
+    built.write_text(yaml.safe_dump_all(one for one in objects if not one["apiVersion"].startswith("keda.sh/")))
+    judge("kubernetes-validate", "--strict", built)
+
+
 @pytest.mark.parametrize("overlay", ["sqs", "rabbitmq"])
 def test_every_secret_and_workload_that_is_named_is_there(overlay: str) -> None:
     typed = shell("kubernetes.md")
@@ -82,7 +121,7 @@ def test_every_secret_and_workload_that_is_named_is_there(overlay: str) -> None:
         for keda in of_kind(objects, "TriggerAuthentication").values()
         for one in keda["spec"].get("secretTargetRef", [])
     }
-    of_the_broker = {"incentives-rabbitmq", "incentives-keda"}
+    of_the_broker = {"incentives-rabbitmq", "incentives-rabbitmq-topology", "incentives-keda"}
     assert used == (created if overlay == "rabbitmq" else created - of_the_broker)
     if overlay == "rabbitmq":
         there = {f"{one['kind'].lower()}/{one['metadata']['name']}" for one in objects}
@@ -97,5 +136,8 @@ def test_every_service_that_is_named_is_in_the_compose_file() -> None:
     assert named == {"postgres", "jobs", "consume", "quotes", "relay", "collect"}
     assert named <= services.keys()
     variables = set(re.findall(r"\$\{(\w+):\?", (DEPLOY / "docker/compose.yml").read_text(encoding="utf-8")))
+    asked = set(re.findall(r"\$\{(\w+)", (DEPLOY / "docker/compose.yml").read_text(encoding="utf-8")))
+    example = re.findall(r"^(\w+)=", (DEPLOY / "docker/example.env").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(example) == sorted(asked)
     [names] = re.findall(r"for name in ([A-Z_ ]+);", typed)
     assert {f"{name}_PASSWORD" for name in names.split()} == variables

@@ -124,6 +124,7 @@ def test_every_container_is_confined_and_may_ask_the_cluster_for_nothing(
             assert container["resources"]["limits"]["memory"], name
             secrets = {one["secretRef"]["name"] for one in container["envFrom"] if "secretRef" in one}
             assert ("incentives-database-owner" in secrets) == (name == "migrate"), name
+            assert ("incentives-rabbitmq-topology" in secrets) == (name == "topology"), name
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -141,6 +142,8 @@ def test_every_role_runs_a_command_that_exists_and_drains_in_time(built: dict[st
         assert not refusal(*words), name
     consume = of_kind(built[overlay], "Deployment")["consume"]["spec"]["template"]["spec"]["containers"][0]
     assert consume["args"] == ["consume", "--from", overlay, "--no-collect"]
+    migrate = of_kind(built[overlay], "Job")["migrate"]["spec"]["template"]["spec"]["containers"][0]
+    assert migrate["args"] == ["db", "upgrade", "--destination", {"sqs": "sns"}.get(overlay, overlay)]
     quotes = of_kind(built[overlay], "Deployment")["quotes"]["spec"]["template"]["spec"]["containers"][0]
     assert quotes["args"] == ["answer-quotes", "--from", overlay]
 
@@ -184,5 +187,5 @@ def test_disruptions_and_networks_are_bounded(built: dict[str, list[Any]], overl
         for port in rule["ports"]
     }
     assert ports == {53, 5432, 443} | (
-        set() if overlay == "sqs" else {5671, 5672, 15672}
+        set() if overlay == "sqs" else {5671, 5672, 15671, 15672}
     )  # 443: AWS, and who logs people in

@@ -40,6 +40,7 @@ def judged(*command: str) -> None:
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
+@pytest.mark.observe
 def test_promtool_and_amtool_find_no_fault() -> None:
     for file in FILES:
         judged("promtool", "check", "rules", f"{file}.yml")
