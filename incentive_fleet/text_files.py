@@ -11,6 +11,7 @@ import gzip
 import io
 import zlib
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import IO, Final, cast
 
@@ -19,6 +20,8 @@ from incentive_fleet.errors import Refused
 # What reading may raise besides Refused: gzip cut short is an EOFError, damaged inside a zlib.error.
 UNREADABLE: Final = (OSError, EOFError, zlib.error)
 HEAD_BYTES: Final = 4
+TEXT_BYTES_MAX: Final = 16 * 2**20  # of a file that is read whole
+CSV_LINE_MAX: Final = 2**20  # characters; a row of ours has some hundreds
 LINE_BYTES_MAX: Final = 16 * 2**20 + 2  # more than any body that is decoded
 # UTF-32 first: its little-endian mark begins with UTF-16's.
 OTHER_MARKS: Final = (
@@ -51,13 +54,28 @@ def past_mark(file: IO[bytes], path: Path) -> IO[bytes]:
 
 
 def read_text(path: Path) -> str:
-    """The whole text. Raises Refused (not-utf8) naming the byte, and UNREADABLE."""
+    """The whole text. Raises Refused (not-utf8) naming the byte, Refused (too-large), and UNREADABLE."""
     with open_text(path) as file:
-        content = file.read()
+        content = file.read(TEXT_BYTES_MAX + 1)
+    if len(content) > TEXT_BYTES_MAX:
+        raise Refused("too-large", f"{path} has more than {TEXT_BYTES_MAX:,} bytes")
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise Refused("not-utf8", f"{path}: not UTF-8 at byte {error.start}") from None
+
+
+def csv_lines(path: Path) -> Iterator[str]:
+    """The lines of a CSV file as its reader takes them. Raises Refused (bad-file) where one is too long to be a row, and as
+    past_mark; UnicodeDecodeError and UNREADABLE."""
+    with open_text(path) as file, io.TextIOWrapper(file, encoding="utf-8", newline="") as text:
+        for number in count(1):
+            line = text.readline(CSV_LINE_MAX + 1)
+            if len(line) > CSV_LINE_MAX:
+                raise Refused("bad-file", f"{path}: line {number} has more than {CSV_LINE_MAX:,} characters")
+            if not line:
+                return
+            yield line
 
 
 def _without_mark(head: bytes) -> str | None:

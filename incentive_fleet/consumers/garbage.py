@@ -1,8 +1,8 @@
 """How often Python looks for cyclic garbage, and which memory goes back to the system.
 
 Batches make no garbage and hold tens of thousands of objects, so looking costs a fifth of a worker's time at Python's own
-thresholds and finds nothing; what errors leave behind is still found, later. In the console, whoever asks just then would wait
-until all that it has imported was looked at.
+thresholds and finds nothing; what errors leave behind is still found, later. The console's pages do leave some, and whoever asks
+just then waits while it is looked for: there it is done as often as Python does by itself, so that each time is short.
 """
 
 from __future__ import annotations
@@ -19,11 +19,15 @@ LARGE_BYTES: Final = 2**20  # more than the rows of a table that a batch of 500 
 SPARE_BYTES: Final = 4 * LARGE_BYTES  # what a batch needs for its texts, and the next one again
 
 
-def look_seldom() -> None:
-    """For a process that does nothing but consume or serve: to be called when all is imported. What exists by then is never
-    looked at."""
+def set_aside() -> None:
+    """What exists by now is never looked at again: to be called when all is imported, by a process that has one task."""
     gc.collect()
     gc.freeze()
+
+
+def look_seldom() -> None:
+    """The same for a process that does nothing but consume, and what comes is looked at seldom."""
+    set_aside()
     gc.set_threshold(YOUNG_MAX, 20, 20)
 
 

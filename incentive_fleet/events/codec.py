@@ -101,14 +101,14 @@ def decode_strictly(body: bytes) -> Event:
     return _event(envelope, data)
 
 
-def decode_quote(body: bytes) -> tuple[QuoteRequested, str | None]:
-    """The quote request in a message's body, and its traceparent. Raises Malformed; a retry does not help."""
+def decode_quote(body: bytes) -> tuple[QuoteRequested, str, str | None]:
+    """The quote request in a message's body, its source and its traceparent. Raises Malformed; a retry does not help."""
     document, text = _cloud_event(decode_text(body))
     if (type_ := _type_of(document)) != QUOTE_TYPE:
         raise _not_known(type_, (QUOTE_TYPE,))
     envelope, data = _checked(document, text, QuoteRequested)
     _same_subject(envelope, data.quote_id, "quote_id")
-    return data, envelope.traceparent
+    return data, envelope.source, envelope.traceparent
 
 
 def _checked(document: dict[str, Any], text: str, model: type[Model]) -> tuple[Envelope, Model]:

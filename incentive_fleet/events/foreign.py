@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from incentive_fleet.events.document import shown
-from incentive_fleet.events.models import TYPES
+from incentive_fleet.events.models import QUOTE_TYPE, TYPES, QuoteRequested
 
 _SNS: Final = {
     "Notification": "an SNS notification inside another: let the first topic deliver raw messages",
@@ -95,9 +95,10 @@ def _records(first: dict[str, Any]) -> str:
 
 
 def _data(document: dict[str, Any]) -> str:
-    if not {"order_id", "grant_key", "campaign_id"} & document.keys() or ENVELOPE & document.keys():
+    if not {"order_id", "grant_key", "campaign_id", "quote_id"} & document.keys() or ENVELOPE & document.keys():
         return ""
-    # Complete or not: what lacks a field is told by the fields that it has.
-    held = {type_: len(document.keys() & model.model_fields.keys()) for type_, model in TYPES.items()}
-    type_ = max(held, key=lambda name: held[name] / len(TYPES[name].model_fields))
+    # Complete or not: the type that explains most of its fields, of several the one that has fewest besides.
+    models = {**TYPES, QUOTE_TYPE: QuoteRequested}
+    held = {type_: len(document.keys() & model.model_fields.keys()) for type_, model in models.items()}
+    type_ = max(held, key=lambda name: (held[name], -len(models[name].model_fields)))
     return f"what looks like the data of {type_} without its envelope, as {_BINARY}" if held[type_] > 1 else ""

@@ -12,7 +12,8 @@ from incentive_fleet.ledger.connection import mapped_errors
 STAGE = "CREATE TEMPORARY TABLE staged_members (audience text, customer_id text) ON COMMIT DROP"
 ADD = """
     INSERT INTO audience_members (audience, customer_id)
-    SELECT DISTINCT audience, customer_id FROM staged_members ORDER BY audience, customer_id ON CONFLICT DO NOTHING
+    SELECT DISTINCT audience, customer_id FROM staged_members ORDER BY audience, customer_id
+    ON CONFLICT (audience, customer_id) DO NOTHING
 """
 REMOVE = """
     DELETE FROM audience_members USING staged_members

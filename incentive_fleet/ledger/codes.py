@@ -154,7 +154,8 @@ def _begin(connection: Connection[Any], campaign_id: str, batch: str, count: int
         ).fetchone():
             raise Refused("not-a-pool", f"campaign is {campaign_id!r}: no campaign with a pool of codes has this id")
         connection.execute(
-            "INSERT INTO code_batches (campaign_id, batch, codes) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
+            "INSERT INTO code_batches (campaign_id, batch, codes) VALUES (%s, %s, %s)"
+            " ON CONFLICT (campaign_id, batch) DO NOTHING",
             (campaign_id, batch, count),
         )
         row = connection.execute(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import re
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -14,7 +13,7 @@ from incentive_fleet.errors import Malformed, Refused
 from incentive_fleet.events.document import shown
 from incentive_fleet.events.models import NO_CONTROL_PATTERN, TEXT_LENGTH_MAX
 from incentive_fleet.events.times import parse_time
-from incentive_fleet.text_files import UNREADABLE, open_text
+from incentive_fleet.text_files import UNREADABLE, csv_lines
 
 _TEXT: Final = re.compile(NO_CONTROL_PATTERN)
 
@@ -31,16 +30,15 @@ def read_rows(
     """
     line = 0
     try:
-        with open_text(path) as raw:
-            reader = csv.DictReader(io.TextIOWrapper(raw, encoding="utf-8", newline=""), strict=True)
-            if fault := _fault_of(list(reader.fieldnames or ()), columns, optional):
-                raise Refused("bad-file", f"{path}: the first line {fault}")
-            for values in reader:
-                line = reader.line_num
-                if None in values or None in values.values():
-                    yield line, Refused("bad-row", f"the row does not have {len(reader.fieldnames or ())} columns")
-                else:
-                    yield line, {name: values.get(name) or "" for name in (*columns, *optional)}
+        reader = csv.DictReader(csv_lines(path), strict=True)
+        if fault := _fault_of(list(reader.fieldnames or ()), columns, optional):
+            raise Refused("bad-file", f"{path}: the first line {fault}")
+        for values in reader:
+            line = reader.line_num
+            if None in values or None in values.values():
+                yield line, Refused("bad-row", f"the row does not have {len(reader.fieldnames or ())} columns")
+            else:
+                yield line, {name: values.get(name) or "" for name in (*columns, *optional)}
     except UnicodeDecodeError as error:
         raise Refused("bad-file", f"{path}: behind line {line}: not UTF-8: {error.reason}") from None
     except (csv.Error, *UNREADABLE) as error:

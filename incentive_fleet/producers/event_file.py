@@ -108,6 +108,7 @@ def _send(
     published = failed = 0
     named: list[BadLine] = []
     started = time.monotonic()
+    progress(0)  # from now on some may have arrived that nobody has answered for
     for chunk in chunks:
         if rate:
             time.sleep(max(0.0, started + (published + failed) / rate - time.monotonic()))

@@ -10,7 +10,9 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ import pytest
 
 from incentive_fleet.brokers import declare
 from incentive_fleet.cli.root import run
+from incentive_fleet.ledger.connection import connect
+from incentive_fleet.ledger.console_logins import begin_login
 from incentive_fleet.ledger.export import account_of
 from incentive_fleet.literal import literal
 from tests.brokers_and_workers import environment_of, settings_of
@@ -386,6 +390,19 @@ def try_tokens(world: World) -> None:
     both(world, "tokens", "revoke", token["token_id"], names=[f"ann{CONTROLS}"])
 
 
+def try_logins(world: World) -> None:
+    """The issuer says how a person is called."""
+    at = datetime.now(UTC)
+    with closing(connect(world.env["INCENTIVES_DATABASE_URL"])) as connection:
+        for name in NAMES:
+            begin_login(connection, name, ["incentives_viewer"], at, at + timedelta(hours=1))
+    both(world, "logins", "list", names=NAMES)
+    for name in (*NAMES, CONTROLS):
+        both(world, "logins", "end", "--", name, names=[name])
+    assert json.loads(world.call("logins", "list", "--format", "json").out)["logins"] == []
+    both(world, "logins", "list", "--ended", names=NAMES)
+
+
 def try_the_rest(world: World) -> None:
     """Parts, schema and topology take nothing from outside but what the operator types and the environment says."""
     both(world, "db", "upgrade")
@@ -448,6 +465,8 @@ TRIALS: dict[str, Callable[[World], None]] = {
     "ledger balances": try_ledger,
     "ledger export": try_export,
     "ledger verify": try_ledger,
+    "logins end": try_logins,
+    "logins list": try_logins,
     "order": try_statements,
     "publish": try_files,
     "relay": try_the_fleet,
@@ -483,7 +502,7 @@ def test_each_command_is_tried() -> None:
         "schemas",
         "topology",
     }
-    groups |= {"tokens", "wallets"}  # print their help and no more
+    groups |= {"logins", "tokens", "wallets"}  # print their help and no more
     assert runnable - groups == set(TRIALS)
 
 

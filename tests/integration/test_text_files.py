@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import gzip
 import itertools
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from incentive_fleet.brokers.messages import Message
+from incentive_fleet.dead_letters.edit_plan import read_values
+from incentive_fleet.dead_letters.exchange import read_letters
 from incentive_fleet.embedded import sample_shop
 from incentive_fleet.errors import Refused
 from incentive_fleet.ledger.grant_file import read_grants
@@ -22,6 +25,14 @@ EVENTS = "".join(body.decode() + "\n" for _, body in sample_shop.events(SHOP))
 GRANT = "key,customer_id,currency,amount,campaign_id,expires_at\ng-1,c-1,EUR,500,hello,\n"
 OTHERS = ("utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le")
 
+LETTER = json.dumps(
+    {
+        "format": "incentives-dead-letter/1",
+        **{"transport": "sqs", "source_queue": "q", "dead_letter_queue": "q-dlq", "reason": "not-json", "detail": ""},
+        **{"headers": {}, "envelope": {}, "body": {"encoding": "utf-8", "text": "x"}, "edited_body": None},
+    }
+)
+VALUES = "id,data.currency\n1,EUR\n"
 Save = Callable[[str, str], Path]
 
 
@@ -54,15 +65,37 @@ def test_only_the_first_mark_is_one(save: Save) -> None:
             assert file.read().decode() == text.removeprefix("\ufeff")
 
 
+def test_a_mark_in_front_changes_nothing_for_values_and_letters(save: Save) -> None:
+    assert (
+        read_values(save(VALUES, "utf-8-sig"))
+        == read_values(save(VALUES, "utf-8"))
+        == ("id", {"1": {"data.currency": "EUR"}})
+    )
+    kept, marked = (list(read_letters(save(LETTER, encoding), None)) for encoding in ("utf-8", "utf-8-sig"))
+    assert kept == marked
+    assert len(kept) == 1
+
+
+READERS: tuple[tuple[str, Callable[[Path], object]], ...] = (
+    (EVENTS, lambda path: list(read_messages(path))),
+    (GRANT, lambda path: list(read_grants(path))),
+    (sample_shop.CAMPAIGNS, read_text),
+    (VALUES, read_values),
+    (LETTER, lambda path: list(read_letters(path, None))),
+)
+
+
+def test_a_file_without_an_end_is_refused_before_it_fills_the_memory() -> None:
+    """Such as one line of many gigabytes; event files pass over a line that is too long."""
+    for _, read in READERS[1:]:
+        with pytest.raises(Refused, match=r"more than [0-9,]+ (bytes|characters)"):
+            read(Path("/dev/zero"))
+
+
 @pytest.mark.parametrize("encoding", OTHERS)
 def test_another_encoding_is_named_by_every_reader(save: Save, encoding: str) -> None:
     name = encoding[:6].upper()
-    readers: tuple[tuple[str, Callable[[Path], object]], ...] = (
-        (EVENTS, lambda path: list(read_messages(path))),
-        (GRANT, lambda path: list(read_grants(path))),
-        (sample_shop.CAMPAIGNS, read_text),
-    )
-    for text, read in readers:
+    for text, read in READERS:
         with pytest.raises(Refused, match=f"not-utf8: .* is {name}; save it as UTF-8"):
             read(save(text, encoding))
 
@@ -74,6 +107,7 @@ def test_commands_take_a_mark_and_name_another_encoding_and_damage(database_url:
         (("campaigns", "load"), sample_shop.CAMPAIGNS),
         (("grants", "load"), GRANT),
         (("backfill",), EVENTS),
+        (("dlq", "import", "--because", "moved"), LETTER),
     ):
         good.write_text(text, encoding="utf-8-sig")
         ran = incentives(*command, good, "--format", "json", env=env)

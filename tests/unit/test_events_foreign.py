@@ -12,6 +12,7 @@ from incentive_fleet.brokers.messages import DeadLetter, Delivery
 from incentive_fleet.consumers.core import Core
 from incentive_fleet.errors import Malformed
 from incentive_fleet.events.codec import decode
+from incentive_fleet.events.models import QUOTE_TYPE, TYPES, QuoteRequested
 from incentive_fleet.events.reasons import Reason
 from incentive_fleet.ledger.session import Session
 from tests.event_bodies import ALL, ORDER, encoded, wrapped
@@ -53,6 +54,12 @@ FOREIGN += [
     for name, document in ALL.items()
     for lost in document["data"]
     if lost != "order_id"
+]
+# As most senders write it: the fields alone that it must have.
+FOREIGN += [
+    (f"{type_} in binary mode, bare", dict.fromkeys(needed, "x"), f"the data of {type_} without")
+    for type_, model in {**TYPES, QUOTE_TYPE: QuoteRequested}.items()
+    for needed in [[name for name, field in model.model_fields.items() if field.is_required()]]
 ]
 IDS = [case[0] for case in FOREIGN]
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from incentive_fleet.cli import streams
 from incentive_fleet.cli.command_line import (
     TEXT,
     Group,
@@ -98,9 +99,11 @@ def export(campaign: str, batch: str, output: str) -> None:
     from incentive_fleet.ledger.codes import export_codes
 
     show = say_json_line if output == "json" else say
-    with open_reader(settings(), "codes export") as connection:
-        for code in export_codes(connection, campaign, batch):
+    with open_reader(settings(), "codes export") as connection, working("Exporting", prints=True) as progress:
+        for number, code in enumerate(export_codes(connection, campaign, batch), 1):
+            streams.end_if_lost()
             show(code)
+            progress(number, f"{number:,} codes are printed")
 
 
 @codes.command()
