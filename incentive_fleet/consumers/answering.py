@@ -30,12 +30,13 @@ from incentive_fleet.brokers.messages import (
     Failure,
     Message,
 )
+from incentive_fleet.consumers.admission import Admission
 from incentive_fleet.consumers.core import UNEXPECTED
 from incentive_fleet.consumers.suspects import KILLS_WORKERS
 from incentive_fleet.errors import Malformed
 from incentive_fleet.events.codec import decode_quote
 from incentive_fleet.events.document import BODY_BYTES_MAX, refuse_large
-from incentive_fleet.events.models import QuoteRequested
+from incentive_fleet.events.models import QUOTE_TYPE, QuoteRequested
 from incentive_fleet.events.quotes import QUOTED
 from incentive_fleet.events.reasons import Reason
 from incentive_fleet.events.traceparent import NAME, read_traceparent
@@ -82,6 +83,7 @@ class Answering:
     replies: Replies
     addresses: ReplyAddresses
     event_bytes_max: int = BODY_BYTES_MAX
+    admission: Admission | None = None
     clock: Callable[[], float] = time.time
     counts: Counter[str] = field(default_factory=Counter)
     _held: dict[Delivery, None] = field(default_factory=dict)  # given, and not decided
@@ -150,7 +152,9 @@ class Answering:
         fault, traceparent = asked.fault, None
         try:
             refuse_large(len(delivery.body), self.event_bytes_max)
-            request, traceparent = decode_quote(delivery.body)
+            request, source, traceparent = decode_quote(delivery.body)
+            if self.admission is not None:
+                self.admission.check(source, QUOTE_TYPE, delivery.queue)
         except Malformed as error:
             if error.reason == Reason.WRONG_QUEUE:  # a fact, perhaps: it must not be lost, whatever stands beside it
                 self._decide(delivery, DeadLetter(error.reason, error.detail))

@@ -17,6 +17,7 @@ from incentive_fleet.brokers.memory import MemoryBroker, MemoryTransport
 from incentive_fleet.brokers.memory_replies import MemoryReplies
 from incentive_fleet.brokers.rabbitmq import RABBITMQ
 from incentive_fleet.consumers import answering
+from incentive_fleet.consumers.admission import admission_of
 from incentive_fleet.consumers.answering import Answering
 from incentive_fleet.consumers.consumer import Consumer
 from incentive_fleet.consumers.worker import QUESTIONS, open_answerer
@@ -239,6 +240,22 @@ def test_what_arrives_is_answered_told_its_fault_dropped_or_buried_as_the_rules_
         assert checkout.counted() == counted, body
         assert checkout.letters() == letters
     assert checkout.transport.idle()
+
+
+def test_a_source_that_the_settings_do_not_allow_is_told_so_and_nothing_of_the_customer(checkout: Checkout) -> None:
+    for allowed, answered in (
+        ("/shop", True),
+        ("/elsewhere", False),
+        ("quote-requested=/elsewhere", False),
+        ("*", True),
+    ):
+        checkout.answering.admission = admission_of(Settings(allowed_sources=allowed))
+        for reply_to in ("checkout", "elsewhere"):
+            checkout.ask(request_body(source="/shop"), reply_to)
+            checkout.answer()
+        answers = checkout.answers()
+        assert ("data" in answers["c1"]) if answered else answers == {"c1": {"error": "source-not-allowed"}}
+        assert checkout.letters() == ["reply-not-allowed" if answered else "malformed"]
 
 
 def test_the_same_request_is_answered_again_from_the_state_of_then(checkout: Checkout, session: Session) -> None:

@@ -26,6 +26,7 @@ from tests.contract.brokers_under_test import eventually
 from tests.domain import NOON, placed, terms
 from tests.parts import fresh_database
 from tests.quoting import request_body
+from tests.rabbitmq_queues import purge
 from tests.running import refused_port
 from tests.small_world import give, load
 
@@ -97,7 +98,7 @@ def test_the_examples_are_answered_on_both_brokers_beside_a_backlog_of_orders(
     for source in brokers.queues:  # nobody has touched the orders
         assert brokers.left(source) == {brokers.queue_of(source, "order-placed.v1"): 200}
     with brokers.channel() as channel:
-        channel.queue_purge(brokers.queue_of("rabbitmq", "order-placed.v1"))
+        purge(channel, [brokers.queue_of("rabbitmq", "order-placed.v1")])
     brokers.sqs.purge_queue(QueueUrl=brokers.url(brokers.queue_of("sqs", "order-placed.v1")))
 
 

@@ -8,6 +8,7 @@ import click
 
 from incentive_fleet.cli.command_line import existing_file, fail, lines_option, open_session, settings
 from incentive_fleet.cli.printing import say_json_line
+from incentive_fleet.cli.work import working
 
 SHOWN_MAX = 20  # refused lines that are named
 
@@ -17,17 +18,23 @@ SHOWN_MAX = 20  # refused lines that are named
 @lines_option
 def quote_command(file: Path) -> None:
     """Answer the quote requests of FILE.jsonl[.gz], one CloudEvent a line. It writes nothing; a line that is none: exit 1."""
+    from incentive_fleet.consumers.admission import admission_of
     from incentive_fleet.errors import Malformed
     from incentive_fleet.events.codec import decode_quote
+    from incentive_fleet.events.models import QUOTE_TYPE
     from incentive_fleet.ledger.quoting import quote, reply
     from incentive_fleet.text_files import UNREADABLE, read_lines
 
     refused: list[str] = []
     try:
-        with open_session(settings(), "quote") as session:
+        admission = admission_of(settings())
+        with open_session(settings(), "quote") as session, working("Quoting", prints=True) as progress:
             for number, line in read_lines(file):
+                progress(number, f"{number:,} lines are read")
                 try:
-                    request, traceparent = decode_quote(line)
+                    request, source, traceparent = decode_quote(line)
+                    if admission is not None:
+                        admission.check(source, QUOTE_TYPE, "")
                 except Malformed as error:
                     refused.append(f"line {number}: {error.reason}: {error.detail}")
                     continue

@@ -91,7 +91,7 @@ def quote(info: Info[Any, Any], request: QuoteAsked) -> Any:
     """What a placing of that basket at that time would get."""
     asking = asking_of(info)
     asking.visitor.require(Work.QUOTE)
-    wanted, _ = decode_quote(_as_event(request))
+    wanted, *_ = decode_quote(_as_event(request))
     with asking.premises.connections.session(Work.QUOTE, asking.visitor, asking.left_s()) as session:
         return quoted(session, wanted)
 
