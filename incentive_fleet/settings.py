@@ -29,6 +29,7 @@ ADDRESSES = {
     "sentry_dsn": SENTRY,
     "aws_endpoint_url": AWS,
 }
+SECRETS = frozenset({"oidc_client_secret", "session_key"})  # besides what addresses hold
 ENDPOINTS_OF_BOTO3 = (
     "AWS_ENDPOINT_URL_SQS",
     "AWS_ENDPOINT_URL_SNS",
@@ -213,12 +214,13 @@ def _check_authorities(setting: str, path: str) -> None:
 
 
 def _wrong(error: ValidationError, values: Mapping[str, str]) -> SettingsError:
-    """The setting, its value and what is the matter, the value only where nobody's password is in it."""
+    """The setting, its value and what is the matter, the value only where it is no secret and nobody's password is in it."""
     first = error.errors()[0]
     name, fault = str(first["loc"][0]), first["msg"].removeprefix(_OURS)
     if holds_login(values[name]):
         return _misplaced(variable(name))
-    return SettingsError(f"{variable(name)} is {first['input']!r}: {fault}.")
+    found = "refused" if name in SECRETS else repr(first["input"])
+    return SettingsError(f"{variable(name)} is {found}: {fault}.")
 
 
 def _misplaced(setting: str) -> SettingsError:

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import boto3
 import pika
 import tenacity
 
@@ -30,6 +29,8 @@ from incentive_fleet.embedded.aws import CREDENTIALS, REGION
 from incentive_fleet.errors import BrokerUnavailable
 from incentive_fleet.logs import ECS_NAMES, OURS
 from incentive_fleet.settings import Settings
+from tests.aws_clients import aws_client
+from tests.rabbitmq_queues import await_no_consumer
 
 Source = Literal["sqs", "rabbitmq"]
 SOURCES: tuple[Source, ...] = ("sqs", "rabbitmq")
@@ -120,9 +121,7 @@ class Brokers:
             "sqs": sqs_queues(settings),
             "rabbitmq": rabbitmq_queues(settings),
         }
-        self.sqs: Any = boto3.session.Session(region_name=REGION).client(
-            "sqs", endpoint_url=settings.aws_endpoint_url, aws_access_key_id="test", aws_secret_access_key="test"
-        )
+        self.sqs: Any = aws_client("sqs", settings.aws_endpoint_url)
         self._publishers: dict[Source, Any] = {}
 
     def apply(self) -> None:
@@ -184,10 +183,20 @@ class Brokers:
         return [n for group in groups for n in (group.source, group.dead_letters, *(n for _, n in group.retries))]
 
     def left(self, source: Source) -> dict[str, int]:
-        """Messages in the queues that are consumed and in those of the retries; nobody may be consuming meanwhile."""
-        names = [name for group in self.queues[source] for name in (group.source, *(n for _, n in group.retries))]
+        """Messages in the queues that are consumed and in those of the retries, once nobody consumes."""
+        if source == "rabbitmq":
+            with self.channel() as channel:
+                await_no_consumer(channel, self._consumed(source))
+        return self.left_now(source)
+
+    def left_now(self, source: Source) -> dict[str, int]:
+        """The same while somebody consumes; RabbitMQ does not count what consumers hold."""
+        names = self._consumed(source)
         counts = self._left_sqs(names) if source == "sqs" else self._left_rabbitmq(names)
         return {name: count for name, count in counts.items() if count}
+
+    def _consumed(self, source: Source) -> list[str]:
+        return [name for group in self.queues[source] for name in (group.source, *(n for _, n in group.retries))]
 
     def _left_sqs(self, names: list[str]) -> dict[str, int]:
         kinds = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]

@@ -93,7 +93,9 @@ def open_answerer(
     return Consumer(
         name=f"{broker.source}-{os.getpid()}",
         transport=parts.open_quotes(settings, stop),
-        core=Answering(session, parts.open_replies(settings, stop), addresses, settings.event_bytes_max),
+        core=Answering(
+            session, parts.open_replies(settings, stop), addresses, settings.event_bytes_max, admission_of(settings)
+        ),
         batch_size=settings.batch_size,
         wait_s=settings.wait_s,
         pause_max_s=settings.pause_max_s,

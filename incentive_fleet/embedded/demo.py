@@ -88,8 +88,7 @@ def play(parts: EmbeddedParts, settings: Settings, orders: int, seed: int, tell:
     database_url = settings.need_database_url()
     owner, application = settings.need_owner_urls()
     brokers = configured(settings)
-    upgrade(owner, application)
-    _publish_only_to(owner, brokers)
+    upgrade(owner, application, destinations=[one.destination for one in brokers])
     _prepare(application or owner, shop)
     counts, published = _publish_and_consume(settings, shop, bodies, brokers, tell)
     tell("publishing the outcomes from the outbox")
@@ -223,14 +222,6 @@ def _relay(settings: Settings, brokers: list[Broker]) -> RelaySummary:
     finally:
         for publisher in publishers.values():
             publisher.close()
-
-
-def _publish_only_to(owner_url: str, brokers: list[Broker]) -> None:
-    """No outcome shall wait for a broker that is not there."""
-    import psycopg
-
-    with psycopg.connect(owner_url, autocommit=True) as owner:
-        owner.execute("DELETE FROM destinations WHERE destination <> ALL (%s)", ([one.destination for one in brokers],))
 
 
 def _calm_balances(parts: EmbeddedParts, shop: sample_shop.Shop, bodies: list[bytes]) -> dict[str, int]:

@@ -27,8 +27,8 @@ READ_EXPIRING = """
 """
 ANNOUNCE = """
     INSERT INTO reminders (customer_id, currency, day, days)
-    SELECT *, %s FROM unnest(%s::text[], %s::text[], %s::date[]) ON CONFLICT DO NOTHING
-    RETURNING customer_id, currency, day::text
+    SELECT *, %s FROM unnest(%s::text[], %s::text[], %s::date[])
+    ON CONFLICT (customer_id, currency, day, days) DO NOTHING RETURNING customer_id, currency, day::text
 """
 
 Key = tuple[str, str, str]  # customer, currency, day

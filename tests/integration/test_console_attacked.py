@@ -32,7 +32,7 @@ from incentive_fleet.ledger.connection import connect
 from incentive_fleet.settings import Settings
 from tests.console_world import client_of, console_at
 from tests.contract.brokers_under_test import eventually
-from tests.oidc import CLIENT_ID, CLIENT_SECRET, Issuer, issuing
+from tests.oidc import CLIENT_SECRET, Issuer, console_behind, issuing
 from tests.running import refused_port
 
 
@@ -228,22 +228,11 @@ def test_a_stranger_is_an_address_that_our_own_proxies_heard(proxies: int, told:
     assert address_of(asking_from("10.0.0.1", *told), proxies) == address
 
 
-def settings_of_login(database_url: str, issuer: Issuer, port: int, proxies: int = 0) -> Settings:
-    return Settings(
-        database_url=database_url,
-        public_url=f"http://127.0.0.1:{port}",
-        oidc_issuer=issuer.url,
-        oidc_client_id=CLIENT_ID,
-        oidc_client_secret=CLIENT_SECRET,
-        session_key="k" * 32,
-        serve_proxies=proxies,
-    )
-
-
 @contextmanager
 def behind_login(database_url: str, issuer: Issuer, proxies: int = 0) -> Iterator[httpx2.Client]:
     port = refused_port()
-    with client_of(settings_of_login(database_url, issuer, port, proxies), port) as client:
+    settings = console_behind(issuer, database_url, f"http://127.0.0.1:{port}", serve_proxies=proxies)
+    with client_of(settings, port) as client:
         yield client
 
 

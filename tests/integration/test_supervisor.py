@@ -23,6 +23,7 @@ from incentive_fleet.settings import Settings
 from tests.brokers_and_workers import Brokers, log_of, said, settings_of, start
 from tests.chaos.faults import CONSUME, Fleet
 from tests.contract.brokers_under_test import eventually
+from tests.rabbitmq_queues import purge
 from tests.shop import balances, calm_balances, faults, open_shop
 
 SHOP = sample_shop.Shop(12, seed=4, refunds=0.5)
@@ -176,7 +177,7 @@ def test_a_fleet_whose_workers_keep_dying_ends_with_an_error(
     # The message that they died of is not lost: nothing was wrong with it.
     assert sum(brokers.left("rabbitmq").values()) == 1
     with brokers.channel() as channel:
-        channel.queue_purge(brokers.queue_of("rabbitmq", "order-placed.v1"))
+        purge(channel, [brokers.queue_of("rabbitmq", "order-placed.v1")])
 
 
 # What a library does that a body makes crash: it takes the process with it, without an error.

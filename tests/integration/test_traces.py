@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pika
 import psycopg
 import pytest
@@ -19,11 +18,11 @@ from incentive_fleet.brokers.memory import MemoryBroker, MemoryTransport
 from incentive_fleet.consumers.consumer import Consumer
 from incentive_fleet.consumers.core import Core
 from incentive_fleet.embedded import sample_shop
-from incentive_fleet.embedded.aws import REGION
 from incentive_fleet.ledger.session import Session
 from incentive_fleet.settings import Settings
 from incentive_fleet.stopping import Stop
 from incentive_fleet.tracing import Spans
+from tests.aws_clients import aws_client
 from tests.brokers_and_workers import Brokers, log_of, said, settings_of, start, start_worker
 from tests.chaos.faults import CONSUME, Fleet
 from tests.command import incentives
@@ -54,7 +53,7 @@ def by_header(brokers: Brokers, body: bytes, trace: str) -> None:
 
 
 def by_attribute(brokers: Brokers, body: bytes, trace: str) -> None:
-    sns: Any = boto3.session.Session(region_name=REGION).client("sns", endpoint_url=brokers.settings.aws_endpoint_url)
+    sns: Any = aws_client("sns", brokers.settings.aws_endpoint_url)
     topics = [one["TopicArn"] for one in sns.list_topics()["Topics"]]
     attributes = {"type": "order-placed.v1", "traceparent": trace}
     sns.publish(

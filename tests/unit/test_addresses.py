@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import traceback
 from typing import Any
 
@@ -21,7 +22,7 @@ from incentive_fleet.addresses import (
 )
 from incentive_fleet.brokers.aws.client import SIGNATURE_CODES, available, sqs_client
 from incentive_fleet.errors import BrokerUnavailable, SettingsError
-from incentive_fleet.settings import ADDRESSES, ENDPOINTS_OF_BOTO3, Settings, variable
+from incentive_fleet.settings import ADDRESSES, ENDPOINTS_OF_BOTO3, SECRETS, Settings, variable
 
 GOOD = [
     (POSTGRES, "postgresql://postgres@/incentives?host=/srv/shop/run"),
@@ -171,3 +172,18 @@ def test_the_words_of_aws_that_repeat_a_request_are_not_repeated(code: str, dest
         raise ClientError(answer, "Publish")
     assert f"Publish was refused ({code})" in str(caught.value)
     assert "CANARY" not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize("setting", ["INCENTIVES_SESSION_KEY", "INCENTIVES_OIDC_CLIENT_SECRET"])
+@pytest.mark.parametrize("length", [20, 2_000])
+def test_a_secret_that_is_refused_is_not_shown(setting: str, length: int) -> None:
+    secret = "c4nary" * (length // 6)
+    values = {setting: secret, "INCENTIVES_SERVE_PORT": "x"} if length < 32 else {setting: secret}
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_environment(values)
+    assert "c4nary" not in str(caught.value)
+
+
+def test_every_secret_is_known_as_one() -> None:
+    """What a log calls only "set" is not told when it is refused either."""
+    assert {name for name in Settings.model_fields if re.search("secret|_key$", name)} == SECRETS

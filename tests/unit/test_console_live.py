@@ -17,10 +17,15 @@ from incentive_fleet.settings import Settings
 from incentive_fleet.stopping import Stop
 
 
+async def known(_request: object) -> bool:
+    return True
+
+
 def _told(stop: Stop, lookout: Lookout) -> list[str]:
     """All that a listener is told until its stream ends."""
     premises = Premises(Settings(), cast("Any", None), stop, Tally())
-    request = cast("Any", SimpleNamespace(app=SimpleNamespace(state=SimpleNamespace(premises=premises))))
+    app = SimpleNamespace(state=SimpleNamespace(premises=premises))
+    request = cast("Any", SimpleNamespace(app=app, scope={"still_known": known}))
 
     async def listen() -> list[str]:
         return [part async for part in status._stream(request, lookout)]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from incentive_fleet import embedded
-from incentive_fleet.cli.main import main
+from incentive_fleet.cli.root import run
 from incentive_fleet.embedded import way
 from incentive_fleet.embedded.way import check_way
 from incentive_fleet.errors import SettingsError
@@ -142,9 +142,7 @@ def test_the_command_says_it_in_one_line(
 ) -> None:
     state = linked(own_folder) / "state"
     monkeypatch.setattr("sys.argv", ["incentives", "up", "--state", str(state)])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert ended.value.code == 2
+    assert run() == 2
     printed = capsys.readouterr()
     assert printed.out == ""
     assert "is a symbolic link; name one whose every parent is root's alone" in " ".join(printed.err.split())

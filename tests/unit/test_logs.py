@@ -28,7 +28,8 @@ from incentive_fleet.logs import (
 )
 from incentive_fleet.measuring import Tally
 from incentive_fleet.settings import Settings
-from incentive_fleet.telemetry.lines import shown, telling
+from incentive_fleet.telemetry.lines import TOLD, shown, telling
+from incentive_fleet.telemetry.table import COUNTED
 
 LOGGER, NAME = "incentive_fleet.test", "ann"
 
@@ -214,6 +215,12 @@ def test_a_process_tells_its_start_each_minute_and_its_end(caplog: pytest.LogCap
     assert any(minute.get("events_per_s", 0) > 0 for minute in minutes)
     assert minutes[-1]["paused"] == ["consuming: broker-unavailable"]
     assert (stopped["events"], stopped["dead_letters"]) == ({"applied": 12}, {"conflict": 1})
+
+
+def test_a_line_tells_of_all_work_that_a_process_counts() -> None:
+    """What is counted by campaign is for the metrics: there are many of them."""
+    counters = {metric.name for metric in COUNTED if metric.type == "counter"}
+    assert counters - TOLD.keys() == {"incentives_redemptions_total", "incentives_refusals_total"}
 
 
 def test_an_idle_day_is_a_line_a_minute() -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from incentive_fleet.cli.command_line import TEXT, Group, format_option, login_name, open_reader, settings
+from incentive_fleet.cli.command_line import TEXT, Group, actor_option, format_option, login_name, open_reader, settings
 from incentive_fleet.cli.layout import Column
 from incentive_fleet.cli.printing import emit, say, say_table
 
@@ -59,15 +59,15 @@ def _resolved(one: AnomalyRecord) -> str | None:
 @click.argument("reason_code", type=TEXT)
 @click.argument("subject", type=TEXT)
 @click.option("--reason", type=TEXT, required=True, help="What came of it; kept with the anomaly.")
-@click.option(
-    "--actor", type=TEXT, envvar="INCENTIVES_ACTOR", help="Who resolves it; the operating system's user, if not given."
-)
+@actor_option
 @format_option
 def resolve(order_id: str, reason_code: str, subject: str, reason: str, actor: str | None, output: str) -> None:
     """Resolve an anomaly: ORDER_ID REASON_CODE SUBJECT as `incentives anomalies` lists them."""
     from incentive_fleet.ledger.anomalies import AnomalyKey, resolve_anomaly
+    from incentive_fleet.ledger.people import actor_of
 
     with open_reader(settings(), "anomalies resolve") as connection:
         anomaly = AnomalyKey(order_id, reason_code, subject)
-        record = resolve_anomaly(connection, anomaly, actor or login_name(), reason, datetime.now(UTC))
+        acting = actor_of(connection, actor, login_name())
+        record = resolve_anomaly(connection, anomaly, acting, reason, datetime.now(UTC))
     emit(record, output, lambda: say(f"{order_id}: {reason_code} {subject} is resolved."))

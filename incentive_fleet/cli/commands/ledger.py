@@ -137,7 +137,7 @@ def export(form: str) -> None:
     """Print the ledger as a journal that `hledger check` accepts and whose balances equal ours."""
     from incentive_fleet.ledger.export import export_hledger
 
-    with open_reader(settings(), f"ledger export {form}") as connection, working("Exporting") as progress:
+    with open_reader(settings(), f"ledger export {form}") as connection, working("Exporting", prints=True) as progress:
         written = 0
         for text in export_hledger(connection):
             say_raw(text)

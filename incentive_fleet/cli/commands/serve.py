@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from incentive_fleet.cli import interrupts
-from incentive_fleet.cli.command_line import fail, format_option, settings, until_idle_option
+from incentive_fleet.cli.command_line import database_url, fail, format_option, settings, until_idle_option
 from incentive_fleet.cli.printing import emit, say
 
 
@@ -23,19 +23,20 @@ def serve(until_idle: float | None, output: str) -> None:
     except ImportError as error:
         fail(f"serve needs the packages of incentive-fleet[console]: {error.name} is missing", code=2)
     from incentive_fleet.brokers.registry import configured
-    from incentive_fleet.consumers.garbage import look_seldom
+    from incentive_fleet.consumers.garbage import set_aside
     from incentive_fleet.ledger.logins import say_if_owner
     from incentive_fleet.logs import start_logging
     from incentive_fleet.measuring import Tally
     from incentive_fleet.telemetry.watching import OF_CONSOLE, Watched, watching
 
     values = settings()
+    url = database_url(values)
     start_logging(values.log_level, values.log_format)
     stop = interrupts.serve(values.drain_s)
-    say_if_owner(values.need_database_url())
+    say_if_owner(url)
     tally = Tally()
     seen = Watched("serve", lambda: False, lambda: tally, OF_CONSOLE, depths=False)
-    look_seldom()
+    set_aside()
     with watching(values, configured(values), stop, seen):
         serve_console(values, stop, tally, until_idle)
     counts = answered(tally)

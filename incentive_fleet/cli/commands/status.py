@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from incentive_fleet.cli.command_line import TEXT, format_option, login_name, settings
+from incentive_fleet.cli import streams
+from incentive_fleet.cli.command_line import TEXT, database_url, format_option, login_name, settings
 from incentive_fleet.cli.layout import Column
 from incentive_fleet.cli.printing import Part, clear_screen, emit, say, say_table
 from incentive_fleet.cli.work import working
@@ -46,7 +47,7 @@ def status(watch: float | None, actor: str | None, output: str) -> None:
     from incentive_fleet.telemetry.status import Watcher
 
     values = settings()
-    values.need_database_url()
+    database_url(values)
     with closing(Watcher(values, actor or login_name(), keeps=output == "text")) as watcher:
         with working("Looking"):
             watcher.glance()
@@ -54,6 +55,7 @@ def status(watch: float | None, actor: str | None, output: str) -> None:
             seen = watcher.look()
         _tell(seen, output)
         while watch is not None:
+            streams.end_if_lost()
             time.sleep(watch)
             _tell(watcher.look(), output, clear=True)
 
