@@ -14,7 +14,18 @@ from pathlib import Path
 from typing import Any
 
 from incentive_fleet.embedded import broker_release
-from incentive_fleet.embedded.process import POLL_S, Process, Record, end, keep_port, listening, spawn, wait_ready
+from incentive_fleet.embedded.process import (
+    POLL_S,
+    Process,
+    Record,
+    alive,
+    end,
+    keep_port,
+    last_lines,
+    listening,
+    spawn,
+    wait_ready,
+)
 from incentive_fleet.embedded.rabbitmq import SETTINGS
 
 NAMES = ("one", "two", "three")
@@ -32,6 +43,10 @@ class Node:
     @property
     def process(self) -> Process | None:
         return self.record.processes.get("server")
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "log"
 
 
 class Cluster:
@@ -64,17 +79,34 @@ class Cluster:
         return ",".join(f"127.0.0.1:{node.record.ports[role]}" for node in self.nodes.values())
 
     def start(self) -> None:
-        """Bring every node up that is not, and wait until all see each other."""
+        """Bring every node up that is not, and wait until all see each other.
+
+        New nodes join one after another. Those that form a cluster at the same time wait for its lock at random and
+        connect to each other at once, and now and then they end as more clusters than one.
+        """
         broker = broker_release.installed()
         assert broker is not None, broker_release.missing()
         if self._mappers is None and "epmd" not in self._epmd.processes:
             self._start_epmd(broker)
+        joined: list[Node] = []
         for node in self.nodes.values():
+            is_new = not node.folder.exists()
+            joined.append(node)
             if node.process is None:
-                self._spawn(node, broker)
+                self._spawn(node, broker, joined)
+            if is_new:
+                self._wait_together(joined)
+        self._wait_together(joined)
+
+    def _wait_together(self, nodes: list[Node]) -> None:
+        """Until each of these sees all of them run; fails with their logs' ends when one has ended, or in time."""
         deadline = time.monotonic() + READY_S
-        while not all(self._sees_all(node) for node in self.nodes.values()):
-            assert time.monotonic() < deadline, f"no cluster of three within {READY_S} s"
+        while not all(self._sees(node) == len(nodes) for node in nodes):
+            ended = [node.name for node in nodes if node.process is None or not alive(node.process)]
+            if ended or time.monotonic() > deadline:
+                why = f"{', '.join(ended)} ended" if ended else f"no cluster of {len(nodes)} within {READY_S} s"
+                told = "\n".join(f"{node.name} sees {self._sees(node)} run. {last_lines(node.log)}" for node in nodes)
+                raise AssertionError(f"{why}\n{told}")
             time.sleep(POLL_S * 10)
 
     def kill(self, name: str) -> None:
@@ -98,11 +130,12 @@ class Cluster:
         up = next(node for node in self.nodes.values() if node.process is not None)
         return [str(queue["leader"]).partition("@")[0] for queue in self._ask(up, "queues/%2F")]
 
-    def _sees_all(self, node: Node) -> bool:
+    def _sees(self, node: Node) -> int:
+        """How many nodes of its cluster run, itself included; 0 while it does not answer."""
         try:
-            return sum(bool(one["running"]) for one in self._ask(node, "nodes")) == len(self.nodes)
+            return sum(bool(one["running"]) for one in self._ask(node, "nodes"))
         except (OSError, http.client.HTTPException, KeyError, TypeError, ValueError):
-            return False
+            return 0
 
     def _ask(self, node: Node, path: str) -> Any:
         with closing(http.client.HTTPConnection("127.0.0.1", node.record.ports["management"], timeout=5)) as api:
@@ -120,7 +153,7 @@ class Cluster:
         self._epmd.processes["epmd"] = process
         wait_ready("epmd", lambda: listening(port), process, self._folder / "epmd.log", 10)
 
-    def _spawn(self, node: Node, broker: broker_release.Installed) -> None:
+    def _spawn(self, node: Node, broker: broker_release.Installed, peers: list[Node]) -> None:
         home = self._folder / "home"  # shared, for the cookie in it
         for folder in (home, node.folder):
             folder.mkdir(exist_ok=True)
@@ -131,17 +164,17 @@ class Cluster:
             cookie.chmod(0o400)
         for role in ("amqp", "management", "distribution"):
             keep_port(node.record, role)
-        peers = "".join(
-            f"cluster_formation.classic_config.nodes.{number} = {name}@localhost\n"
-            for number, name in enumerate(NAMES, 1)
+        discovered = "".join(
+            f"cluster_formation.classic_config.nodes.{number} = {peer.name}@localhost\n"
+            for number, peer in enumerate(peers, 1)
         )
-        configuration = self._settings.format(**node.record.ports) + peers
+        configuration = self._settings.format(**node.record.ports) + discovered
         (node.folder / "rabbitmq.conf").write_text(configuration, encoding="utf-8")
         (node.folder / "enabled_plugins").write_text("[rabbitmq_management].\n", encoding="utf-8")
         (node.folder / "environment").write_text("", encoding="utf-8")
         node.record.processes["server"] = spawn(
             [str(broker.server)],
-            log=node.folder / "log",
+            log=node.log,
             environment=self._environment(node, broker.path),
             leash=signal.SIGKILL,
         )
