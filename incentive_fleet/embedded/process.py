@@ -14,6 +14,7 @@ import shutil
 import signal
 import socket
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -26,8 +27,11 @@ POLL_S = 0.02
 # find its port taken by somebody's outgoing connection.
 PORTS = range(20_000, 32_000)
 PORT_TRIES = 200
+CLAIMS = 50  # ports that one process has claimed at the most; by the next ones the first have long been taken
 # A process begins as this, whose one act is to wait for a line; when whoever started it is gone before, it ends.
 GATE = ("/bin/sh", "-c", 'read -r _ && exec "$@" </dev/null', "gate")
+
+_claims: deque[socket.socket] = deque()
 
 
 class PartFailed(TransientError):
@@ -205,15 +209,25 @@ def last_lines(log: Path, size: int = 1_500) -> str:
 
 
 def free_port() -> int:
-    """A TCP port of the loopback interface that nobody listens on now; raises PartFailed when none is found."""
+    """A TCP port of the loopback interface that nobody listens on now, and that no other call was given a moment ago.
+
+    Servers take a while to listen, so each port is claimed for its caller, against other processes too: by an abstract
+    socket of its name, which the kernel frees when this process ends. Raises PartFailed when none is found.
+    """
     for port in random.sample(PORTS, PORT_TRIES):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
+        claim = socket.socket(socket.AF_UNIX)
+        try:
+            claim.bind(f"\0incentives-port-{port}")
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
+        except OSError:
+            claim.close()
+            continue
+        _claims.append(claim)
+        if len(_claims) > CLAIMS:
+            _claims.popleft().close()
+        return port
     raise PartFailed(f"None of {PORT_TRIES} ports tried between {PORTS.start} and {PORTS.stop} is free.")
 
 
