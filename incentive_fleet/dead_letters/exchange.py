@@ -141,8 +141,10 @@ def _parsed(text: bytes, where: str, admission: Admission | None) -> tuple[Arriv
         raise _wrong(where, line, "format", f"{FORMAT!r} is needed, as `incentives dlq export` writes it")
     for name in TEXTS:
         value = line.get(name)
-        if not isinstance(value, str) or storable(value) != value or not (value or name == "detail"):
+        if not isinstance(value, str) or storable(value) != value:
             raise _wrong(where, line, name, "a text without NUL and lone surrogates is needed")
+        if not value and name != "detail":
+            raise _wrong(where, line, name, "it may not be empty")
     if line["transport"] not in sources():
         raise _wrong(where, line, "transport", f"known are {', '.join(sources())}")
     for name in ("headers", "envelope"):

@@ -76,24 +76,21 @@ class FaultyProxy:
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._tasks.add(task := self._loop.create_task(self._serve(reader, writer)))
         task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(
-            lambda _: writer.transport.abort()
-        )  # one that is cancelled before it began runs nothing of itself
+        task.add_done_callback(lambda _: writer.transport.abort())  # also of one that is cancelled before it began
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        ends = {writer}
-        try:
-            if self._cut:
-                return
-            with suppress(OSError):  # the server is down: the caller sees what it would see without us
-                beyond = await self._connect()
-                ends.add(beyond[1])
-                self._writers |= ends
-                await asyncio.gather(self._pump(reader, beyond[1]), self._pump(beyond[0], writer))
-        finally:
-            self._writers -= ends
-            for end in ends:
-                end.transport.abort()
+        if self._cut:
+            return
+        with suppress(OSError):  # the server is down: the caller sees what it would see without us
+            beyond = await self._connect()
+            ends = {writer, beyond[1]}
+            self._writers |= ends
+            try:
+                if not self._cut:  # by now
+                    await asyncio.gather(self._pump(reader, beyond[1]), self._pump(beyond[0], writer))
+            finally:
+                self._writers -= ends
+                beyond[1].transport.abort()
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         if isinstance(self._target, str):

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 
 from incentive_fleet.brokers import declare, topology
@@ -20,6 +19,7 @@ from incentive_fleet.brokers.aws.plan import sqs_queues
 from incentive_fleet.dead_letters.carrying import EVERY_S
 from incentive_fleet.embedded import sample_shop
 from incentive_fleet.settings import Settings
+from tests.aws_clients import aws_client
 from tests.command import incentives
 from tests.contract.brokers_under_test import eventually
 from tests.deploy.test_aws import FOLDER, REGION, of_type
@@ -69,8 +69,7 @@ def client(account: Account) -> Iterator[Callable[[str], Any]]:
 
     def get(service: str) -> Any:
         if service not in made:
-            session: Any = boto3.session.Session(region_name=REGION)
-            made[service] = session.client(service, endpoint_url=account.endpoint_url)
+            made[service] = aws_client(service, account.endpoint_url)
         return made[service]
 
     yield get

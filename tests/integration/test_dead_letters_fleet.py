@@ -261,7 +261,7 @@ def test_a_file_with_a_bad_line_is_refused_whole(database: LetterDatabase, tmp_p
                 good.replace('"q"', '"\\ud800"'),
                 "line 2: source_queue is '\\ud800': a text without NUL and lone surrogates",
             ),
-            (good.replace('"q"', '""'), "line 2: source_queue is ''"),
+            (good.replace('"q"', '""'), "line 2: source_queue is '': it may not be empty"),
             (good.replace('"headers":{', '"headers":7,"h":{'), "line 2: headers is 7: an object is needed"),
             (good.replace('"body":{', '"body":[],"b":{'), "line 2: body is a list of 0: an object"),
             (good.replace('"utf-8"', '"utf-9"'), "line 2: body.encoding is 'utf-9': utf-8 or hex is needed"),
