@@ -31,7 +31,7 @@ CLAIMS = 50  # ports that one process has claimed at the most; by the next ones 
 # A process begins as this, whose one act is to wait for a line; when whoever started it is gone before, it ends.
 GATE = ("/bin/sh", "-c", 'read -r _ && exec "$@" </dev/null', "gate")
 
-_claims: deque[socket.socket] = deque()
+_claims: deque[int] = deque()  # descriptors of sockets, for the kernel to close
 
 
 class PartFailed(TransientError):
@@ -224,9 +224,9 @@ def free_port() -> int:
         except OSError:
             claim.close()
             continue
-        _claims.append(claim)
+        _claims.append(claim.detach())
         if len(_claims) > CLAIMS:
-            _claims.popleft().close()
+            os.close(_claims.popleft())
         return port
     raise PartFailed(f"None of {PORT_TRIES} ports tried between {PORTS.start} and {PORTS.stop} is free.")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import socket
+import os
 import subprocess
 import sys
 from collections import deque
@@ -32,10 +32,10 @@ def _of_another(ports: range) -> subprocess.CompletedProcess[str]:
 def few(monkeypatch: pytest.MonkeyPatch) -> Iterator[range]:
     monkeypatch.setattr(process, "PORT_TRIES", FEW)
     monkeypatch.setattr(process, "PORTS", range(32_000, 32_000 + FEW))  # beyond what others are given
-    monkeypatch.setattr(process, "_claims", claims := deque[socket.socket]())
+    monkeypatch.setattr(process, "_claims", claims := deque[int]())
     yield process.PORTS
     for claim in claims:
-        claim.close()
+        os.close(claim)
 
 
 def test_a_port_is_given_once_although_nobody_listens_there_yet(few: range) -> None:
