@@ -7,10 +7,14 @@ what is not committed or confirmed is not done.
 
 The signals are read by a thread, from the descriptor that the interpreter itself writes them to. So they are heard
 while the main thread is inside a driver that does not come back, and no lock is taken in a signal handler.
+
+A command is interrupted by an exception, and the interpreter drops what is raised in the callback of a weak reference or
+in a destructor. Such an interruption is made again until it is heard.
 """
 
 from __future__ import annotations
 
+import _thread
 import logging
 import os
 import select
@@ -22,7 +26,8 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final, NoReturn
+from functools import partial
+from typing import Any, Final, NoReturn
 
 from incentive_fleet.stopping import Stop
 
@@ -30,6 +35,8 @@ SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 SERVING: Final = (("consume",), ("answer-quotes",), ("relay",), ("dlq", "collect"), ("serve",))
 # `timeout`, a supervisor that signals a whole group, or a shell may send one order twice; a person is slower than this.
 SAME_ORDER_S: Final = 0.5
+AGAIN: Final = 0  # stands for no signal: what interrupted the main thread was dropped
+AGAIN_AFTER_S: Final = 0.001
 CUT_AFTER_S: Final = 1.0  # beyond the drain: what ends by its own bound may say so itself
 
 
@@ -64,6 +71,7 @@ def listen(arguments: Sequence[str]) -> None:
     heard, written = socket.socketpair()
     written.setblocking(False)
     signal.set_wakeup_fd(written.fileno(), warn_on_full_buffer=False)
+    sys.unraisablehook = partial(_dropped, written, sys.unraisablehook)
     threading.Thread(target=_hear, args=(heard, written), name="signals", daemon=True).start()
     for number in SIGNALS:
         signal.signal(number, _interrupt)
@@ -128,17 +136,33 @@ def _interrupt(number: int, _frame: object) -> None:
         raise Interrupted(number)
 
 
+def _dropped(written: socket.socket, otherwise: Callable[[Any], object], what: Any) -> None:
+    """What the interpreter calls when it drops an exception."""
+    if not isinstance(what.exc_value, Interrupted):
+        otherwise(what)
+        return
+    _signals.first = 0
+    with suppress(OSError):  # nobody reads: it is as if the signal had come too late
+        written.send(bytes((AGAIN,)))
+
+
 def _hear(heard: socket.socket, _written: socket.socket) -> None:
     since: float | None = None
-    asked = 0
+    asked = repeated = 0
     while True:
         left_s = None if since is None else _signals.stop.left_s() + CUT_AFTER_S
         if not select.select([heard], [], [], left_s)[0]:
             _cut(asked, f"its {_signals.stop.drain_s:g} s to end were over")
         number = heard.recv(1)[0]
+        if number == AGAIN:
+            time.sleep(AGAIN_AFTER_S)  # the callback that it ended is left by then
+            repeated += 1
+            _thread.interrupt_main(signal.Signals(asked))
         if number not in SIGNALS:
             continue
-        if since is None:
+        if repeated:  # it is ours
+            repeated -= 1
+        elif since is None:
             since = time.monotonic()
             if _signals.ready:
                 _signals.first = number
