@@ -156,8 +156,11 @@ def _hear(heard: socket.socket, _written: socket.socket) -> None:
         number = heard.recv(1)[0]
         if number == AGAIN:
             time.sleep(AGAIN_AFTER_S)  # the callback that it ended is left by then
-            repeated += 1
-            _thread.interrupt_main(signal.Signals(asked))
+            if _signals.ready:
+                _signals.first = asked
+            else:
+                repeated += 1
+                _thread.interrupt_main(signal.Signals(asked))
         if number not in SIGNALS:
             continue
         if repeated:  # it is ours
