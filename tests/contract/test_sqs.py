@@ -94,10 +94,10 @@ def test_visibility_is_extended_while_a_batch_runs(sqs_under_test: SqsUnderTest)
         extended.update(entry["ReceiptHandle"] for entry in json.loads(params["body"])["Entries"])
 
     sqs_under_test.send(*bodies(12))
-    transport = sqs_under_test.open(sqs_visibility_s=4)  # extended after 2 s, which a busy machine manages
+    transport = sqs_under_test.open(sqs_visibility_s=8)  # extended after 4 s, which a busy machine manages
     deliveries = collect(transport, 12)
     with hooked(transport, "before-call.sqs.ChangeMessageVisibilityBatch", count):
-        eventually(lambda: len(extended) == 12 and min(extended.values()) >= 2)
+        eventually(lambda: len(extended) == 12 and min(extended.values()) >= 2, 30)
     transport.settle([(delivery, Ack()) for delivery in deliveries])
     eventually(transport.idle)
     assert transport.skipped == 0

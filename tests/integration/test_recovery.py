@@ -39,7 +39,6 @@ from tests.shop import balances, calm_balances, faults, open_shop
 SHOP = sample_shop.Shop(12, seed=4, refunds=0.5)
 EVENTS = [body for _, body in sample_shop.events(SHOP)]
 IDLE_S = 0.3
-VISIBILITY_S = 2
 # The bug strikes the placing of one order; NUL in its text is what Postgres would refuse to keep.
 CULPRIT = "s-000003"
 BUG = f"""
@@ -57,7 +56,7 @@ batch.take_effect = with_bug
 """
 
 
-BROKER_SETTINGS = {"sqs_visibility_s": VISIBILITY_S}
+BROKER_SETTINGS = {"sqs_visibility_s": 2}
 
 
 @pytest.fixture
@@ -155,7 +154,8 @@ def test_an_absence_of_postgres_beyond_the_visibility_counts_against_no_message(
     calm: dict[str, int],
     tmp_path: Path,
 ) -> None:
-    url = settings.need_database_url()
+    url, visibility_s = settings.need_database_url(), 6
+    settings = settings.model_copy(update={"sqs_visibility_s": visibility_s})
     log, out = tmp_path / "log", tmp_path / "out"
     brokers.publish(source, EVENTS)
     locker = psycopg.connect(url)
@@ -166,7 +166,7 @@ def test_an_absence_of_postgres_beyond_the_visibility_counts_against_no_message(
         locker.close()
         eventually(lambda: said(log, "consuming paused"))
         # Nothing happens that could be waited for: the time itself is what the messages must outlive.
-        threading.Event().wait(VISIBILITY_S + 1)
+        threading.Event().wait(visibility_s + 1)
         own_postgres.start()
         eventually(lambda: count(url, "SELECT count(*) FROM facts") == len(EVENTS))
         eventually(lambda: said(log, "consuming resumed"))
